@@ -1,0 +1,78 @@
+"""TeaMs-RL on the Hugging Face stack: reinforcement learning that writes better instruction datasets.
+
+Names are resolved on first use, so that importing the package loads neither torch nor datasets.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "baselines": ("CHOOSERS", "paper_chooser", "uniform_chooser"),
+    "environment": ("rollout",),
+    "evolver": ("DatasetEvolver", "EvolverConfig"),
+    "generation": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
+    "ledger": ("Ledger",),
+    "local_generation": ("TransformersGenerator",),
+    "models": ("make_generator",),
+    "operations": ("OPERATIONS", "Operation"),
+    "policy": ("OperationPolicy", "OperationPolicyConfig"),
+    "ppo_config": ("InstructionGenPPOConfig",),
+    "ppo_trainer": ("InstructionGenPPOTrainer",),
+    "reviewer": ("novelty_reward", "validity_reward"),
+    "rulebook": ("Rulebook",),
+    "seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
+    "types": ("Candidate", "Example", "Rejection", "Review", "Seed", "State", "Trajectory", "Transition"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from .baselines import CHOOSERS as CHOOSERS
+    from .baselines import paper_chooser as paper_chooser
+    from .baselines import uniform_chooser as uniform_chooser
+    from .environment import rollout as rollout
+    from .evolver import DatasetEvolver as DatasetEvolver
+    from .evolver import EvolverConfig as EvolverConfig
+    from .generation import Completion as Completion
+    from .generation import EndpointGenerator as EndpointGenerator
+    from .generation import Generator as Generator
+    from .generation import Request as Request
+    from .generation import Sampling as Sampling
+    from .generation import ScriptedGenerator as ScriptedGenerator
+    from .ledger import Ledger as Ledger
+    from .local_generation import TransformersGenerator as TransformersGenerator
+    from .models import make_generator as make_generator
+    from .operations import OPERATIONS as OPERATIONS
+    from .operations import Operation as Operation
+    from .policy import OperationPolicy as OperationPolicy
+    from .policy import OperationPolicyConfig as OperationPolicyConfig
+    from .ppo_config import InstructionGenPPOConfig as InstructionGenPPOConfig
+    from .ppo_trainer import InstructionGenPPOTrainer as InstructionGenPPOTrainer
+    from .reviewer import novelty_reward as novelty_reward
+    from .reviewer import validity_reward as validity_reward
+    from .rulebook import Rulebook as Rulebook
+    from .seeds import load_seeds as load_seeds
+    from .seeds import seeds_to_dataset as seeds_to_dataset
+    from .seeds import split_seeds as split_seeds
+    from .types import Candidate as Candidate
+    from .types import Example as Example
+    from .types import Rejection as Rejection
+    from .types import Review as Review
+    from .types import Seed as Seed
+    from .types import State as State
+    from .types import Trajectory as Trajectory
+    from .types import Transition as Transition
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,143 @@
+"""The world the policy acts in: operations applied to a batch of instructions, rewrites reviewed, chains collected.
+
+Training and dataset generation take the very same step, `carry_out`, so that a policy meets in use what it met in
+training.
+"""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+from .generation import Generator, Request, Sampling
+from .operations import Operation, rewrite_messages
+from .reviewer import review
+from .types import Review, Seed, State, Trajectory, Transition
+
+Result = TypeVar("Result")
+
+
+class Chooser(Protocol):
+    """Picks the next operation of each chain.
+
+    Called with the states of B chains and B numbers in [0, 1), the only randomness it may use; returns B indices
+    into the tuple of operations. A policy, a bandit and a fixed schedule are all choosers.
+    """
+
+    def __call__(self, states: Sequence[State], uniforms: Sequence[float]) -> Sequence[int]: ...
+
+
+def uniform(*key: object) -> float:
+    """A number in [0, 1) that depends on `key` alone, so that choosers can be compared on the same luck.
+
+    >>> uniform("s1", 0) == uniform("s1", 0), uniform("s1", 0) == uniform("s1", 1)
+    (True, False)
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+async def carry_out(
+    texts: Sequence[str],
+    operation: Operation,
+    instructor: Generator,
+    reviewer: Generator,
+    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+    role: str = "instructor",
+) -> Transition:
+    """Apply `operation` to the last of `texts`, the chain so far, and review what comes back."""
+    text = texts[-1]
+    completion = await instructor(Request(role, rewrite_messages(operation, text), sampling))
+    if completion.error:
+        return Transition(
+            text, operation.name, text, Review("unreadable", ("call_failed",)), completion.model, completion.error
+        )
+    if completion.finish_reason == "length":
+        return Transition(text, operation.name, completion.text, Review("unreadable", ("cut_off",)), completion.model)
+    rewrite = completion.text.strip()
+    verdict = await review(text, rewrite, texts[:-1], operation, reviewer)
+    return Transition(text, operation.name, rewrite, verdict, completion.model)
+
+
+def states_of(trajectory: Trajectory) -> list[State]:
+    """The state before each transition of a chain, and the one after the last: len(transitions) + 1 states."""
+    states = [State(trajectory.seed.text)]
+    for transition in trajectory.transitions:
+        states.append(next_state(states[-1], transition))
+    return states
+
+
+def next_state(state: State, transition: Transition) -> State:
+    """The state that `transition` leads to."""
+    return State(
+        text=transition.result,
+        operations=(*state.operations, transition.operation),
+        accepted=(*state.accepted, transition.review.passed),
+        step=state.step + 1,
+    )
+
+
+def rollout(
+    seeds: Sequence[Seed],
+    choose: Chooser,
+    operations: Sequence[Operation],
+    instructor: Generator,
+    reviewer: Generator,
+    steps: int,
+    key: Sequence[object] = (),
+    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+    on_step: Callable[[int], None] | None = None,
+) -> list[Trajectory]:
+    """Walk B chains side by side, `steps` operations each; all calls of a step are made concurrently.
+
+    Args:
+        seeds: B seeds; one that stands in the batch several times gets other random numbers each time.
+        key: What the random numbers depend on besides seed and step (a run's seed, a rollout's number).
+        on_step: Told the number of chains after every step, for a progress bar.
+    """
+    occurrence: dict[str, int] = {}
+    keys = []
+    for seed in seeds:
+        occurrence[seed.id] = occurrence.get(seed.id, -1) + 1
+        keys.append((*key, seed.id, occurrence[seed.id]))
+    trajectories = [Trajectory(seed, ()) for seed in seeds]
+    states = [State(seed.text) for seed in seeds]
+    for step in range(steps):
+        actions = choose(states, [uniform(*chain, step) for chain in keys])
+        made = run_async(
+            _gather(
+                carry_out(trajectory.texts, operations[action], instructor, reviewer, sampling)
+                for trajectory, action in zip(trajectories, actions)
+            )
+        )
+        trajectories = [Trajectory(old.seed, (*old.transitions, new)) for old, new in zip(trajectories, made)]
+        states = [next_state(state, new) for state, new in zip(states, made)]
+        if on_step:
+            on_step(len(seeds))
+    return trajectories
+
+
+async def _gather(coroutines: Any) -> list[Transition]:
+    return await asyncio.gather(*coroutines)
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="teamsrl-calls", daemon=True).start()
+    return loop
+
+
+def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end from ordinary code, also where an event loop already runs (a notebook).
+
+    All calls share one loop in a daemon thread, since a client's connections belong to the loop that opened them.
+    """
+    future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        raise

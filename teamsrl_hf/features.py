@@ -1,0 +1,52 @@
+"""Text as hashed words: in goes a text, out come bucket numbers or a unit vector, the same on every machine."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from zlib import crc32
+
+import numpy as np
+
+_WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and single punctuation marks, in order.
+
+    >>> words("What's new, Ada?")
+    ["what's", 'new', ',', 'ada', '?']
+    """
+    return _WORD.findall(text.lower())
+
+
+def normalise(text: str) -> str:
+    """Words only, single-spaced: what two texts share when they differ in case, spacing or punctuation alone.
+
+    >>> normalise("  Sort these: 3, 1!") == normalise("sort these 3 1")
+    True
+    """
+    return " ".join(word for word in words(text) if word[0].isalnum() or word[0] == "_")
+
+
+@lru_cache(maxsize=100_000)
+def bucket_ids(text: str, buckets: int, max_words: int) -> np.ndarray:
+    """Buckets of the first `max_words` words and of the first two words together, int64 of shape (at most 1 +
+    max_words,).
+
+    Bucket 0 is left free for padding. The opening pair stands apart since it says what kind of task a text is.
+    """
+    tokens = words(text[: max_words * 12])[:max_words]
+    grams = [" ".join(tokens[:2]), *tokens]
+    return np.fromiter((crc32(gram.encode()) % (buckets - 1) + 1 for gram in grams), np.int64, len(grams))
+
+
+def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
+    """Counts of word 1- and 2-grams in `dim` hash buckets, rows of length 1; float32 of shape (len(texts), dim)."""
+    vectors = np.zeros((len(texts), dim), np.float32)
+    for row, text in zip(vectors, texts):
+        tokens = normalise(text).split()
+        grams = tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
+        np.add.at(row, [crc32(gram.encode()) % dim for gram in grams], 1.0)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(norms, 1e-9)

@@ -1,0 +1,223 @@
+"""Judging a rewrite and an answer: elimination rules first, then a reviewer's verdict; and what a chain is paid for
+both.
+
+The rules are the four of Evol-Instruct (arXiv 2304.12244) and one more, since the official TeaMs-RL data leaks
+clauses of its own prompt: 1 nothing gained (`equal`, `unchanged`, `repeats_earlier`), 2 a short apology (`refusal`),
+3 an answer of stop words and punctuation (`empty_response`), 4 words or clauses of the prompt (`template_leak`).
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from .features import hashed_vectors, normalise
+from .generation import Generator, Request, Sampling
+from .operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
+from .types import Review, Trajectory
+
+INSTRUCTION_RULES = ("empty", "unchanged", "repeats_earlier", "template_leak", "control_tokens", "too_long")
+RESPONSE_RULES = ("cut_off", "refusal", "empty_response", "control_tokens")
+REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
+MAX_CHARACTERS = 20_000
+
+_MARKERS = re.compile(
+    r"\b(?:the|my|your|#+)?\s*(?:given|rewritten|created|original|new|finished)[ _-]prompts?\b#*"
+    r"|\[(?:instruction|end|first|second) [0-9a-f]{12}\]|\b2,?048\s+words\b|\bmarker lines?\b",
+    re.I,
+)
+_CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>")
+_VERDICT = re.compile(r"\b(not[\s_-]+equal|unequal|different|equal)\b", re.I)
+_LEADING = re.compile(
+    r"""\A[\s"'“”‘’*`(\[]*(?:(?:the\s+)?(?:verdict|answer|result)\s*(?:is)?\s*:?\s*)?["'“”‘’*`(\[]*
+    (?P<verdict>not[\s_-]+equal|unequal|different|equal)["'“”‘’*`)\]]*\s*(?P<after>[.,;:!—\n–-]|$|because\b|since\b|as\b)""",
+    re.I | re.X,
+)
+_STOP_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "but",
+        "if",
+        "then",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "with",
+        "from",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "i",
+        "you",
+        "he",
+        "she",
+        "we",
+        "they",
+        "me",
+        "my",
+        "your",
+        "his",
+        "her",
+        "our",
+        "their",
+        "not",
+        "no",
+        "yes",
+        "so",
+        "do",
+        "does",
+        "did",
+        "have",
+        "has",
+        "had",
+        "will",
+        "would",
+        "can",
+        "could",
+        "ok",
+        "okay",
+        "sure",
+        "here",
+        "there",
+        "what",
+        "which",
+        "who",
+    ]
+)
+
+
+def parse_verdict(answer: str) -> str:
+    """The verdict in a reviewer's answer: "equal", "not_equal", or "unreadable" when there is none or there are both.
+
+    >>> [parse_verdict(a) for a in ("Not Equal", '"equal."', "Different: it adds a limit", "Equal or Not Equal?")]
+    ['not_equal', 'equal', 'not_equal', 'unreadable']
+    """
+    leading = _LEADING.match(answer)
+    if leading:
+        return _canonical(leading["verdict"])
+    if re.search(r"\bnot\s+(?:\w+\s+)?different\b|\bneither\b", answer, re.I):
+        return "unreadable"
+    found = {_canonical(verdict) for verdict in _VERDICT.findall(answer)}
+    return found.pop() if len(found) == 1 else "unreadable"
+
+
+def _canonical(verdict: str) -> str:
+    return "equal" if verdict.lower() == "equal" else "not_equal"
+
+
+def instruction_violations(
+    instruction: str, rewrite: str, earlier: Sequence[str], operation: Operation
+) -> tuple[str, ...]:
+    """Names of the rules `rewrite` breaks; `earlier` are the chain's texts before `instruction`."""
+    plain = normalise(rewrite)
+    if not plain:
+        return ("empty",)
+    if plain == normalise(instruction):
+        return ("unchanged",)
+    broken = {
+        "repeats_earlier": any(plain == normalise(text) for text in earlier),
+        "template_leak": leaks_template(rewrite, instruction, operation),
+        "control_tokens": bool(_CONTROL.search(rewrite)) or "\0" in rewrite,
+        "too_long": len(rewrite) > MAX_CHARACTERS,
+    }
+    return tuple(rule for rule in INSTRUCTION_RULES if broken.get(rule))
+
+
+def leaks_template(rewrite: str, instruction: str, operation: Operation) -> bool:
+    """Whether `rewrite` holds a marker or six words in a row of the prompt that `instruction` did not hold itself."""
+    marker = _MARKERS.search(rewrite)
+    if marker and marker.group().strip().lower() not in instruction.lower():
+        return True
+    return bool((_six_grams(rewrite) & _template_grams(operation)) - _six_grams(instruction))
+
+
+def _six_grams(text: str) -> frozenset[str]:
+    tokens = normalise(text).split()
+    return frozenset(" ".join(tokens[i : i + 6]) for i in range(len(tokens) - 5))
+
+
+@lru_cache(maxsize=256)
+def _template_grams(operation: Operation) -> frozenset[str]:
+    return _six_grams(REWRITE_FRAME) | _six_grams(REVIEW_FRAME) | _six_grams(operation.sentence)
+
+
+def response_violations(response: str, finish_reason: str = "stop") -> tuple[str, ...]:
+    """Names of the rules an answer breaks.
+
+    >>> response_violations("Sorry, I cannot help with that.")
+    ('refusal',)
+    >>> response_violations("It is what it is ...")
+    ('empty_response',)
+    """
+    tokens = normalise(response).split()
+    broken = {
+        "cut_off": finish_reason == "length",
+        "refusal": "sorry" in tokens and len(response.split()) < 80,
+        "empty_response": all(token in _STOP_WORDS for token in tokens),
+        "control_tokens": bool(_CONTROL.search(response)) or "\0" in response,
+    }
+    return tuple(rule for rule in RESPONSE_RULES if broken[rule])
+
+
+async def review(
+    instruction: str, rewrite: str, earlier: Sequence[str], operation: Operation, reviewer: Generator
+) -> Review:
+    """Review one rewrite. The reviewer is asked only if no rule already decides, so that no call is spent in vain."""
+    violations = instruction_violations(instruction, rewrite, earlier, operation)
+    if violations:
+        return Review("equal" if violations[0] == "unchanged" else "not_equal", violations)
+    completion = await reviewer(Request("reviewer", review_messages(instruction, rewrite), REVIEW_SAMPLING))
+    verdict = "unreadable" if completion.error else parse_verdict(completion.text)
+    return Review(verdict, (), completion.model)
+
+
+def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
+    """Per step 1 where the rewrite passed, 0 where it gained nothing, −1 where it breaks another rule."""
+
+    def pay(review: Review) -> float:
+        if review.passed:
+            return 1.0
+        return -1.0 if review.violations and review.violations[0] not in ("unchanged", "repeats_earlier") else 0.0
+
+    return [[pay(transition.review) for transition in trajectory.transitions] for trajectory in trajectories]
+
+
+def novelty_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
+    """Per step 1 − the highest cosine similarity to any text of the batch before it; 0 where the rewrite did not pass.
+
+    "Before" means: all seeds, then step by step and within a step in the order of the batch, the way a dataset grows.
+    """
+    rewards = [[0.0] * len(trajectory.transitions) for trajectory in trajectories]
+    steps = max((len(trajectory.transitions) for trajectory in trajectories), default=0)
+    passed = [
+        (b, t)
+        for t in range(steps)
+        for b, trajectory in enumerate(trajectories)
+        if t < len(trajectory.transitions) and trajectory.transitions[t].review.passed
+    ]
+    texts = [trajectory.seed.text for trajectory in trajectories]
+    texts += [trajectories[b].transitions[t].rewrite for b, t in passed]
+    vectors = hashed_vectors(texts)
+    similarity = vectors @ vectors.T
+    for row, (b, t) in enumerate(passed, start=len(trajectories)):
+        rewards[b][t] = float(1.0 - np.clip(similarity[row, :row].max(), 0.0, 1.0))
+    return rewards

@@ -1,0 +1,143 @@
+"""The values that cross from room to room, all frozen dataclasses: what a seed, a step, a chain and a row are."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One instruction to start from.
+
+    Attributes:
+        id: Stable identifier: the same content has the same id in every run and every file.
+        instruction: What is asked.
+        input: The material the instruction works on; empty when there is none.
+    """
+
+    id: str
+    instruction: str
+    input: str = ""
+
+    @property
+    def text(self) -> str:
+        """Instruction and input as the one text that operations rewrite, parted by a blank line.
+
+        >>> Seed("s1", "Sort these numbers.", "3, 1, 2").text
+        'Sort these numbers.\\n\\n3, 1, 2'
+        """
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
+
+@dataclass(frozen=True)
+class State:
+    """What a chooser sees before it picks the next operation.
+
+    Attributes:
+        text: The instruction as it stands.
+        operations: Names of all operations tried so far in this chain, oldest first, also those that came to nothing.
+        accepted: For each of them, whether its rewrite was accepted.
+        step: How many operations were tried, counted from 0.
+    """
+
+    text: str
+    operations: tuple[str, ...] = ()
+    accepted: tuple[bool, ...] = ()
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Review:
+    """What the reviewer said of one rewrite.
+
+    Attributes:
+        verdict: "not_equal" (something was gained), "equal", or "unreadable" (no verdict could be read).
+        violations: Names of the rules the rewrite breaks, see `reviewer.INSTRUCTION_RULES`.
+        reviewer: Model that gave the verdict; "rules" when no model had to be asked.
+    """
+
+    verdict: str
+    violations: tuple[str, ...] = ()
+    reviewer: str = "rules"
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "not_equal" and not self.violations
+
+    @property
+    def reason(self) -> str | None:
+        """Why the rewrite is rejected, or None when it passed. A broken rule is named before the verdict."""
+        if self.violations:
+            return self.violations[0]
+        return None if self.verdict == "not_equal" else self.verdict
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One operation carried out: the text before, the operation, the text after, what the reviewer said.
+
+    `error` is the failure of the call that should have produced `rewrite` (then equal to `instruction`), else None.
+    """
+
+    instruction: str
+    operation: str
+    rewrite: str
+    review: Review
+    rewriter: str
+    error: str | None = None
+
+    @property
+    def result(self) -> str:
+        """The text the chain goes on from: the rewrite if it passed, else the unchanged instruction."""
+        return self.rewrite if self.review.passed else self.instruction
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One chain: a seed and its transitions, in order."""
+
+    seed: Seed
+    transitions: tuple[Transition, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The seed's text and every accepted rewrite, in order."""
+        return (self.seed.text, *(t.rewrite for t in self.transitions if t.review.passed))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One transition on its way to becoming a row.
+
+    Attributes:
+        id: Hash of seed, step, operation and text.
+        parent_id: Id of the row it was rewritten from; the seed's id at the start of a chain.
+        step: Position in the chain, from 0.
+        operations: Operations whose accepted rewrites led from the seed to this text, this one included.
+        response: The expert's answer; empty until asked.
+        responder: Model that answered.
+        calls: Calls spent on this candidate by kind ("rewrite", "review", "answer"), sorted by name.
+    """
+
+    id: str
+    seed: Seed
+    parent_id: str
+    step: int
+    operations: tuple[str, ...]
+    transition: Transition
+    response: str = ""
+    responder: str = ""
+    calls: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A candidate that became a row of the published dataset."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A candidate that did not, and why (one word, counted in the card)."""
+
+    candidate: Candidate
+    reason: str

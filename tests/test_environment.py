@@ -1,0 +1,97 @@
+import asyncio
+import threading
+
+from teamsrl_hf import Completion, ScriptedGenerator, Seed, rollout
+from teamsrl_hf.environment import carry_out, run_async, states_of, uniform
+from teamsrl_hf.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.types import State
+
+DIFFERENT = ScriptedGenerator(lambda request: "Different")
+SEED = Seed("s1", "Name a bird.")
+
+
+def _appending(request):
+    """Appends the operation's name, except that deepen never changes anything."""
+    name, text = read_rewrite(request.messages[0]["content"])
+    return text if name == "deepen" else f"{text} And {name} {len(text)}."
+
+
+def test_a_rewrite_that_fails_leaves_the_chain_where_it_was():
+    chain = rollout([SEED], lambda states, u: [2], OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=2)[0]
+    assert [t.rewrite for t in chain.transitions] == ["Name a bird.", "Name a bird."]
+    assert [t.review.reason for t in chain.transitions] == ["unchanged", "unchanged"]
+    assert chain.texts == ("Name a bird.",)
+
+
+def test_a_chain_goes_on_from_the_last_rewrite_that_passed():
+    plan = iter([1, 2, 3])
+    chain = rollout(
+        [SEED], lambda states, u: [next(plan)], OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=3
+    )[0]
+    assert chain.texts == (
+        "Name a bird.",
+        "Name a bird. And add_constraints 12.",
+        "Name a bird. And add_constraints 12. And concretize 36.",
+    )
+
+
+def test_states_tell_what_was_tried_and_what_came_of_it():
+    plan = iter([1, 2])
+    chain = rollout(
+        [SEED], lambda states, u: [next(plan)], OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=2
+    )[0]
+    after = "Name a bird. And add_constraints 12."
+    assert states_of(chain) == [
+        State("Name a bird."),
+        State(after, ("add_constraints",), (True,), 1),
+        State(after, ("add_constraints", "deepen"), (True, False), 2),
+    ]
+
+
+def test_going_back_to_the_seed_is_no_gain():
+    def back_and_forth(request):
+        _, text = read_rewrite(request.messages[0]["content"])
+        return "Name a bird." if text != "Name a bird." else "Name a bird of prey."
+
+    chain = rollout([SEED], lambda s, u: [0], OPERATIONS, ScriptedGenerator(back_and_forth), DIFFERENT, steps=2)[0]
+    assert [t.review.reason for t in chain.transitions] == [None, "repeats_earlier"]
+
+
+def test_a_failed_call_is_a_counted_rejection_and_no_exception():
+    broken = ScriptedGenerator(lambda request: Completion("", "m", error="HTTP 500"))
+    transition = asyncio.run(carry_out(["Name a bird."], OPERATIONS[0], broken, DIFFERENT))
+    assert (transition.review.reason, transition.error, transition.result) == (
+        "call_failed",
+        "HTTP 500",
+        "Name a bird.",
+    )
+
+
+def test_an_answer_cut_by_the_token_limit_is_not_taken():
+    cut = ScriptedGenerator(lambda request: Completion("Name a bird that", "m", finish_reason="length"))
+    assert asyncio.run(carry_out(["Name a bird."], OPERATIONS[0], cut, DIFFERENT)).review.reason == "cut_off"
+
+
+def test_random_numbers_depend_on_their_key_alone_and_spread_evenly():
+    assert uniform("train", 42, 0, "s1", 0, 3) == 0.3342743199217761
+    drawn = [uniform("x", i) for i in range(10_000)]
+    assert 0.49 < sum(drawn) / len(drawn) < 0.51
+
+
+def test_one_seed_twice_in_a_batch_is_walked_with_different_luck():
+    seen = []
+
+    def chooser(states, uniforms):
+        seen.append(tuple(uniforms))
+        return [0] * len(states)
+
+    rollout([SEED, SEED], chooser, OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=1)
+    assert seen[0][0] != seen[0][1]
+
+
+def test_calls_work_where_an_event_loop_already_runs():
+    async def notebook():
+        return run_async(asyncio.sleep(0, "done"))
+
+    assert asyncio.run(notebook()) == "done"
+    assert any(thread.name == "teamsrl-calls" and thread.daemon for thread in threading.enumerate())

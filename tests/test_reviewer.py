@@ -1,0 +1,140 @@
+import asyncio
+
+import pytest
+
+from teamsrl_hf import Review, ScriptedGenerator, Seed, Trajectory, Transition, novelty_reward, validity_reward
+from teamsrl_hf.operations import OPERATIONS, REWRITE_FRAME
+from teamsrl_hf.reviewer import instruction_violations, leaks_template, parse_verdict, response_violations, review
+
+DEEPEN = OPERATIONS[2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("Not Equal", "not_equal"),
+        ("not equal.", "not_equal"),
+        ("NOT_EQUAL", "not_equal"),
+        ('"Not Equal"', "not_equal"),
+        ("**Different**", "not_equal"),
+        ("Different: the second one adds a word limit.", "not_equal"),
+        ("Verdict: Equal", "equal"),
+        ("The answer is: 'Equal'.", "equal"),
+        ("equal", "equal"),
+        (" Equal.\nBoth ask for a poem about rain.", "equal"),
+        ("Equal, since both ask the same thing in different words.", "equal"),
+        ("They are not equal because the second is deeper.", "not_equal"),
+        ("I would say these two are equal", "equal"),
+        ("", "unreadable"),
+        ("Yes", "unreadable"),
+        ("Equal or Not Equal?", "unreadable"),
+        ("Equal/Different", "unreadable"),
+        ("They are not really different.", "unreadable"),
+        ("They treat both sides equally.", "unreadable"),
+    ],
+)
+def test_verdicts_are_read_whatever_their_dress_and_never_guessed(answer, verdict):
+    assert parse_verdict(answer) == verdict
+
+
+def test_a_rewrite_that_differs_in_case_and_spacing_alone_is_unchanged():
+    assert instruction_violations("Why is the sky blue?", "why is  the sky BLUE", [], DEEPEN) == ("unchanged",)
+
+
+def test_going_back_to_an_earlier_text_of_the_chain_is_a_violation():
+    assert instruction_violations("Name a bird and its song.", "Name a bird.", ["Name a bird."], DEEPEN) == (
+        "repeats_earlier",
+    )
+
+
+def test_an_empty_rewrite_is_a_violation():
+    assert instruction_violations("Name a bird.", " ...", [], DEEPEN) == ("empty",)
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "Name a bird. #Rewritten Prompt#",
+        "Improve on the given prompt: name a bird.",
+        "Name a bird in no more than 2048 words.",
+        "Name a bird. [end 0123456789ab]",
+        "Name a bird. Carry over every table, piece of code and other input.",
+        f"Name a bird. {DEEPEN.sentence}",
+    ],
+)
+def test_markers_and_clauses_of_the_prompt_are_a_leak(leak):
+    assert leaks_template(leak, "Name a bird.", DEEPEN)
+
+
+def test_what_the_instruction_already_said_is_no_leak():
+    text = "Explain what a given prompt is, in 2048 words."
+    assert not leaks_template(text + " Be brief.", text, DEEPEN)
+
+
+def test_control_tokens_in_a_rewrite_are_a_violation_and_html_is_not():
+    assert instruction_violations("Name a bird.", "Name a bird <|im_end|> now.", [], DEEPEN) == ("control_tokens",)
+    assert instruction_violations("Name a bird.", "Name a <b>bird</b> in bold.", [], DEEPEN) == ()
+
+
+def test_a_short_apology_is_refused_at_79_words_and_kept_at_80():
+    assert response_violations("Sorry " + "word " * 78) == ("refusal",)
+    assert response_violations("Sorry " + "word " * 79) == ()
+    assert response_violations("word " * 79) == ()
+
+
+def test_an_answer_of_stop_words_and_punctuation_is_empty():
+    assert response_violations("It is what it is, and so is that.") == ("empty_response",)
+    assert response_violations("") == ("empty_response",)
+    assert response_violations("It is Paris.") == ()
+
+
+def test_an_answer_cut_by_the_token_limit_is_named():
+    assert response_violations("The capital of France is", "length") == ("cut_off",)
+
+
+def test_the_reviewer_is_not_asked_where_a_rule_decides():
+    reviewer = ScriptedGenerator(lambda request: "Different")
+    assert asyncio.run(review("Name a bird.", "Name a bird!", [], DEEPEN, reviewer)).reason == "unchanged"
+    assert reviewer.calls == 0
+    assert asyncio.run(review("Name a bird.", "Name a bird of prey.", [], DEEPEN, reviewer)).passed
+    assert reviewer.calls == 1
+
+
+def test_an_unreadable_verdict_is_a_counted_failure():
+    reviewer = ScriptedGenerator(lambda request: "Hard to say.")
+    assert asyncio.run(review("Name a bird.", "Name a bird of prey.", [], DEEPEN, reviewer)).reason == "unreadable"
+
+
+def _chain(seed, *steps):
+    transitions, text = [], seed
+    for rewrite, verdict, violations in steps:
+        transitions.append(Transition(text, "deepen", rewrite, Review(verdict, violations), "scripted"))
+        text = transitions[-1].result
+    return Trajectory(Seed("s" + seed, seed), tuple(transitions))
+
+
+def test_validity_pays_one_nothing_or_takes_one():
+    chain = _chain(
+        "Name a bird.",
+        ("Name a bird of prey.", "not_equal", ()),
+        ("Name a bird of prey.", "equal", ("unchanged",)),
+        ("Name the given prompt.", "not_equal", ("template_leak",)),
+        ("Name a hawk.", "unreadable", ()),
+    )
+    assert validity_reward([chain]) == [[1.0, 0.0, -1.0, 0.0]]
+
+
+def test_novelty_is_nothing_for_a_copy_of_another_chain_and_one_for_words_never_seen():
+    first = _chain("Name a bird.", ("Explain quantum tunnelling thoroughly", "not_equal", ()))
+    second = _chain("List two rivers.", ("Explain quantum tunnelling thoroughly", "not_equal", ()))
+    (fresh,), (copied,) = novelty_reward([first, second])
+    assert fresh == pytest.approx(1.0, abs=0.05)
+    assert copied == pytest.approx(0.0, abs=1e-6)
+
+
+def test_novelty_pays_nothing_for_a_rewrite_that_did_not_pass():
+    assert novelty_reward([_chain("Name a bird.", ("Something else", "equal", ()))]) == [[0.0]]
+
+
+def test_the_frame_itself_is_found_when_leaked_whole():
+    assert leaks_template(REWRITE_FRAME, "Name a bird.", DEEPEN)
