@@ -1,0 +1,130 @@
+"""The mathematics of PPO on tensors: advantages and losses, knowing nothing of text, models or the training loop.
+
+Shapes: B episodes, T steps, K operations, N transitions of a minibatch (flattened from B × T).
+
+| detail | here | source |
+|---|---|---|
+| generalized advantage estimation | `generalized_advantages` | Schulman et al. 2016, eq. 16 |
+| clipped policy loss | `policy_loss` | Schulman et al. 2017, eq. 7 |
+| clipped value loss, halved | `value_loss` | OpenAI baselines `ppo2` |
+| advantages whitened over the whole rollout | `whiten` | OpenAI baselines `ppo2`, there for each minibatch |
+| … but never beyond the spread of rewards | `reward_spread` | ours: a constant reward teaches nothing |
+| entropy of the categorical policy as a bonus | `ppo_loss` | Schulman et al. 2017, eq. 9 |
+| approximate KL as mean of (ratio − 1) − log ratio | `ppo_loss` | Schulman 2020, "Approximating KL divergence", k3 |
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class PPOLosses:
+    """`total` is minimised; the rest is logged. All are scalars of shape ()."""
+
+    total: torch.Tensor
+    policy_loss: torch.Tensor
+    value_loss: torch.Tensor
+    entropy: torch.Tensor
+    approx_kl: torch.Tensor
+    clip_ratio: torch.Tensor
+
+
+def generalized_advantages(
+    rewards: torch.Tensor, value: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Advantages and returns of whole episodes.
+
+    Args:
+        rewards: (B, T).
+        value: (B, T), the value head's estimate before each step. Nothing follows step T − 1: the step number is
+        part of
+            the state, so the end is a true end and is not bootstrapped.
+
+    Returns:
+        Advantages (B, T), and returns (B, T) = advantages + value, the value head's targets.
+    """
+    advantages = torch.zeros_like(rewards)
+    following, running = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * following - value[:, t]
+        running = delta + gamma * lam * running
+        advantages[:, t], following = running, value[:, t]
+    return advantages, advantages + value
+
+
+def whiten(advantages: torch.Tensor, everyone: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    """Advantages shifted to mean 0 and scaled to deviation 1, or to less where they vary more than rewards do.
+
+    Args:
+        advantages: Those of this process, of any shape.
+        everyone: Those of all processes, which give mean and deviation.
+        spread: `reward_spread` of the same rollout.
+    """
+    mean, std = everyone.mean(), everyone.std(correction=0)
+    return (advantages - mean) / (std + 1e-6) * (spread / (std + 1e-6)).clamp(max=1.0)
+
+
+def reward_spread(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """How far discounted sums of rewards (B, T) lie from their mean at the same step: a deviation, ().
+
+    Advantages that vary more than this vary by the value head's errors, not by what was done. Where it is 0, as with
+    the saturated reward of the official code, there is nothing to learn, and whitening must not blow noise up.
+    """
+    sums, _ = generalized_advantages(rewards, torch.zeros_like(rewards), gamma, 1.0)
+    return (sums - sums.mean(0)).pow(2).mean().sqrt()
+
+
+def policy_loss(
+    logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, cliprange: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clipped surrogate loss () and the share of transitions whose ratio was clipped (), from inputs of shape (N,)."""
+    ratio = torch.exp(logprobs - old_logprobs)
+    clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
+    loss = torch.max(-advantages * ratio, -advantages * clipped).mean()
+    return loss, ((ratio - 1).abs() > cliprange).float().mean()
+
+
+def value_loss(value: torch.Tensor, old_value: torch.Tensor, returns: torch.Tensor, cliprange: float) -> torch.Tensor:
+    """Half the squared error (), the larger of plain and clipped for each transition; inputs (N,)."""
+    clipped = old_value + (value - old_value).clamp(-cliprange, cliprange)
+    return 0.5 * torch.max((value - returns) ** 2, (clipped - returns) ** 2).mean()
+
+
+def ppo_loss(
+    logits: torch.Tensor,
+    value: torch.Tensor,
+    actions: torch.Tensor,
+    old_logprobs: torch.Tensor,
+    old_value: torch.Tensor,
+    advantages: torch.Tensor,
+    returns: torch.Tensor,
+    *,
+    cliprange: float = 0.2,
+    cliprange_value: float = 0.2,
+    vf_coef: float = 0.5,
+    entropy_coef: float = 0.01,
+) -> PPOLosses:
+    """The PPO objective of one minibatch: `logits` (N, K), everything else (N,)."""
+    log_softmax = torch.log_softmax(logits.float(), dim=-1)
+    logprobs = log_softmax.gather(-1, actions[:, None])[:, 0]
+    entropy = -(log_softmax.exp() * log_softmax).sum(-1).mean()
+    surrogate, clip_ratio = policy_loss(logprobs, old_logprobs, advantages, cliprange)
+    fit = value_loss(value.float(), old_value, returns, cliprange_value)
+    log_ratio = (logprobs - old_logprobs).detach()
+    return PPOLosses(
+        total=surrogate + vf_coef * fit - entropy_coef * entropy,
+        policy_loss=surrogate.detach(),
+        value_loss=fit.detach(),
+        entropy=entropy.detach(),
+        approx_kl=(log_ratio.exp() - 1 - log_ratio).mean(),
+        clip_ratio=clip_ratio,
+    )
+
+
+def explained_variance(value: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:
+    """1 − Var(returns − value) / Var(returns), (); 0 where the returns do not vary. Inputs of any one shape."""
+    variance = returns.var(correction=0)
+    if variance < 1e-12:
+        return torch.zeros(())
+    return 1 - (returns - value).var(correction=0) / variance

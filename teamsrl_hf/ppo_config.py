@@ -1,0 +1,58 @@
+"""Arguments of `InstructionGenPPOTrainer`: those of `transformers.TrainingArguments` and PPO's own."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class InstructionGenPPOConfig(TrainingArguments):
+    """Arguments of the PPO trainer.
+
+    A rollout holds `per_device_train_batch_size × gradient_accumulation_steps × num_mini_batches` episodes on each
+    process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One training epoch walks every seed
+    once.
+    """
+
+    learning_rate: float = field(default=3e-3, metadata={"help": "Initial learning rate of AdamW."})
+    lr_scheduler_type: str = field(default="linear", metadata={"help": "Learning rate schedule."})
+    max_grad_norm: float = field(default=0.5, metadata={"help": "Gradient norm limit (OpenAI baselines, ppo2)."})
+    logging_steps: float = field(default=16, metadata={"help": "Log every so many optimizer steps."})
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "Keep False: seed columns are read by the rollout, not by the model."}
+    )
+    bf16: bool | None = field(
+        default=False, metadata={"help": "bfloat16 autocast; of no use for the small default policy."}
+    )
+
+    operations_per_episode: int = field(default=6, metadata={"help": "Operations tried in each chain (paper: 6)."})
+    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout (TRL PPO: 4)."})
+    num_mini_batches: int = field(default=4, metadata={"help": "Minibatches per pass (OpenAI baselines, ppo2: 4)."})
+    gamma: float = field(default=0.995, metadata={"help": "Discount (paper's code: 0.995)."})
+    lam: float = field(default=0.97, metadata={"help": "Lambda of generalized advantages (paper's code: 0.97)."})
+    cliprange: float = field(default=0.2, metadata={"help": "Clip range of the policy ratio (Schulman et al. 2017)."})
+    cliprange_value: float = field(default=0.2, metadata={"help": "Clip range of the value estimate (TRL PPO: 0.2)."})
+    vf_coef: float = field(default=0.5, metadata={"help": "Weight of the value loss (OpenAI baselines: 0.5)."})
+    entropy_coef: float = field(
+        default=0.01, metadata={"help": "Weight of the entropy bonus (Schulman et al. 2017: 0.01)."}
+    )
+    whiten_advantages: bool = field(default=True, metadata={"help": "Whiten advantages over the whole rollout."})
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weight of each reward function, in order; all 1 when left out."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Micro-batches made of one rollout; `gradient_accumulation_steps` of them make an optimizer step."""
+        return self.num_ppo_epochs * self.num_mini_batches * self.gradient_accumulation_steps
+
+    @property
+    def episodes_per_rollout(self) -> int:
+        """Episodes of one rollout on one process."""
+        return self.per_device_train_batch_size * self.num_mini_batches * self.gradient_accumulation_steps

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from teamsrl_hf import Operation, OperationPolicy, OperationPolicyConfig, State
+from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.policy import check_policy_operations
+
+STATES = [
+    State("Why is the sky blue?"),
+    State("Sort these numbers.\n\n3, 1, 2", ("deepen", "breadth"), (True, False), 2),
+]
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(0)
+    return OperationPolicy(OperationPolicyConfig())
+
+
+def test_a_new_policy_is_close_to_the_uniform_chooser(policy):
+    probabilities = torch.softmax(policy(**policy.featurize(STATES)).logits, -1)
+    assert probabilities.shape == (2, 6)
+    assert probabilities.sub(1 / 6).abs().max() < 0.02
+
+
+def test_saving_and_loading_keeps_logits_values_and_operations(policy, tmp_path):
+    policy.save_pretrained(tmp_path)
+    again = OperationPolicy.from_pretrained(tmp_path)
+    inputs = policy.featurize(STATES)
+    assert torch.equal(again(**inputs).logits, policy(**inputs).logits)
+    assert torch.equal(again(**inputs).value, policy(**inputs).value)
+    assert again.config.operation_tuple() == OPERATIONS
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_users_own_operations_travel_with_the_policy(tmp_path):
+    own = [{"name": "translate", "sentence": "Ask for the answer in another language."}]
+    OperationPolicy(OperationPolicyConfig(operations=own)).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["operations"] == own
+    loaded = OperationPolicy.from_pretrained(tmp_path)
+    assert loaded.config.operation_tuple() == (Operation("translate", "Ask for the answer in another language."),)
+    assert loaded.choose([State("Name a bird.")], [0.99]) == [0]
+
+
+def test_the_auto_classes_know_the_policy(policy, tmp_path):
+    policy.save_pretrained(tmp_path)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path), OperationPolicyConfig)
+    assert isinstance(AutoModel.from_pretrained(tmp_path), OperationPolicy)
+
+
+def test_other_operations_than_the_policys_are_an_error_that_shows_both_lists(policy):
+    with pytest.raises(ValueError, match=r"chooses among \['breadth', .*but the operations in use are \['deepen'\]"):
+        check_policy_operations(policy, OPERATIONS[2:3])
+
+
+def test_what_the_policy_sees_differs_by_text_history_and_step(policy):
+    def output(state):
+        return policy(**policy.featurize([state])).value.item()
+
+    base = State("Why is the sky blue?")
+    assert output(State("Why is the grass green?")) != output(base)
+    assert output(State(base.text, ("deepen",), (True,), 0)) != output(base)
+    assert output(State(base.text, ("deepen",), (True,), 0)) != output(State(base.text, ("deepen",), (False,), 0))
+    assert output(State(base.text, step=1)) != output(base)
+
+
+def test_operations_are_drawn_in_proportion_to_their_probability(policy):
+    with torch.no_grad():
+        policy.operation_head.weight.zero_()
+        policy.operation_head.bias.copy_(torch.tensor([0.5, 0.25, 0.25, 0, 0, 0]).clamp(min=1e-9).log())
+    drawn = policy.choose_batch([STATES[0]] * 1000, [i / 1000 for i in range(1000)])
+    assert [drawn.count(k) for k in range(6)] == [500, 250, 250, 0, 0, 0]
+
+
+def test_the_largest_random_number_still_picks_an_operation(policy):
+    assert policy.choose(STATES, [0.0, 1.0 - 2**-53]) == [0, 5]
+
+
+def test_one_by_one_and_batched_choices_agree(policy):
+    uniforms = [0.1, 0.9]
+    assert policy.choose(STATES, uniforms) == policy.choose_batch(STATES, uniforms)
+
+
+def test_steps_beyond_the_episode_and_long_texts_do_not_crash(policy):
+    names = tuple(operation.name for operation in OPERATIONS)
+    late = State("word " * 10_000, names * 3, (True,) * 18, 18)
+    assert policy.choose([late], [0.5])[0] in range(6)
