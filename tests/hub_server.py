@@ -1,0 +1,304 @@
+"""A small Hub on 127.0.0.1: unmodified clients push to it and load from it, without Xet, and it fails when told to.
+
+    with Hub() as hub:             # hub.url goes into HF_ENDPOINT, before any client is imported
+        hub.faults.append(("commit", "503"))
+
+Repositories live in memory. `hub.requests` lists every request as (kind, status); `hub.tokens` every token received.
+Start it in the client's own process: it is a thread.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import socket
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+REPO = r"(?P<repo>[^/]+/[^/]+)"
+API = r"/api/(?P<type>model|dataset)s/" + REPO
+FILE = r"/(?:(?P<type>dataset)s/)?" + REPO
+ROUTES = [
+    ("POST", "create_repo", r"/api/repos/create"),
+    ("GET", "whoami", r"/api/whoami-v2"),
+    ("POST", "validate_yaml", r"/api/validate-yaml"),
+    ("POST", "branch", API + r"/branch/(?P<rev>.+)"),
+    ("POST", "preupload", API + r"/preupload/(?P<rev>.+)"),
+    ("POST", "commit", API + r"/commit/(?P<rev>.+)"),
+    ("POST", "paths_info", API + r"/paths-info/(?P<rev>[^/]+)"),
+    ("GET", "tree", API + r"/tree/(?P<rev>[^/]+)(?:/(?P<path>.+))?"),
+    ("GET", "info", API + r"(?:/revision/(?P<rev>[^/]+))?"),
+    ("POST", "lfs_batch", FILE + r"\.git/info/lfs/objects/batch"),
+    ("PUT", "lfs_put", r"/lfs/(?P<oid>[0-9a-f]{64})"),
+    ("POST", "lfs_verify", r"/lfs-verify"),
+    ("HEAD", "resolve_head", FILE + r"/resolve/(?P<rev>[^/]+)/(?P<path>.+)"),
+    ("GET", "resolve_get", FILE + r"/resolve/(?P<rev>[^/]+)/(?P<path>.+)"),
+]
+LARGE = (".parquet", ".safetensors", ".png")
+
+
+@dataclass
+class Repo:
+    private: bool
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # sha -> path -> content, oldest first
+    branches: dict[str, str] = field(default_factory=dict)
+
+    def commit(self, branch: str, files: dict[str, bytes]) -> str:
+        sha = hashlib.sha1(repr((len(self.commits), sorted(files))).encode()).hexdigest()
+        self.commits[sha] = files
+        self.branches[branch] = sha
+        return sha
+
+    def sha(self, revision: str | None) -> str | None:
+        revision = unquote(revision or "main")
+        return revision if revision in self.commits else self.branches.get(revision)
+
+
+class Failure(Exception):
+    def __init__(self, status: int, message: str, code: str = ""):
+        super().__init__(message)
+        self.status, self.headers = status, {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
+
+
+class Hub:
+    """`faults` holds (kind, fault); the first that fits a request strikes, once.
+
+    A fault is a status such as "503" (its answer echoes the token sent), "reset", "lost" (the work is done, the answer
+    is not sent) or "hang".
+    """
+
+    def __init__(self):
+        self.repos: dict[tuple[str, str], Repo] = {}
+        self.objects: dict[str, bytes] = {}
+        self.faults: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, int]] = []
+        self.tokens: set[str] = set()
+        self.closing = threading.Event()
+
+    def __enter__(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.closing.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, repo_type: str, repo_id: str, files: dict[str, bytes], private: bool = True) -> Repo:
+        """A repository as a client's `create_repo` leaves it, and `files` on top."""
+        repo = self.repos[repo_type, repo_id] = Repo(private)
+        repo.commit("main", {".gitattributes": b"*.parquet filter=lfs\n"})
+        if files:
+            repo.commit("main", {**repo.commits[repo.branches["main"]], **files})
+        return repo
+
+    def count(self, kind: str) -> int:
+        return sum(kind == asked for asked, _ in self.requests)
+
+    def fault(self, kind: str) -> str | None:
+        for entry in self.faults:
+            if entry[0] == kind:
+                self.faults.remove(entry)
+                return entry[1]
+        return None
+
+
+class Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def handle_request(self):
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token:
+            self.hub.tokens.add(token)
+        kind, found = self.route(urlsplit(self.path).path)
+        fault = self.hub.fault(kind)
+        if fault == "hang":
+            self.hub.closing.wait()
+        if fault in ("reset", "hang"):
+            return self.drop(kind)
+        if fault and fault.isdigit():
+            page = f"<html>{token}</html>" if int(fault) >= 500 else json.dumps({"error": f"not with {token}"})
+            return self.answer(kind, int(fault), page.encode(), {"Retry-After": "0"})
+        try:
+            status, content, headers = getattr(self, kind)(**found)
+        except Failure as failure:
+            status, content, headers = failure.status, {"error": str(failure)}, failure.headers
+        if fault == "lost":
+            return self.drop(kind)
+        self.answer(kind, status, content if isinstance(content, bytes) else json.dumps(content).encode(), headers)
+
+    do_GET = do_HEAD = do_POST = do_PUT = handle_request
+
+    def route(self, path: str) -> tuple[str, dict]:
+        for method, kind, pattern in ROUTES:
+            found = method == self.command and re.fullmatch(pattern, path)
+            if found:
+                return kind, {k: unquote(v) if v else v for k, v in found.groupdict().items()}
+        return "unknown", {}
+
+    def answer(self, kind: str, status: int, body: bytes, headers: dict[str, str]):
+        self.hub.requests.append((kind, status))
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def drop(self, kind: str):
+        self.hub.requests.append((kind, 0))
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_):
+        pass
+
+    def find(self, type: str | None, repo: str) -> Repo:
+        if (type or "model", repo) not in self.hub.repos:
+            raise Failure(404, "Repository not found", "RepoNotFound")
+        return self.hub.repos[type or "model", repo]
+
+    def at(self, type: str | None, repo: str, rev: str | None) -> tuple[Repo, str, dict[str, bytes]]:
+        found = self.find(type, repo)
+        sha = found.sha(rev)
+        if sha is None:
+            raise Failure(404, f"Invalid rev id: {rev}", "RevisionNotFound")
+        return found, sha, found.commits[sha]
+
+    def unknown(self):
+        raise Failure(404, f"No such route: {self.command} {self.path}")
+
+    def whoami(self):
+        return 200, {"type": "user", "name": "ada", "orgs": [], "auth": {"accessToken": {"role": "write"}}}, {}
+
+    def create_repo(self):
+        asked = json.loads(self.body)
+        type, repo = asked.get("type", "model"), f"{asked['organization'] or 'ada'}/{asked['name']}"
+        url = f"{self.hub.url}/{'datasets/' if type == 'dataset' else ''}{repo}"
+        if (type, repo) in self.hub.repos:
+            return 409, {"error": "You already created this repo", "url": url}, {}
+        self.hub.add(type, repo, {}, private=asked.get("visibility") == "private")
+        return 200, {"url": url, "name": repo, "id": repo}, {}
+
+    def validate_yaml(self):
+        return 200, {"errors": [], "warnings": []}, {}
+
+    def branch(self, type, repo, rev):
+        found, sha, _ = self.at(type, repo, "main")
+        if rev in found.branches:
+            return 409, {"error": "Reference already exists"}, {}
+        found.branches[rev] = sha
+        return 200, {}, {}
+
+    def preupload(self, type, repo, rev):
+        _, _, files = self.at(type, repo, rev)
+        return 200, {"files": [self.upload_mode(f["path"], files) for f in json.loads(self.body)["files"]]}, {}
+
+    def upload_mode(self, path: str, files: dict[str, bytes]) -> dict:
+        ignored = path.rpartition(".")[2].encode() in files.get(".gitignore", b"").replace(b"*.", b"").split()
+        mode = {"path": path, "uploadMode": "lfs" if path.endswith(LARGE) else "regular", "shouldIgnore": ignored}
+        return {**mode, "oid": etag(path, files[path])} if path in files else mode
+
+    def lfs_batch(self, type, repo):
+        self.find(type, repo)
+        objects = [self.transfer(asked["oid"], asked["size"]) for asked in json.loads(self.body)["objects"]]
+        return 200, {"transfer": "basic", "objects": objects}, {}
+
+    def transfer(self, oid: str, size: int) -> dict:
+        if oid in self.hub.objects:
+            return {"oid": oid, "size": size}
+        links = {"upload": {"href": f"{self.hub.url}/lfs/{oid}"}, "verify": {"href": f"{self.hub.url}/lfs-verify"}}
+        return {"oid": oid, "size": size, "actions": links}
+
+    def lfs_put(self, oid):
+        if hashlib.sha256(self.body).hexdigest() != oid:
+            raise Failure(400, "The bytes do not have the hash they were announced with")
+        self.hub.objects[oid] = self.body
+        return 200, {}, {}
+
+    def lfs_verify(self):
+        if json.loads(self.body)["oid"] not in self.hub.objects:
+            raise Failure(404, "No such object")
+        return 200, {}, {}
+
+    def commit(self, type, repo, rev):
+        found, head, files = self.at(type, repo, rev)
+        header, *lines = [json.loads(line) for line in self.body.splitlines()]
+        if header["value"].get("parentCommit", head) != head:
+            raise Failure(412, "A commit has happened since. Please refresh and try again.")
+        files = dict(files)
+        for line in lines:
+            change(files, line["key"], line["value"], self.hub.objects)
+        sha = found.commit(rev, files)
+        url = f"{self.hub.url}/{'datasets/' if type == 'dataset' else ''}{repo}/commit/{sha}"
+        return 200, {"success": True, "commitOid": sha, "commitUrl": url}, {}
+
+    def info(self, type, repo, rev=None):
+        found, sha, files = self.at(type, repo, rev)
+        siblings = [{"rfilename": path} for path in sorted(files)]
+        return 200, {"id": repo, "sha": sha, "private": found.private, "siblings": siblings, "tags": []}, {}
+
+    def tree(self, type, repo, rev, path=None):
+        _, _, files = self.at(type, repo, rev)
+        entries = [entry(name, files) for name in listing(files, path, "recursive=true" in self.path.lower())]
+        if path and not entries:
+            raise Failure(404, f"{path} does not exist", "EntryNotFound")
+        return 200, entries, {}
+
+    def paths_info(self, type, repo, rev):
+        _, _, files = self.at(type, repo, rev)
+        asked = [unquote(pair[6:].replace("+", " ")) for pair in self.body.decode().split("&") if pair[:6] == "paths="]
+        return 200, [entry(path, files) for path in asked if path in listing(files, None, True)], {}
+
+    def resolve_get(self, type, repo, rev, path):
+        _, sha, files = self.at(type, repo, rev)
+        if path not in files:
+            raise Failure(404, "Entry not found", "EntryNotFound")
+        tag = f'"{etag(path, files[path])}"'
+        return 200, files[path], {"X-Repo-Commit": sha, "ETag": tag, "Content-Type": "application/octet-stream"}
+
+    resolve_head = resolve_get
+
+
+def git_hash(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def etag(path: str, content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest() if path.endswith(LARGE) else git_hash(content)
+
+
+def entry(path: str, files: dict[str, bytes]) -> dict:
+    if path not in files:
+        return {"type": "directory", "path": path, "oid": git_hash(path.encode()), "size": 0}
+    found = {"type": "file", "path": path, "oid": git_hash(files[path]), "size": len(files[path])}
+    lfs = {"lfs": {"oid": etag(path, files[path]), "size": len(files[path]), "pointerSize": 130}}
+    return {**found, **lfs} if path.endswith(LARGE) else found
+
+
+def listing(files: dict[str, bytes], folder: str | None, recursive: bool) -> list[str]:
+    """Paths of files and folders under `folder`."""
+    parts = [path.split("/") for path in files]
+    paths = {"/".join(p[:depth]) for p in parts for depth in range(1, len(p) + 1)}
+    base = f"{folder}/" if folder else ""
+    return sorted(p for p in paths if p.startswith(base) and (recursive or "/" not in p.removeprefix(base)))
+
+
+def change(files: dict[str, bytes], key: str, value: dict, objects: dict[str, bytes]) -> None:
+    """Carry out one line of a commit on `files`."""
+    if key == "file":
+        files[value["path"]] = base64.b64decode(value["content"])
+    elif key == "lfsFile" and value["oid"] in objects:
+        files[value["path"]] = objects[value["oid"]]
+    elif key == "deletedFile" and value["path"] in files:
+        del files[value["path"]]
+    else:
+        raise Failure(400, f"Cannot carry out {key} on {value['path']}")
