@@ -1,0 +1,103 @@
+"""Evolve seeds into an instruction dataset, as a folder ready for the Hub.
+
+    python recipes/evolve_dataset.py --config recipes/quickstart/evolve_dataset.yaml --policy outputs/policy \\
+        --output_dir outputs/dataset
+
+Stopped or killed, the same command goes on where it was: every answer is in the ledger and is not asked for again.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
+from teamsrl_hf.runs import finish_run, open_run
+
+
+@dataclass
+class EvolveArguments:
+    """Which models and which chooser evolve the seeds, and where the dataset goes."""
+
+    output_dir: str = field(metadata={"help": "Folder of the dataset."})
+    chooser: str = field(default="policy", metadata={"help": "What picks operations: policy, uniform or paper."})
+    policy: str | None = field(default=None, metadata={"help": "Folder or Hub id of the policy."})
+    expert: str = field(default="rulebook", metadata={"help": "Model that carries out operations and answers."})
+    reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
+    ledger: str | None = field(
+        default=None, metadata={"help": "SQLite record of all calls; in the output folder if left out."}
+    )
+    license: str = field(default="unknown", metadata={"help": "Licence of the dataset, for its card."})
+    language: str = field(default="en", metadata={"help": "Language of the dataset, for its card."})
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Evolve and write the folder. Returns row counts, rejections by reason and calls."""
+    types = (SeedArguments, OperationArguments, EvolveArguments, EvolverConfig)
+    seed_args, operation_args, script_args, evolver_args = parse(types, argv)
+    train, test = seed_args.load()
+    chooser, operations = pick_chooser(script_args, operation_args)
+    arguments = run_arguments(
+        seed_args, operation_args, script_args, evolver_args, without=("seeds", "ledger", "output_dir", "concurrency")
+    )
+    done = open_run(script_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
+    if done is not None:
+        print(f"{script_args.output_dir} is already complete.")
+        return done
+    summary = evolve(train, test, chooser, operations, script_args, evolver_args)
+    finish_run(script_args.output_dir, summary)
+    return summary
+
+
+def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):
+    """The chooser and its operations; ValueError when the arguments do not name one."""
+    from teamsrl_hf.baselines import CHOOSERS
+
+    if script_args.chooser in CHOOSERS:
+        operations = operation_args.select()
+        return CHOOSERS[script_args.chooser](operations), operations
+    if script_args.chooser != "policy":
+        raise ValueError(f"Unknown chooser {script_args.chooser!r}; use policy, {' or '.join(CHOOSERS)}.")
+    if not script_args.policy:
+        raise ValueError("The chooser 'policy' needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
+    from teamsrl_hf.policy import OperationPolicy, check_policy_operations
+
+    policy = OperationPolicy.from_pretrained(script_args.policy)
+    operations = policy.config.operation_tuple()
+    if operation_args.operations or operation_args.own_operations:
+        check_policy_operations(policy, operation_args.select())
+    return policy.choose, operations
+
+
+def evolve(
+    train, test, chooser, operations, script_args: EvolveArguments, evolver_args: EvolverConfig
+) -> dict[str, Any]:
+    """The stages: models, chains, folder."""
+    from tqdm import tqdm
+
+    from teamsrl_hf.cards import dataset_card, dataset_statistics
+    from teamsrl_hf.ledger import Ledger
+    from teamsrl_hf.models import make_generator
+    from teamsrl_hf.schema import config_files, write_folder
+
+    test_seeds = frozenset(seed.id for seed in test)
+    with Ledger(script_args.ledger or Path(script_args.output_dir) / "ledger.sqlite") as ledger:
+        evolver = DatasetEvolver(
+            expert=ledger.record(make_generator(script_args.expert)),
+            reviewer=ledger.record(make_generator(script_args.reviewer)),
+            chooser=chooser,
+            operations=operations,
+            args=evolver_args,
+        )
+        chains = tqdm(evolver.evolve([*train, *test]), total=len(train) + len(test), desc="Evolving", unit="seed")
+        results = [result for chain in chains for result in chain]
+        statistics = dataset_statistics(results)
+        files = config_files(results, test_seeds)
+        card = dataset_card(results, statistics, files, operations, script_args, evolver_args)
+        write_folder(script_args.output_dir, results, test_seeds, card)
+    return {"dataset": str(script_args.output_dir), **statistics}
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

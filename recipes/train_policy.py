@@ -1,0 +1,98 @@
+"""Train the operation policy with PPO.
+
+    python recipes/train_policy.py --config recipes/quickstart/train_policy.yaml --output_dir outputs/policy
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/train_policy.py --config … --output_dir …
+
+Instructor and reviewer are named by a spec: `rulebook`, `endpoint:MODEL@URL` or `transformers:MODEL`.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.runs import finish_run, open_run
+
+
+@dataclass
+class TrainPolicyArguments:
+    """What is trained, and by which models."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Policy to go on training; left out: a new one."}
+    )
+    instructor: str = field(default="rulebook", metadata={"help": "Model that carries out operations."})
+    reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
+    ledger: str | None = field(
+        default=None, metadata={"help": "SQLite record of all calls; in the output folder if left out."}
+    )
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Train, evaluate before and after, save. Returns the rewards and where the policy lies."""
+    from teamsrl_hf.ppo_config import InstructionGenPPOConfig
+
+    types = (SeedArguments, OperationArguments, TrainPolicyArguments, InstructionGenPPOConfig)
+    seed_args, operation_args, script_args, ppo_args = parse(types, argv)
+    train, test = seed_args.load()
+    operations = operation_args.select()
+    arguments = run_arguments(
+        seed_args, operation_args, script_args, ppo_args, without=("seeds", "ledger", "output_dir")
+    )
+    done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
+    if done is not None:
+        print(f"{ppo_args.output_dir} is already complete.")
+        return done
+    summary = train_policy(train, test, operations, script_args, ppo_args)
+    finish_run(ppo_args.output_dir, summary)
+    return summary
+
+
+def train_policy(train, test, operations, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:
+    """The stages: models, trainer, evaluate, train, evaluate, save."""
+    from transformers import set_seed
+    from transformers.trainer_utils import get_last_checkpoint
+
+    from teamsrl_hf.ledger import Ledger
+    from teamsrl_hf.models import make_generator
+    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.seeds import seeds_to_dataset
+
+    set_seed(ppo_args.seed)
+    ledger_path = script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite"
+    with Ledger(ledger_path) as ledger:
+        trainer = InstructionGenPPOTrainer(
+            model=build_policy(script_args, operations, ppo_args),
+            args=ppo_args,
+            instructor=ledger.record(make_generator(script_args.instructor)),
+            reviewer=ledger.record(make_generator(script_args.reviewer)),
+            train_dataset=seeds_to_dataset(train),
+            eval_dataset=seeds_to_dataset(test) if test else None,
+            operations=operations,
+        )
+        checkpoint = get_last_checkpoint(ppo_args.output_dir)
+        if test and checkpoint is None:
+            trainer.evaluate()
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if test:
+            trainer.evaluate()
+        trainer.save_model()
+        trainer.create_model_card()
+        trainer.end()
+    return {"policy": str(ppo_args.output_dir), **trainer.facts()}
+
+
+def build_policy(script_args: TrainPolicyArguments, operations, ppo_args):
+    """The policy named by the arguments, or a new one for these operations."""
+    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig
+
+    if script_args.model_name_or_path:
+        return OperationPolicy.from_pretrained(script_args.model_name_or_path)
+    names = [{"name": operation.name, "sentence": operation.sentence} for operation in operations]
+    config = OperationPolicyConfig(operations=names, operations_per_episode=ppo_args.operations_per_episode)
+    return OperationPolicy(config)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

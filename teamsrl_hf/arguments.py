@@ -1,0 +1,112 @@
+"""Command lines and YAML: in goes what the user typed, out come dataclasses, or one line that says what is wrong."""
+
+import hashlib
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .operations import Operation, select_operations
+from .seeds import load_seeds, split_seeds
+from .types import Seed
+
+
+@dataclass
+class SeedArguments:
+    """Where seed instructions come from."""
+
+    seeds: str | None = field(
+        default=None,
+        metadata={
+            "help": "File (.jsonl .json .csv .tsv .parquet), folder or Hub dataset; left out: the built-in set."
+        },
+    )
+    seed_column: str = field(default="instruction", metadata={"help": "Column that holds the instruction."})
+    input_column: str | None = field(default=None, metadata={"help": "Column that holds the input; 'input' if there."})
+    drop_duplicate_seeds: bool = field(
+        default=False, metadata={"help": "Keep the first of equal seeds, don't refuse."}
+    )
+    test_size: float = field(default=0.1, metadata={"help": "Share of seeds held out from training the policy."})
+
+    def load(self) -> tuple[list[Seed], list[Seed]]:
+        """Seeds for training and held-out ones, both in the order of the source."""
+        seeds = load_seeds(self.seeds, self.seed_column, self.input_column, drop_duplicates=self.drop_duplicate_seeds)
+        return split_seeds(seeds, self.test_size)
+
+
+@dataclass
+class OperationArguments:
+    """Which operations are in use."""
+
+    operations: list[str] | None = field(
+        default=None,
+        metadata={"help": "Operations to use, in the order of the policy's actions; all if left out."},
+    )
+    own_operations: list[dict] | None = field(
+        default=None, metadata={"help": "YAML only: further operations, each with a name and a sentence."}
+    )
+
+    def select(self) -> tuple[Operation, ...]:
+        return select_operations(self.operations or (), self.own_operations or ())
+
+
+def parse(dataclass_types: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Fill dataclasses from `--config FILE.yaml` and the command line, which wins; a typo is a ValueError."""
+    import yaml
+    from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message: str) -> None:
+            # argparse would print the usage of some 150 training arguments over its one line.
+            raise ValueError(f"{message}. Run with --help for all arguments.")
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--config" in argv[-1:]:
+        raise ValueError("--config needs the path of a YAML file.")
+    try:
+        return Parser(dataclass_types).parse_args_and_config(argv)
+    except yaml.YAMLError as error:
+        raise ValueError(f"The YAML file can't be read: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ValueError(_unknown_key(str(error))) from error
+
+
+def _unknown_key(message: str) -> str:
+    """TRL's message for keys that no dataclass has, shortened to the first of them and a way out."""
+    found = message.partition("Unknown arguments from config file: ['--")[2]
+    if not found:
+        return " ".join(message.split())
+    return f"Unknown key {found.partition(chr(39))[0]!r} in the YAML file; mend or remove it (--help lists all keys)."
+
+
+def seeds_digest(seeds: Sequence[Seed]) -> str:
+    """A hash of the seeds' contents and order, to tell whether a folder's run was made from the same."""
+    return hashlib.blake2b("\0".join(seed.id for seed in seeds).encode(), digest_size=8).hexdigest()
+
+
+def run_arguments(*dataclasses: Any, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of dataclasses as one flat dictionary, to compare a run with the one a folder holds."""
+    merged: dict[str, Any] = {}
+    for values in dataclasses:
+        merged |= values.to_dict() if hasattr(values, "to_dict") else asdict(values)
+    return {name: value for name, value in merged.items() if name not in without}
+
+
+def guarded(main: Callable[[], Any]) -> int:
+    """Run `main`; what the user can mend is printed as one line, with exit status 2 (130 when interrupted).
+
+    Set TEAMSRL_TRACEBACK=1 to see where an error arose.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, sqlite3.Error) as error:
+        if os.environ.get("TEAMSRL_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,65 @@
+"""Output folders: whose they are, whether their run is done and how it goes on; `run.json` in each says so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RUN_FILE = "run.json"
+
+
+def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Claim `folder` for the run that `arguments` describe.
+
+    Returns:
+        None when there is work to do (a new folder, or one whose run was cut off), else the summary of the finished
+        run.
+
+    Raises:
+        ValueError: The folder holds something else, or a run with other arguments.
+    """
+    folder = Path(folder)
+    arguments = json.loads(json.dumps(arguments))
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"The output folder {folder} is a file; give a folder.")
+    known = _read(folder)
+    if known is None:
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"The output folder {folder} is not empty and was not made by this command; give a new one."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, {"arguments": arguments, "summary": None})
+        return None
+    differing = sorted(
+        name
+        for name in known["arguments"].keys() | arguments.keys()
+        if known["arguments"].get(name) != arguments.get(name)
+    )
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"The output folder {folder} holds a run with {name} = {known['arguments'].get(name)!r}, not "
+            f"{arguments.get(name)!r}; give a new folder, or the same arguments to go on with that run."
+        )
+    return known["summary"]
+
+
+def finish_run(folder: str | Path, summary: dict[str, Any]) -> None:
+    """Record that the run in `folder` is done, and what came of it."""
+    known = _read(Path(folder))
+    assert known is not None, "finish_run before open_run"
+    _write(Path(folder), {**known, "summary": summary})
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads((folder / RUN_FILE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return known if isinstance(known, dict) and {"arguments", "summary"} <= known.keys() else None
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    draft = folder / f".{RUN_FILE}.part"
+    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.replace(folder / RUN_FILE)

@@ -1,0 +1,93 @@
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+
+from teamsrl_hf import Candidate, EvolverConfig, Example, Rejection, Review, Seed, Transition
+from teamsrl_hf.cards import dataset_card, dataset_statistics, fenced, inline_code, policy_card, render, size_category
+from teamsrl_hf.operations import OPERATIONS, Operation
+
+ARGS = SimpleNamespace(
+    license="apache-2.0", language="en", expert="endpoint:x@https://y", reviewer="rulebook", chooser="policy"
+)
+FILES = [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.parquet"}], "default": True}]
+
+
+def _result(rewrite="Name a bird of prey.", response="The hawk.", reason=None, rewriter="gpt", operation="deepen"):
+    transition = Transition("Name a bird.", operation, rewrite, Review("not_equal", (), "gpt"), rewriter)
+    calls = (("answer", 1), ("review", 1), ("rewrite", 1)) if reason is None else (("rewrite", 1),)
+    candidate = Candidate("r1", Seed("s1", "Name a bird."), "s1", 0, ("deepen",), transition, response, "gpt", calls)
+    return Example(candidate) if reason is None else Rejection(candidate, reason)
+
+
+def _card(results, operations=OPERATIONS):
+    return dataset_card(results, dataset_statistics(results), FILES, operations, ARGS, EvolverConfig())
+
+
+def test_statistics_count_rows_reasons_and_calls_of_rejected_rows_too():
+    results = [_result(), _result(reason="unchanged"), _result(reason="unchanged"), _result(reason="equal")]
+    assert dataset_statistics(results) == {
+        "rows": 1,
+        "rejections": {"equal": 1, "unchanged": 2},
+        "calls": {"rewrite": 4, "review": 1, "answer": 1},
+        "expert_calls_per_row": 5.0,
+        "operations": {"deepen": 1},
+    }
+
+
+def test_a_set_without_rows_has_no_calls_per_row():
+    assert dataset_statistics([_result(reason="equal")])["expert_calls_per_row"] is None
+
+
+def test_the_front_matter_is_yaml_the_hub_knows():
+    card = DatasetCard(_card([_result()]))
+    assert card.data.license == "apache-2.0"
+    assert card.data.size_categories == ["n<1K"]
+    assert "arxiv:2403.08694" in card.data.tags
+    assert card.data.configs[0]["config_name"] == "default"
+
+
+def test_a_dataset_made_by_rules_says_so_and_another_does_not():
+    assert "Made by rules, not by a language model" in _card([_result(rewriter="rulebook")])
+    assert "Made by rules" not in _card([_result()])
+
+
+def test_hostile_text_can_neither_end_the_yaml_nor_its_fence_nor_run():
+    hostile = "---\nlicense: stolen\n---\n````\n# Heading\n<script>alert(1)</script> {{ 7 * 7 }} ‮"
+    card = _card([_result(rewrite=hostile, response=hostile)], (Operation("deepen", "a | b `c`\n---"),))
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
+    assert "49" not in card.partition("## Sampled chains")[2]
+    assert "\u202e" not in card
+    fence = "`````text\n---\nlicense: stolen"
+    assert card.count(fence) == 2
+    assert "- `deepen`: `a / b 'c' ---`" in card
+
+
+@pytest.mark.parametrize(("text", "ticks"), [("plain", 3), ("a ``` b", 4), ("`" * 9, 10)])
+def test_a_fence_is_longer_than_any_run_of_backticks(text, ticks):
+    lines = fenced(text).split("\n")
+    assert lines[0] == "`" * ticks + "text"
+    assert lines[-1] == "`" * ticks
+
+
+def test_code_spans_stay_on_one_line_and_in_one_cell():
+    assert inline_code("a\n| `b`") == "`a / 'b'`"
+
+
+def test_sizes_have_the_hubs_names():
+    assert [size_category(n) for n in (0, 1_000, 99_999, 10**6)] == ["n<1K", "1K<n<10K", "10K<n<100K", "n>1M"]
+
+
+def test_a_name_missing_from_a_template_is_an_error_and_no_blank():
+    with pytest.raises(Exception, match="'meta' is undefined"):
+        render("policy_card.md")
+
+
+def test_the_policy_card_tells_rewards_only_where_they_were_measured():
+    facts = {"train_seeds": 9, "test_seeds": 1, "environment_steps": 384, "reward_before": 1.0, "reward_after": 2.0}
+    facts |= {"reward_uniform": 1.1, "accept_rate_after": 0.5, "accept_rate_uniform": 0.3}
+    card = policy_card(facts, OPERATIONS, {"seed": 42})
+    assert "before, after | 1.000, 2.000 |" in card
+    assert ModelCard(card).data.library_name == "transformers"
+    assert "before, after" not in policy_card({**facts, "reward_after": None}, OPERATIONS, {})

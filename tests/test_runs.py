@@ -1,0 +1,42 @@
+import json
+
+import pytest
+
+from teamsrl_hf.runs import finish_run, open_run
+
+
+def test_a_new_folder_is_made_and_claimed(tmp_path):
+    assert open_run(tmp_path / "a" / "b", {"seed": 1}) is None
+    assert json.loads((tmp_path / "a" / "b" / "run.json").read_text()) == {"arguments": {"seed": 1}, "summary": None}
+
+
+def test_a_run_that_was_cut_off_goes_on_and_a_finished_one_tells_its_summary(tmp_path):
+    open_run(tmp_path / "run", {"seed": 1})
+    assert open_run(tmp_path / "run", {"seed": 1}) is None
+    finish_run(tmp_path / "run", {"rows": 3})
+    assert open_run(tmp_path / "run", {"seed": 1}) == {"rows": 3}
+
+
+def test_other_arguments_are_refused_and_the_first_that_differs_is_named(tmp_path):
+    open_run(tmp_path / "run", {"seed": 1})
+    with pytest.raises(ValueError, match="holds a run with seed = 1, not 2"):
+        open_run(tmp_path / "run", {"seed": 2})
+
+
+def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and was not made by this command"):
+        open_run(tmp_path, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="is a file"):
+        open_run(tmp_path / "out", {})
+
+
+def test_a_foreign_run_json_is_not_taken_for_ours(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="was not made by this command"):
+        open_run(tmp_path, {})
