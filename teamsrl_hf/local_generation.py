@@ -1,0 +1,277 @@
+"""Models in this process: requests that wait at the same moment go through a transformers model in one batch."""
+
+import asyncio
+import importlib.util
+import threading
+from dataclasses import dataclass
+
+import jinja2
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from .generation import Completion, Request, request_seed
+
+# For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}### {{ message['role'] | capitalize }}:\n{{ message['content'] }}\n\n{% endfor %}"
+    "{{ '### Assistant:\n' }}"
+)
+
+# Said outright, because generate() fills what is not said from the model's own generation_config.
+_NEUTRAL = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,  # transformers' default; without do_sample it has no effect.
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
+
+
+@dataclass(eq=False)
+class _Job:
+    """A request that waits: its rendered prompt, and how many tokens the model's context leaves for the answer."""
+
+    request: Request
+    prompt: list[int]
+    room: int
+    answer: Completion | None = None
+
+    @property
+    def kind(self) -> tuple[float, float, int]:
+        """What requests must have in common to share a batch."""
+        return self.request.sampling.temperature, self.request.sampling.top_p, self.room
+
+
+class TransformersGenerator:
+    """A causal language model of transformers, run in a worker thread so that the event loop stays free.
+
+    While one batch runs, requests collect for the next: up to `batch_size` with equal temperature, top_p and room for
+    the answer. They are rendered by the tokenizer's chat template, or else by `PLAIN_TEMPLATE` ("### User:", a line
+    break, the text); a model that knows neither will often not find an end before `max_tokens`. Control tokens in a
+    message are encoded as ordinary text. Sampling follows the request alone: the model's own defaults for top_k,
+    repetition penalty and the like are not used.
+
+    What can be repeated: temperature 0 is greedy. With a seed each request has random numbers of its own, so that the
+    answer does not hang on who shares its batch; torch's global random state is neither used nor moved. Rounding does
+    hang on the shape of the batch, though: where two tokens are almost equally likely (often, in bfloat16) the answer
+    may differ. Exact repeats take the same hardware, versions and dtype, and batch_size=1.
+
+    Args:
+        model_name_or_path: Model id or folder; only safetensors are read, and no code that comes with it is run.
+        batch_size: Most requests per batch.
+        dtype: As in `from_pretrained`; "auto" is the dtype of the weights.
+        quantize_4bit: Load in 4 bit (NF4); needs bitsandbytes.
+        device: Such as "cuda:1"; by default the GPU if there is one, and for a given `model` where it already is.
+        model: A loaded model to use under that name; it is put into evaluation mode.
+        processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
+
+    Raises:
+        ValueError: batch_size is below 1, bitsandbytes is missing, or `quantize_4bit` comes with a loaded model.
+        OSError: There is no such model, or it has no safetensors.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        *,
+        batch_size: int = 8,
+        dtype: str | torch.dtype = "auto",
+        quantize_4bit: bool = False,
+        device: str | torch.device | None = None,
+        model=None,
+        processing_class=None,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+        if quantize_4bit and model is not None:
+            raise ValueError(
+                "quantize_4bit acts while a model is loaded, but one was given; quantize that, or give none."
+            )
+        self.model = model_name_or_path
+        self.batch_size = batch_size
+        self._tokenizer = processing_class or AutoTokenizer.from_pretrained(
+            model_name_or_path, trust_remote_code=False
+        )
+        if model is None:
+            model = _load(model_name_or_path, dtype, quantize_4bit, device)
+        elif device is not None:
+            model.to(device)
+        self._model = model.eval()
+        self._template = None if self._tokenizer.chat_template else _plain_template(self._tokenizer)
+        self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._loop, self._turn, self._waiting = None, None, []
+        self._busy = threading.Lock()
+
+    async def __call__(self, request: Request) -> Completion:
+        job = self._render(request)
+        if isinstance(job, Completion):
+            return job
+        turn, waiting = self._queue()
+        waiting.append(job)
+        try:
+            await asyncio.sleep(0)  # Whoever asks in the same breath joins the batch.
+            async with turn:
+                if job.answer is None:  # Else an earlier one took it along.
+                    others = [other for other in waiting if other is not job and other.answer is None]
+                    like = [other for other in others if other.kind == job.kind]
+                    await self._answer([job, *like][: self.batch_size])
+        finally:
+            waiting.remove(job)
+        return job.answer
+
+    def _queue(self) -> tuple[asyncio.Lock, list[_Job]]:
+        """Lock and waiting jobs of the running loop: a lock works in one loop only."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._turn, self._waiting = loop, asyncio.Lock(), []
+        return self._turn, self._waiting
+
+    def _render(self, request: Request) -> _Job | Completion:
+        try:
+            prompt = self._tokenizer.apply_chat_template(
+                list(request.messages),
+                chat_template=self._template,
+                add_generation_prompt=True,
+                return_dict=False,
+                sanitize_control_tokens=True,
+            )
+        except (jinja2.TemplateError, ValueError) as error:
+            reason = " ".join(f"the chat template refused the messages: {error}".split())
+            return Completion("", self.model, error=reason)
+        room = request.sampling.max_tokens
+        if self._context is not None:
+            room = min(room, self._context - len(prompt))
+        if room < 1:
+            reason = f"the prompt of {len(prompt)} tokens leaves no room in the context of {self._context}"
+            return Completion("", self.model, len(prompt), error=reason)
+        return _Job(request, prompt, room)
+
+    async def _answer(self, jobs: list[_Job]) -> None:
+        try:
+            answers = await asyncio.to_thread(self._generate, jobs)
+        except torch.OutOfMemoryError:
+            for job in jobs:
+                reason = f"out of memory in a batch of {len(jobs)}; lower batch_size or max_tokens"
+                job.answer = Completion("", self.model, len(job.prompt), error=reason)
+            return
+        for job, tokens in zip(jobs, answers, strict=True):
+            job.answer = self._completion(job, tokens)
+
+    def _generate(self, jobs: list[_Job]) -> list[list[int]]:
+        """Tokens that follow each prompt, padding included. Runs in a worker thread, one at a time."""
+        sampling = jobs[0].request.sampling
+        with self._busy:  # A cancelled batch goes on in its thread; the next one must wait for it.
+            return generate_batch(
+                self._model,
+                [job.prompt for job in jobs],
+                max_new_tokens=jobs[0].room,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seeds=[request_seed(job.request) for job in jobs],
+                end_tokens=self._ends,
+            )
+
+    def _completion(self, job: _Job, tokens: list[int]) -> Completion:
+        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        text = self._tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        return Completion(
+            text=text if text.strip() else "",
+            model=self.model,
+            prompt_tokens=len(job.prompt),
+            completion_tokens=len(tokens) if end is None else end + 1,
+            finish_reason="length" if end is None else "stop",
+            error=None if text.strip() else "empty answer",
+        )
+
+
+def generate_batch(
+    model,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seeds: list[int | None] | None = None,
+    end_tokens: list[int] | None = None,
+) -> list[list[int]]:
+    """The tokens `model` puts after each of B prompts, all B lists equally long: what follows an end token is padding.
+
+    Args:
+        prompts: B lists of token ids of any lengths; they are padded on the left.
+        temperature: 0 takes the likeliest token.
+        seeds: B seeds, None for a random one.
+    """
+    length = max(map(len, prompts))
+    padding = end_tokens[0] if end_tokens else 0
+    ids = torch.tensor([[padding] * (length - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    processors = LogitsProcessorList()
+    if temperature > 0:
+        sampler = _Sampler(seeds or [None] * len(prompts), model.device)
+        processors += [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p), sampler]
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,  # `_Sampler` draws; generate() would draw from torch's global state.
+        return_dict_in_generate=False,
+        **_NEUTRAL,
+        eos_token_id=end_tokens or None,
+        pad_token_id=padding,
+    )
+    out = model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=processors)
+    return out[:, length:].tolist()
+
+
+class _Sampler(LogitsProcessor):
+    """Turns scores [B, V] into a race that token v of row b wins with its probability, run with the row's own seed."""
+
+    def __init__(self, seeds: list[int | None], device: torch.device):
+        self.generators = [torch.Generator(device) for _ in seeds]
+        for generator, seed in zip(self.generators, seeds, strict=True):
+            generator.seed() if seed is None else generator.manual_seed(seed)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        times = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(times, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        # Of clocks that ring at rates p, v is the first with probability p[v]. A time of 0 would win at any rate.
+        return scores.float().softmax(dim=-1) / times.clamp_min_(1e-20)
+
+
+def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str | torch.device | None):
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    safe = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
+    if not quantize_4bit:
+        return AutoModelForCausalLM.from_pretrained(name, **safe).to(device)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("quantize_4bit needs bitsandbytes; install it with: pip install 'teamsrl-hf[quantization]'.")
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return AutoModelForCausalLM.from_pretrained(name, quantization_config=four_bit, device_map={"": device}, **safe)
+
+
+def _plain_template(tokenizer) -> str:
+    """`PLAIN_TEMPLATE`, opened by the start token if the tokenizer opens texts with it."""
+    opens = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return "{{ bos_token }}" * opens + PLAIN_TEMPLATE
+
+
+def _end_tokens(model, tokenizer) -> list[int]:
+    """Ids that end an answer: a chat model names several, a base model may leave it to its tokenizer."""
+    ends = model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]

@@ -1,0 +1,438 @@
+"""The endpoint generator against a real server on 127.0.0.1 that misbehaves on command, and the scripted generator."""
+
+import asyncio
+import email.utils
+import gc
+import threading
+import time
+
+import pytest
+from aiohttp import web
+
+from teamsrl_hf.generation import Completion, EndpointGenerator, Request, Sampling, ScriptedGenerator
+from teamsrl_hf.models import make_generator
+
+TOKEN = "tok-PLANTED9f8e7d6c5b4a"
+ASK = Request("expert", ({"role": "user", "content": "Why?"},), Sampling(0.5, 0.9, 64))
+
+
+class Server:
+    """A chat endpoint that answers with what `script` holds next and, once that is used up, with `answer("yes")`."""
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.bodies, self.tokens, self.times, self.paths = [], [], [], []
+        self.in_flight = self.most_in_flight = 0
+
+    async def handle(self, request):
+        self.times.append(time.monotonic())
+        self.paths.append(request.path)
+        self.tokens.append(request.headers.get("Authorization"))
+        self.bodies.append(await request.json())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await (self.script.pop(0) if self.script else answer("yes"))(request)
+        finally:
+            self.in_flight -= 1
+
+    def __enter__(self):
+        self.loop, ready = asyncio.new_event_loop(), threading.Event()
+
+        async def start():
+            app = web.Application()
+            app.router.add_post("/{path:.*}", self.handle)
+            self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+            await self.runner.setup()
+            site = web.TCPSite(self.runner, "127.0.0.1", 0)
+            await site.start()
+            self.port = site._server.sockets[0].getsockname()[1]
+            self.url = f"http://127.0.0.1:{self.port}/v1"
+            ready.set()
+
+        self.loop.create_task(start())
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        assert ready.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
+
+
+def answer(text, finish_reason="stop", delay=0.0):
+    async def respond(request):
+        await asyncio.sleep(delay)
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+        return web.json_response(
+            {"model": "other", "choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 3}}
+        )
+
+    return respond
+
+
+def status(code, body="broken", **headers):
+    async def respond(request):
+        return web.Response(status=code, text=body, headers={name.replace("_", "-"): v for name, v in headers.items()})
+
+    return respond
+
+
+def echo(code):
+    async def respond(request):
+        return web.Response(status=code, text=f'{{"error": "bad key {request.headers.get("Authorization")}"}}')
+
+    return respond
+
+
+async def reset(request):
+    request.transport.abort()
+    return web.Response()
+
+
+async def truncated(request):
+    response = web.StreamResponse(headers={"Content-Length": "5000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [{"message": {"content": "ye')
+    request.transport.close()
+    return response
+
+
+def ask(server, *requests, **options):
+    async def run():
+        generator = EndpointGenerator("tiny", server.url, **{"backoff": 0.01, **options})
+        try:
+            return await asyncio.gather(*(generator(request) for request in requests or (ASK,)))
+        finally:
+            await generator.close()
+
+    answers = asyncio.run(run())
+    return answers if requests else answers[0]
+
+
+@pytest.fixture(autouse=True)
+def no_tokens(monkeypatch):
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "TEAMSRL_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_an_answer_comes_back_with_its_token_counts_under_the_name_it_was_asked_by():
+    with Server() as server:
+        assert ask(server) == Completion("yes", "tiny", 11, 3)
+    assert server.paths == ["/v1/chat/completions"]
+    assert server.bodies == [
+        {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": "Why?"}],
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "max_tokens": 64,
+        }
+    ]
+
+
+def test_each_sample_of_a_seeded_question_gets_a_seed_of_its_own():
+    seeded = Sampling(seed=7)
+    with Server() as server:
+        ask(server, Request("judge", ASK.messages, seeded), Request("judge", ASK.messages, seeded, 1), concurrency=1)
+    assert [body["seed"] for body in server.bodies] == [7, 1000010]
+
+
+def test_an_answer_cut_by_max_tokens_says_so():
+    with Server(answer("ye", "length")) as server:
+        assert ask(server).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(408),
+        status(409),
+        status(429),
+        status(500),
+        status(503, "<html>busy</html>"),
+        reset,
+        truncated,
+        status(200, "not json"),
+        status(200, '{"choices": []}'),
+        status(200, '{"choices": [{"message": {"content": null}}]}'),
+        status(200, "[" * 100_000),
+        answer("  \n"),
+    ],
+    ids=["408", "409", "429", "500", "503", "reset", "truncated", "text", "no-choices", "null", "nested", "blank"],
+)
+def test_a_passing_fault_is_tried_again(fault):
+    with Server(fault, fault) as server:
+        assert ask(server).text == "yes"
+    assert len(server.bodies) == 3
+
+
+def test_a_slow_answer_is_given_up_and_asked_for_again():
+    with Server(answer("late", delay=5)) as server:
+        assert ask(server, timeout=0.2).text == "yes"
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
+def test_a_refusal_is_final(code):
+    with Server(status(code, "no such field")) as server:
+        completion = ask(server)
+    assert len(server.bodies) == 1
+    assert completion.text == ""
+    expected = "a token is wanted, but TEAMSRL_API_KEY is not set" if code == 401 else "no such field"
+    assert completion.error == f"HTTP {code}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (status(500, "over\nloaded\x1b[31m <b>now</b>"), "HTTP 500: over loaded [31m now after 3 attempts"),
+        (status(502, ""), "HTTP 502 after 3 attempts"),
+        (status(200, "{}"), "malformed answer: {} after 3 attempts"),
+        (answer(""), "malformed answer: empty text after 3 attempts"),
+        (answer("late", delay=5), "no answer within 0.2 s after 3 attempts"),
+    ],
+    ids=["status", "no-body", "malformed", "empty", "slow"],
+)
+def test_a_lasting_fault_ends_as_one_line_after_the_last_retry(fault, error):
+    with Server(*[fault] * 9) as server:
+        assert ask(server, max_retries=2, timeout=0.2).error == error
+    assert len(server.bodies) == 3
+
+
+def test_nobody_listening_is_an_error_that_names_the_connection():
+    with Server() as server:
+        pass
+    error = ask(server, max_retries=1).error
+    assert error.startswith("connection failed: ClientConnectorError: Cannot connect to host 127.0.0.1:")
+    assert error.endswith("after 2 attempts")
+
+
+def test_a_failed_handshake_is_not_tried_again():
+    with Server() as server:
+        server.url = server.url.replace("http:", "https:")
+        started = time.monotonic()
+        error = ask(server, backoff=30).error
+    assert error.startswith("connection failed: ClientConnectorSSLError")
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    "last", [answer("", "length"), answer("I will", "content_filter")], ids=["length", "content_filter"]
+)
+def test_an_answer_that_would_end_the_same_way_again_is_not_bought_twice(last):
+    with Server(last) as server:
+        assert ask(server).error in (
+            "malformed answer: empty text at max_tokens",
+            "the endpoint's content filter stopped the answer",
+        )
+    assert len(server.bodies) == 1
+
+
+def test_a_redirect_is_not_followed():
+    with Server(status(307, "elsewhere", Location="/v2/chat/completions")) as server:
+        assert ask(server).error == "HTTP 307: elsewhere"
+    assert server.paths == ["/v1/chat/completions"]
+
+
+def test_retry_after_is_waited_out():
+    with Server(status(429, Retry_After="1")) as server:
+        assert ask(server).text == "yes"
+    assert 1.0 <= server.times[1] - server.times[0] < 3.0
+
+
+def test_retry_after_as_a_date_beyond_the_longest_wait_ends_the_request():
+    date = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    with Server(status(503, "maintenance", Retry_After=date)) as server:
+        error = ask(server, max_wait=60).error
+    assert error.startswith("HTTP 503: maintenance (to be tried again in 3")
+    assert len(server.bodies) == 1
+
+
+def test_waits_double_from_the_backoff():
+    with Server(*[status(500)] * 3) as server:
+        ask(server, backoff=0.1)
+    waits = [after - before for before, after in zip(server.times, server.times[1:], strict=False)]
+    # Jitter shortens a wait by up to half; above it stands what a busy machine adds.
+    assert all(low <= wait < low + 1 for low, wait in zip([0.05, 0.1, 0.2], waits, strict=True)), waits
+
+
+def test_no_more_requests_are_in_flight_than_concurrency_allows():
+    with Server(*[answer("yes", delay=0.02)] * 40) as server:
+        ask(server, *[ASK] * 40, concurrency=5)
+    assert server.most_in_flight == 5
+    assert len(server.bodies) == 40
+
+
+def test_one_generator_serves_several_event_loops_in_turn_and_leaves_no_connection_open(caplog):
+    with Server() as server:
+        generator = EndpointGenerator("tiny", server.url)
+        assert [asyncio.run(generator(ASK)).text for _ in range(3)] == ["yes"] * 3
+        del generator
+        gc.collect()
+    assert caplog.text == ""
+
+
+def test_a_closed_generator_opens_again_when_asked():
+    async def run():
+        generator = EndpointGenerator("tiny", server.url)
+        await generator.close()
+        answers = [await generator(ASK)]
+        await generator.close()
+        return [*answers, await generator(ASK), await generator(ASK)]
+
+    with Server() as server:
+        assert [answer.text for answer in asyncio.run(run())] == ["yes"] * 3
+
+
+def test_the_token_is_read_at_each_call(monkeypatch):
+    with Server() as server:
+        generator = EndpointGenerator("tiny", server.url)
+        for token in ("first", "second\n", ""):
+            monkeypatch.setenv("TEAMSRL_API_KEY", token)
+            asyncio.run(generator(ASK))
+        asyncio.run(generator.close())
+    assert server.tokens == ["Bearer first", "Bearer second", None]
+
+
+@pytest.mark.parametrize("code", [200, 400, 401, 403, 422, 500])
+def test_the_token_is_in_no_error_no_attribute_and_no_log(code, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("MY_KEY", TOKEN)
+    caplog.set_level("DEBUG")
+    with Server(*[echo(code)] * 2) as server:
+        generator = EndpointGenerator("tiny", server.url, api_key_env="MY_KEY", max_retries=1, backoff=0)
+
+        async def run():
+            completion = await generator(ASK)
+            seen = repr(generator) + repr(vars(generator)) + repr(completion)
+            await generator.close()
+            return completion.error, seen
+
+        error, seen = asyncio.run(run())
+    assert server.tokens[0] == f"Bearer {TOKEN}"
+    assert error
+    assert "\n" not in error
+    told = seen + caplog.text + "".join(capfd.readouterr())
+    assert "PLANTED" not in told
+    assert "9f8e7d" not in told
+
+
+@pytest.mark.parametrize("shown", [TOKEN[:9] + "****", "x=" + TOKEN[-8:], "hf_abcdefgh", "sk-proj-12345", "BEARER q"])
+def test_parts_of_tokens_in_a_body_are_starred_out(shown, monkeypatch):
+    monkeypatch.setenv("TEAMSRL_API_KEY", TOKEN)
+    with Server(status(403, f'{{"message": "key {shown} is not allowed"}}')) as server:
+        assert ask(server).error == 'HTTP 403: {"message": "key *** is not allowed"}'
+
+
+def test_a_token_no_header_can_carry_is_an_error_that_does_not_show_it(monkeypatch):
+    monkeypatch.setenv("TEAMSRL_API_KEY", "one\ntwo")
+    with Server() as server:
+        assert ask(server).error == "the token in TEAMSRL_API_KEY holds characters that no header can carry"
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://router.huggingface.co/v1", "HF_TOKEN"),
+        ("https://huggingface.co.evil.example/v1", "TEAMSRL_API_KEY"),
+        ("https://nothuggingface.co/v1", "TEAMSRL_API_KEY"),
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("http://[::1]:8000/v1/", "TEAMSRL_API_KEY"),
+        ("http://localhost:8000/v1", "TEAMSRL_API_KEY"),
+        ("http://10.0.0.5:8000/v1", None),
+    ],
+)
+def test_the_host_decides_which_variable_holds_the_token(url, name):
+    assert EndpointGenerator("m", url).api_key_env == name
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5:8000", "example.org", "127.0.0.1.example.org", "router.huggingface.co"])
+def test_no_token_goes_over_plain_http_to_another_machine(host, monkeypatch):
+    monkeypatch.setenv("TEAMSRL_API_KEY", TOKEN)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(ValueError, match=r"would go over plain http to .*; use https") as refused:
+        EndpointGenerator("m", f"http://{host}/v1")
+    assert TOKEN not in str(refused.value)
+    assert EndpointGenerator("m", f"http://{host}/v1", api_key_env="").api_key_env is None
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "", "ftp://host/v1", "http://", "http://host:99999/v1", "http://[::1"]
+)
+def test_a_url_that_is_none_is_refused_at_once(url):
+    with pytest.raises(ValueError, match=r"base_url must be like 'https://host/v1', not '"):
+        EndpointGenerator("m", url)
+
+
+@pytest.mark.parametrize("url", ["https://me:PLANTED@host/v1", "https://host/v1?key=PLANTED", "https://host/#PLANTED"])
+def test_a_url_that_may_hold_a_secret_is_refused_without_showing_it(url):
+    with pytest.raises(ValueError, match="not one with '@', '\\?' or '#'") as refused:
+        EndpointGenerator("m", url)
+    assert "PLANTED" not in str(refused.value)
+
+
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"timeout": 0}, {"max_retries": -1}, {"backoff": -0.1}])
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="must be above 0"):
+        EndpointGenerator("m", "http://127.0.0.1/v1", **options)
+
+
+def test_a_scripted_generator_gives_its_answers_in_turn_and_says_when_none_is_left():
+    generator = ScriptedGenerator(["one", Completion("two", "other", error="no")])
+    assert asyncio.run(generator(ASK)) == Completion("one", "scripted")
+    assert asyncio.run(generator(ASK)) == Completion("two", "other", error="no")
+    with pytest.raises(ValueError, match=r"No scripted answer for call 3 \(role 'expert'\)"):
+        asyncio.run(generator(ASK))
+    assert generator.calls == 3
+
+
+def test_a_scripted_generator_may_be_a_function_of_the_request():
+    generator = ScriptedGenerator(lambda request: request.messages[0]["content"] * 2, model="twice")
+    assert asyncio.run(generator(ASK)) == Completion("Why?Why?", "twice")
+
+
+def test_one_text_is_no_script():
+    with pytest.raises(ValueError, match="put it in a list"):
+        ScriptedGenerator("Equal")
+
+
+def test_a_specification_names_an_endpoint():
+    generator = make_generator("endpoint:org/tiny-1:fast@http://127.0.0.1:8000/v1/")
+    assert (generator.model, generator.base_url) == ("org/tiny-1:fast", "http://127.0.0.1:8000/v1")
+
+
+def test_a_specification_names_the_rulebook_and_its_seed():
+    assert [make_generator(spec).seed for spec in ("rulebook", "rulebook:0", "rulebook:17")] == [0, 0, 17]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "gpt-4",
+        "rulebook:x",
+        "rulebook:",
+        "endpoint:m",
+        "endpoint:m@host/v1",
+        "endpoint:@http://h",
+        "transformers:",
+    ],
+)
+def test_a_specification_without_a_known_form_is_told_the_forms(spec):
+    with pytest.raises(ValueError) as refused:
+        make_generator(spec)
+    assert str(refused.value) == (
+        f"No model is named by a specification that starts with {spec.partition('@')[0]!r}; write 'rulebook', "
+        "'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'."
+    )
+
+
+def test_a_password_in_a_specification_is_not_repeated():
+    for spec in ("endpoint:m@https://me:PLANTED@host/v1", "endpoint:m@me:PLANTED@host"):
+        with pytest.raises(ValueError) as refused:
+            make_generator(spec)
+        assert "PLANTED" not in str(refused.value)
