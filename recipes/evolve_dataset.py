@@ -79,7 +79,7 @@ def evolve(
     from teamsrl_hf.cards import dataset_card, dataset_statistics
     from teamsrl_hf.ledger import Ledger
     from teamsrl_hf.models import make_generator
-    from teamsrl_hf.schema import config_files, write_folder
+    from teamsrl_hf.schema import write_folder
 
     test_seeds = frozenset(seed.id for seed in test)
     with Ledger(script_args.ledger or Path(script_args.output_dir) / "ledger.sqlite") as ledger:
@@ -93,9 +93,12 @@ def evolve(
         chains = tqdm(evolver.evolve([*train, *test]), total=len(train) + len(test), desc="Evolving", unit="seed")
         results = [result for chain in chains for result in chain]
         statistics = dataset_statistics(results)
-        files = config_files(results, test_seeds)
-        card = dataset_card(results, statistics, files, operations, script_args, evolver_args)
-        write_folder(script_args.output_dir, results, test_seeds, card)
+        write_folder(
+            script_args.output_dir,
+            results,
+            test_seeds,
+            lambda configs: dataset_card(results, statistics, configs, operations, script_args, evolver_args),
+        )
     return {"dataset": str(script_args.output_dir), **statistics}
 
 

@@ -40,7 +40,7 @@ def dataset_statistics(results: Sequence[Example | Rejection]) -> dict[str, Any]
 def dataset_card(
     results: Sequence[Example | Rejection],
     statistics: Mapping[str, Any],
-    files: Sequence[Mapping[str, Any]],
+    configs: Sequence[Mapping[str, Any]],
     operations: Sequence[Operation],
     script_args: Any,
     evolver_args: Any,
@@ -49,7 +49,7 @@ def dataset_card(
     """The dataset's card.
 
     Args:
-        files: What `schema.config_files` lists.
+        configs: Which files make up which split, as `schema.write_folder` tells.
         script_args: Attributes `license`, `language`, `expert`, `reviewer`, `chooser`, `policy`.
         chains: How many chains to show.
     """
@@ -59,14 +59,14 @@ def dataset_card(
         "task_categories": ["text-generation"],
         "size_categories": [size_category(statistics["rows"])],
         "tags": ["synthetic", "instruction-tuning", *PAPER_TAGS],
-        "configs": list(files),
+        "configs": list(configs),
     }
     return render(
         "dataset_card.md",
         meta=front_matter(meta),
         statistics=statistics,
         operations=operations,
-        sampling=asdict(evolver_args),
+        sampling={name: value for name, value in asdict(evolver_args).items() if name != "concurrency"},
         roles={"expert": script_args.expert, "reviewer": script_args.reviewer},
         chooser=script_args.chooser,
         rulebook=_uses_rulebook(results),

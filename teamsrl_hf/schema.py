@@ -5,8 +5,9 @@ Config `default` holds the accepted rows, ready for `trl.SFTTrainer`; config `tr
 chain, also the rejected ones, with its reason. Columns never depend on settings.
 """
 
+import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,52 +95,59 @@ def _provenance(candidate: Candidate) -> dict[str, Any]:
 
 
 def write_folder(
-    folder: str | Path, results: Sequence[Example | Rejection], test_seeds: frozenset[str], card: str
+    folder: str | Path,
+    results: Sequence[Example | Rejection],
+    test_seeds: frozenset[str],
+    card: Callable[[list[dict[str, Any]]], str],
 ) -> None:
     """Write parquet files and README.md into `folder`, replacing what an earlier, cut-off try left of them.
 
     Rows of the seeds in `test_seeds` make up split `test`. A split without rows has no file, since `load_dataset`
-    can't read one; `card` must list just the files there are, see `config_files`.
-    """
-    from datasets import Dataset
+    can't read one.
 
+    Args:
+        card: Makes the text of README.md from the `configs` entry its YAML must hold: which files make up which split.
+    """
     folder = Path(folder)
     draft = folder / ".writing"
     shutil.rmtree(draft, ignore_errors=True)
-    for (config, split), rows in _tables(results, test_seeds).items():
-        file = draft / parquet_path(config, split)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Dataset.from_list(rows, features=features()[config]).to_parquet(file)
-    (draft / "README.md").write_text(card, encoding="utf-8")
+    draft.mkdir(parents=True)
+    files = {place: _write_table(draft, place, rows) for place, rows in _tables(results, test_seeds).items()}
+    (draft / "README.md").write_text(card(_configs(files)), encoding="utf-8")
     for part in (*CONFIGS.values(), "README.md"):
         if (draft / part).exists():
             _replace(draft / part, folder / part)
     draft.rmdir()
 
 
-def config_files(results: Sequence[Example | Rejection], test_seeds: frozenset[str]) -> list[dict[str, Any]]:
-    """The `configs` entry of the card's YAML for the files `write_folder` writes."""
-    tables = _tables(results, test_seeds)
-    return [
-        {
-            "config_name": config,
-            "data_files": [
-                {"split": split, "path": parquet_path(config, split)} for split in SPLITS if (config, split) in tables
-            ],
-            **({"default": True} if config == "default" else {}),
-        }
-        for config in CONFIGS
-        if any((config, split) in tables for split in SPLITS)
-    ]
+def _write_table(folder: Path, place: tuple[str, str], rows: list[dict[str, Any]]) -> str:
+    """Write one split; returns its path within the folder.
 
-
-def parquet_path(config: str, split: str) -> str:
-    """Path of a split's file within the folder.
-
-    >>> parquet_path("default", "train")
-    'data/train-00000-of-00001.parquet'
+    The name holds a hash of the content: `load_dataset` caches a local folder by its name and its card's YAML alone,
+    and would hand out the rows of an older folder of the same name.
     """
-    return f"{CONFIGS[config]}/{split}-00000-of-00001.parquet"
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    config, split = place
+    draft = folder / "table.parquet"
+    # The features' own schema carries their types in its metadata, where `load_dataset` looks for them.
+    pq.write_table(pa.Table.from_pylist(rows, schema=features()[config].arrow_schema), draft)
+    digest = hashlib.blake2b(draft.read_bytes(), digest_size=8).hexdigest()
+    path = f"{CONFIGS[config]}/{split}-00000-of-00001-{digest}.parquet"
+    (folder / path).parent.mkdir(exist_ok=True)
+    draft.rename(folder / path)
+    return path
+
+
+def _configs(files: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+    """The `configs` entry of the card's YAML."""
+    entries = []
+    for config in CONFIGS:
+        listed = [{"split": split, "path": files[config, split]} for split in SPLITS if (config, split) in files]
+        if listed:
+            entries.append({"config_name": config, "data_files": listed, "default": config == "default"})
+    return entries
 
 
 def _tables(results: Sequence[Example | Rejection], test_seeds: frozenset[str]) -> dict[tuple[str, str], list[dict]]:

@@ -1,8 +1,15 @@
 """Offline, deterministic, one thread: what every test relies on."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
+# The user's caches must neither help nor suffer; the libraries read this when they are imported.
+_HOME = tempfile.mkdtemp(prefix="teamsrl-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ |= {
+    "HF_HOME": _HOME,
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -10,9 +17,9 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
 }
 
-import socket
+import socket  # noqa: E402
 
-import pytest
+import pytest  # noqa: E402
 
 _connect = socket.socket.connect
 
@@ -26,12 +33,3 @@ def _loopback_only(self, address):
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", _loopback_only)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _own_caches(tmp_path_factory):
-    # The user's caches must neither help nor suffer.
-    previous = os.environ.get("HF_HOME")
-    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf_home"))
-    yield
-    os.environ.pop("HF_HOME") if previous is None else os.environ.update(HF_HOME=previous)

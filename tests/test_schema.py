@@ -1,9 +1,11 @@
+import re
+
 import pytest
 from datasets import List, Value, load_dataset
 
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
 from teamsrl_hf.cards import front_matter
-from teamsrl_hf.schema import config_files, features, write_folder
+from teamsrl_hf.schema import features, write_folder
 
 SEED, OTHER = Seed("s1", "Name a bird.", "wren, owl"), Seed("s2", "List two rivers.")
 
@@ -21,10 +23,14 @@ RESULTS = [
 ]
 
 
+def _card(configs):
+    return front_matter({"configs": configs})
+
+
 @pytest.fixture
 def folder(tmp_path):
     test = frozenset({"s2"})
-    write_folder(tmp_path / "set", RESULTS, test, front_matter({"configs": config_files(RESULTS, test)}))
+    write_folder(tmp_path / "set", RESULTS, test, _card)
     return str(tmp_path / "set")
 
 
@@ -59,23 +65,23 @@ def test_rows_stream(folder):
 
 
 def test_a_split_without_rows_has_no_file_and_the_rest_still_loads(tmp_path):
-    write_folder(tmp_path, RESULTS[:2], frozenset(), front_matter({"configs": config_files(RESULTS[:2], frozenset())}))
+    write_folder(tmp_path, RESULTS[:2], frozenset(), _card)
     assert list(load_dataset(str(tmp_path))) == ["train"]
 
 
 def test_a_set_where_all_was_rejected_still_holds_its_trajectories(tmp_path):
     rejected = RESULTS[1:2]
-    write_folder(tmp_path, rejected, frozenset(), front_matter({"configs": config_files(rejected, frozenset())}))
+    write_folder(tmp_path, rejected, frozenset(), _card)
     assert len(load_dataset(str(tmp_path), "trajectories")["train"]) == 1
 
 
 def test_writing_twice_gives_the_same_bytes_and_leaves_no_draft(tmp_path):
     contents = []
     for _ in range(2):
-        write_folder(tmp_path, RESULTS, frozenset({"s2"}), "card")
+        write_folder(tmp_path, RESULTS, frozenset({"s2"}), _card)
         contents.append({str(f.relative_to(tmp_path)): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()})
     assert contents[0] == contents[1]
-    assert sorted(contents[0]) == [
+    assert [re.sub(r"-[0-9a-f]{16}\b", "", name) for name in sorted(contents[0])] == [
         "README.md",
         "data/test-00000-of-00001.parquet",
         "data/train-00000-of-00001.parquet",
@@ -84,8 +90,16 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_no_draft(tmp_path):
     ]
 
 
+def test_a_folder_written_anew_is_not_answered_from_the_cache_of_the_old(tmp_path):
+    counts = []
+    for results in (RESULTS[:1], RESULTS):
+        write_folder(tmp_path, results, frozenset(), _card)
+        counts.append(len(load_dataset(str(tmp_path))["train"]))
+    assert counts == [1, 2]
+
+
 def test_hostile_text_survives_the_round_trip(tmp_path):
     text = "---\n{{ 7 * 7 }} <script>alert(1)</script> ../../etc/passwd ‮ \\u0000 ``` " + "x" * 1_000_000
     results = [Example(_candidate(SEED, 0, text))]
-    write_folder(tmp_path, results, frozenset(), front_matter({"configs": config_files(results, frozenset())}))
+    write_folder(tmp_path, results, frozenset(), _card)
     assert load_dataset(str(tmp_path))["train"][0]["prompt"][0]["content"] == text
