@@ -40,12 +40,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = run_arguments(
         seed_args, operation_args, script_args, ppo_args, without=("seeds", "ledger", "output_dir")
     )
-    done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
+    with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
+        done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
     if done is not None:
         print(f"{ppo_args.output_dir} is already complete.")
         return done
     summary = train_policy(train, test, operations, script_args, ppo_args)
-    finish_run(ppo_args.output_dir, summary)
+    if ppo_args.process_index == 0:
+        finish_run(ppo_args.output_dir, summary)
     return summary
 
 

@@ -22,7 +22,8 @@ RECIPES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    _quiet_environment()
+    # Tokenizers warns when a process forks after use; nothing here gains from its threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if argv and argv[0] in RECIPES:
         from .arguments import guarded
 
@@ -78,6 +79,10 @@ def _quickstart(args: argparse.Namespace) -> None:
     from .arguments import SeedArguments, seeds_digest
     from .runs import finish_run, open_run
 
+    # Three stages have a bar each; those of every mapping and every shard would drown them.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # Models this small gain nothing from a second thread, and lose much by it where the processor is shared.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     given = SeedArguments(args.seeds, args.seed_column, args.input_column, args.drop_duplicate_seeds)
     train, test = given.load()
     out = Path(args.output_dir)
@@ -165,15 +170,11 @@ def _ledger(args: argparse.Namespace) -> None:
 def _push(args: argparse.Namespace) -> None:
     from .hub import push_folder
 
-    url = push_folder(
-        args.folder, args.repo_id, repo_type=args.repo_type, private=not args.public, overwrite=args.overwrite
-    )
-    print(url)
-
-
-def _quiet_environment() -> None:
-    # Tokenizers warns when a process forks after use; nothing here gains from its threads.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    options = {"repo_type": args.repo_type, "private": not args.public, "overwrite": args.overwrite}
+    try:
+        print(push_folder(args.folder, args.repo_id, commit_message="Upload with teamsrl push", **options))
+    except RuntimeError as error:  # The Hub refused or stayed away; nothing of ours is broken.
+        raise OSError(error) from error
 
 
 if __name__ == "__main__":

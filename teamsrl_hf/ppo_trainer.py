@@ -128,6 +128,7 @@ class InstructionGenPPOTrainer(Trainer):
         if len(train_dataset) == 0:
             raise ValueError("train_dataset holds no seeds; give at least one.")
         self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._evaluations: list[dict[str, float]] = []  # The state's log begins anew with train().
         self._buffer: dict[str, torch.Tensor] | None = None
         self._micro_step: int | None = None
         self._resumed_from: Path | None = None
@@ -217,6 +218,7 @@ class InstructionGenPPOTrainer(Trainer):
         random, random_rate = self._evaluate_chooser(seeds, uniform_chooser(self.operations))
         metrics = {"reward": learned, "random_reward": random, "lift": learned - random}
         metrics |= {"accept_rate": learned_rate, "random_accept_rate": random_rate}
+        self._evaluations.append(metrics)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -227,6 +229,11 @@ class InstructionGenPPOTrainer(Trainer):
             logs = {**logs, **{name: sum(values) / len(values) for name, values in self._metrics.items()}}
             self._metrics.clear()
         super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        # A pickle, which may hold a Hub token; nothing here reads it back.
+        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model, trial) -> None:
         super()._save_checkpoint(model, trial)
@@ -243,19 +250,18 @@ class InstructionGenPPOTrainer(Trainer):
 
     def facts(self) -> dict[str, float | int | None]:
         """Numbers of the run: seeds, operations tried, and rewards by the first and the last evaluation, if any."""
-        evaluations = [entry for entry in self.state.log_history if "eval_reward" in entry]
-        first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
+        first, last = (self._evaluations[0], self._evaluations[-1]) if self._evaluations else ({}, {})
         rollouts = math.ceil(self.state.global_step / (self.args.num_ppo_epochs * self.args.num_mini_batches))
         episodes = rollouts * self.args.episodes_per_rollout * self.accelerator.num_processes
         return {
             "train_seeds": len(self.train_dataset),
             "test_seeds": len(self.eval_dataset) if self.eval_dataset is not None else 0,
             "environment_steps": episodes * self.args.operations_per_episode,
-            "reward_before": first.get("eval_reward"),
-            "reward_after": last.get("eval_reward"),
-            "reward_uniform": last.get("eval_random_reward"),
-            "accept_rate_after": last.get("eval_accept_rate"),
-            "accept_rate_uniform": last.get("eval_random_accept_rate"),
+            "reward_before": first.get("reward"),
+            "reward_after": last.get("reward"),
+            "reward_uniform": last.get("random_reward"),
+            "accept_rate_after": last.get("accept_rate"),
+            "accept_rate_uniform": last.get("random_accept_rate"),
         }
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:

@@ -161,13 +161,21 @@ def test_callbacks_see_evaluations(tmp_path):
     assert len(seen) == 2
 
 
-def test_the_card_tells_the_rewards(tmp_path):
+def test_the_card_tells_the_rewards_before_and_after(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"))
-    trainer.evaluate()
+    before = trainer.evaluate()["eval_reward"]
     trainer.train()
-    trainer.evaluate()
+    after = trainer.evaluate()["eval_reward"]
     trainer.save_model()
     trainer.create_model_card()
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| seeds: trained on, held out | 40, 10 |" in card
     assert "| operations tried in training | 96 |" in card
+    assert before != after
+    assert f"before, after | {before:.3f}, {after:.3f} |" in card
+
+
+def test_saved_policies_hold_no_pickle(tmp_path):
+    trainer = _trainer(tmp_path, _only("deepen"))
+    trainer.save_model()
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]

@@ -1,0 +1,109 @@
+"""What the documents say can be run: commands name files that exist and arguments that parse, Python blocks run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from teamsrl_hf.cli import RECIPES, load_recipe
+from teamsrl_hf.cli import _parser as command_line
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(file for file in (*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md")) if file.name != "CHANGELOG.md")
+
+
+def _fences(language):
+    for file in DOCUMENTS:
+        for block in re.findall(rf"```{language}\n(.*?)```", file.read_text(), re.S):
+            yield pytest.param(block, id=f"{file.relative_to(ROOT)}:{block.strip().splitlines()[0][:40]}")
+
+
+def _commands():
+    for file in DOCUMENTS:
+        text = file.read_text()
+        found = re.findall(r"`((?:accelerate launch|python recipes|teamsrl) [^`]*)`", text)
+        for block in re.findall(r"```bash\n(.*?)```", text, re.S):
+            found += re.split(r"\n|&&", block.replace("\\\n", " "))
+        for command in map(str.strip, found):
+            if re.match(r"(accelerate launch|python recipes|teamsrl) ", command) and "…" not in command:
+                yield pytest.param(command, id=f"{file.relative_to(ROOT)}:{command[:60]}")
+
+
+@pytest.mark.parametrize("command", list(_commands()))
+def test_a_printed_command_names_files_that_exist_and_parses(command):
+    words = shlex.split(command)
+    for word in words:
+        if word.startswith(("recipes/", "accelerate_configs/", "model_cards/")):
+            assert (ROOT / word).exists(), word
+    if any(word.startswith("recipes/") and word.endswith(".py") for word in words):
+        script = next(i for i, word in enumerate(words) if word.startswith("recipes/") and word.endswith(".py"))
+        _parses(Path(words[script]).stem, words[script + 1 :])
+    elif words[1] in RECIPES:
+        _parses(RECIPES[words[1]][0], words[2:])
+    elif words[1] in ("quickstart", "ledger", "push"):
+        command_line().parse_args(words[1:])
+
+
+def _parses(recipe, options):
+    """Every option of a recipe's command line is one that its --help lists; every YAML key too."""
+    known = _help(recipe)
+    if "--config" in options:
+        config = yaml.safe_load((ROOT / options[options.index("--config") + 1]).read_text())
+        assert set(config) <= known
+    assert {option[2:] for option in options if option.startswith("--")} - {"config"} <= known
+
+
+_known: dict[str, set[str]] = {}
+
+
+def _help(recipe):
+    if recipe not in _known:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), "--help"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr
+        _known[recipe] = set(re.findall(r"--(\w+)", done.stdout))
+    return _known[recipe]
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe, _ in RECIPES.values()])
+def test_every_recipe_explains_itself_and_its_quickstart_file_fits(recipe):
+    config = yaml.safe_load((ROOT / "recipes" / "quickstart" / f"{recipe}.yaml").read_text())
+    assert set(config) <= _help(recipe)
+    assert load_recipe(recipe).main.__doc__
+
+
+@pytest.mark.parametrize("block", list(_fences("python")))
+def test_python_blocks_run(block):
+    exec(compile(block, "document", "exec"), {})
+
+
+@pytest.mark.parametrize("block", list(_fences("yaml")))
+def test_yaml_blocks_parse(block):
+    assert isinstance(yaml.safe_load(block), dict)
+
+
+def test_links_between_documents_lead_somewhere():
+    for file in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_the_two_commands_stand_on_the_readmes_first_screen():
+    first_screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+    assert first_screen.count("```bash") == 2
+    assert "teamsrl quickstart" in first_screen
+    assert 'pip install -e ".[test]" && pytest' in first_screen
+
+
+def test_continuous_integration_installs_and_tests_as_the_readme_says():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert 'pip install -q -e ".[test]"' in script
+    assert script.rstrip().endswith("pytest")
