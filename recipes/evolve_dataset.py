@@ -13,6 +13,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
+from teamsrl_hf.models import make_generator
 from teamsrl_hf.runs import finish_run, open_run
 
 
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     seed_args, operation_args, script_args, evolver_args = parse(types, argv)
     train, test = seed_args.load()
     chooser, operations = pick_chooser(script_args, operation_args)
+    models = make_generator(script_args.expert), make_generator(script_args.reviewer)
     arguments = run_arguments(
         seed_args, operation_args, script_args, evolver_args, without=("seeds", "ledger", "output_dir", "concurrency")
     )
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if done is not None:
         print(f"{script_args.output_dir} is already complete.")
         return done
-    summary = evolve(train, test, chooser, operations, script_args, evolver_args)
+    summary = evolve(train, test, models, chooser, operations, script_args, evolver_args)
     finish_run(script_args.output_dir, summary)
     return summary
 
@@ -70,22 +72,19 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
     return policy.choose, operations
 
 
-def evolve(
-    train, test, chooser, operations, script_args: EvolveArguments, evolver_args: EvolverConfig
-) -> dict[str, Any]:
-    """The stages: models, chains, folder."""
+def evolve(train, test, models, chooser, operations, script_args, evolver_args) -> dict[str, Any]:
+    """The stages: chains, folder."""
     from tqdm import tqdm
 
     from teamsrl_hf.cards import dataset_card, dataset_statistics
     from teamsrl_hf.ledger import Ledger
-    from teamsrl_hf.models import make_generator
     from teamsrl_hf.schema import write_folder
 
     test_seeds = frozenset(seed.id for seed in test)
     with Ledger(script_args.ledger or Path(script_args.output_dir) / "ledger.sqlite") as ledger:
         evolver = DatasetEvolver(
-            expert=ledger.record(make_generator(script_args.expert)),
-            reviewer=ledger.record(make_generator(script_args.reviewer)),
+            expert=ledger.record(models[0]),
+            reviewer=ledger.record(models[1]),
             chooser=chooser,
             operations=operations,
             args=evolver_args,

@@ -75,7 +75,8 @@ def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    from teamsrl_hf.sft import check_sft_dataset, first_line, folder_cache, hold_out
+    from teamsrl_hf.paths import folder_cache
+    from teamsrl_hf.sft import check_sft_dataset, first_line, hold_out
 
     name = script_args.dataset_name
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.models import make_generator
 from teamsrl_hf.runs import finish_run, open_run
 
 
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     seed_args, operation_args, script_args, ppo_args = parse(types, argv)
     train, test = seed_args.load()
     operations = operation_args.select()
+    models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
     arguments = run_arguments(
         seed_args, operation_args, script_args, ppo_args, without=("seeds", "ledger", "output_dir")
     )
@@ -45,19 +47,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if done is not None:
         print(f"{ppo_args.output_dir} is already complete.")
         return done
-    summary = train_policy(train, test, operations, script_args, ppo_args)
+    summary = train_policy(train, test, operations, models, script_args, ppo_args)
     if ppo_args.process_index == 0:
         finish_run(ppo_args.output_dir, summary)
     return summary
 
 
-def train_policy(train, test, operations, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:
-    """The stages: models, trainer, evaluate, train, evaluate, save."""
+def train_policy(train, test, operations, models, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:
+    """The stages: trainer, evaluate, train, evaluate, save."""
     from transformers import set_seed
     from transformers.trainer_utils import get_last_checkpoint
 
     from teamsrl_hf.ledger import Ledger
-    from teamsrl_hf.models import make_generator
     from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
     from teamsrl_hf.seeds import seeds_to_dataset
 
@@ -67,8 +68,8 @@ def train_policy(train, test, operations, script_args: TrainPolicyArguments, ppo
         trainer = InstructionGenPPOTrainer(
             model=build_policy(script_args, operations, ppo_args),
             args=ppo_args,
-            instructor=ledger.record(make_generator(script_args.instructor)),
-            reviewer=ledger.record(make_generator(script_args.reviewer)),
+            instructor=ledger.record(models[0]),
+            reviewer=ledger.record(models[1]),
             train_dataset=seeds_to_dataset(train),
             eval_dataset=seeds_to_dataset(test) if test else None,
             operations=operations,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .paths import folder_cache
 from .types import Seed
 
 if TYPE_CHECKING:
@@ -277,7 +278,9 @@ def _open_folder(path: str, name: str, split: str) -> "Dataset":
     way_out = f"check its files and the split, or give one file ({', '.join(_FILES)})"
     if not any(os.path.exists(os.path.join(path, file)) for file in ("state.json", "dataset_dict.json")):
         return _opened(
-            lambda: load_dataset(os.path.abspath(path), split=split), f"{name}: this folder is no dataset", way_out
+            lambda: load_dataset(os.path.abspath(path), split=split, cache_dir=folder_cache(path)),
+            f"{name}: this folder is no dataset",
+            way_out,
         )
     dataset = _opened(lambda: load_from_disk(path), f"{name}: this saved dataset is damaged", way_out)
     splits = dataset if isinstance(dataset, DatasetDict) else {"train": dataset}

@@ -570,3 +570,16 @@ def test_reading_files_loads_no_heavy_library(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_folder_whose_rows_changed_is_not_answered_from_a_cache(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.jsonl\n---\n"
+    )
+    for bird in ("wren", "owl"):
+        (folder / "train.jsonl").write_text(
+            json.dumps({"instruction": f"Describe the {bird} in one sentence."}) + "\n"
+        )
+        assert [seed.instruction for seed in load_seeds(str(folder))] == [f"Describe the {bird} in one sentence."]
