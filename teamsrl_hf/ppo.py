@@ -31,21 +31,26 @@ class PPOLosses:
 
 
 def generalized_advantages(
-    rewards: torch.Tensor, value: torch.Tensor, gamma: float, lam: float
+    rewards: torch.Tensor,
+    value: torch.Tensor,
+    gamma: float,
+    lam: float,
+    final_value: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages and returns of whole episodes.
 
     Args:
-        rewards: (B, T).
-        value: (B, T), the value head's estimate before each step. Nothing follows step T − 1: the step number is
-        part of
-            the state, so the end is a true end and is not bootstrapped.
+        rewards: (B, T). Episodes that ended early are padded with zeros, here and in `value`.
+        value: (B, T), the value head's estimate before each step.
+        final_value: (B,), its estimate after the last step, for episodes that were cut off and might have gone on.
+            Left out where the end is a true end, as it is when the step number is part of the state.
 
     Returns:
         Advantages (B, T), and returns (B, T) = advantages + value, the value head's targets.
     """
     advantages = torch.zeros_like(rewards)
-    following, running = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
+    running = torch.zeros_like(rewards[:, 0])
+    following = running if final_value is None else final_value
     for t in reversed(range(rewards.shape[1])):
         delta = rewards[:, t] + gamma * following - value[:, t]
         running = delta + gamma * lam * running

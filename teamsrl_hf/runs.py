@@ -30,6 +30,10 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, {"arguments": arguments, "summary": None})
         return None
+    if known["summary"] is None and [file.name for file in folder.iterdir()] == [RUN_FILE]:
+        # That run failed before it made anything, by a mistyped name perhaps.
+        _write(folder, {"arguments": arguments, "summary": None})
+        return None
     differing = sorted(
         name
         for name in known["arguments"].keys() | arguments.keys()

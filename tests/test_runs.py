@@ -19,7 +19,21 @@ def test_a_run_that_was_cut_off_goes_on_and_a_finished_one_tells_its_summary(tmp
 
 def test_other_arguments_are_refused_and_the_first_that_differs_is_named(tmp_path):
     open_run(tmp_path / "run", {"seed": 1})
+    (tmp_path / "run" / "ledger.sqlite").touch()
     with pytest.raises(ValueError, match="holds a run with seed = 1, not 2"):
+        open_run(tmp_path / "run", {"seed": 2})
+
+
+def test_a_run_that_made_nothing_gives_way_to_one_with_other_arguments(tmp_path):
+    open_run(tmp_path / "run", {"model": "typo"})
+    assert open_run(tmp_path / "run", {"model": "right"}) is None
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["arguments"] == {"model": "right"}
+
+
+def test_a_finished_run_never_gives_way(tmp_path):
+    open_run(tmp_path / "run", {"seed": 1})
+    finish_run(tmp_path / "run", {"rows": 0})
+    with pytest.raises(ValueError, match="seed = 1, not 2"):
         open_run(tmp_path / "run", {"seed": 2})
 
 
