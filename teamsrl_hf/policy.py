@@ -1,21 +1,31 @@
 """The operation policy: in go states (text, operations tried, step), out come logits over operations and a value.
 
-A `PreTrainedModel` whose config carries its operations, so that `save_pretrained`, `from_pretrained` and the Hub
-work as for any other model and a policy can't be used with operations it was not trained on.
+A `PreTrainedModel` whose config carries its operations, so that `save_pretrained`, `from_pretrained` and the Hub work
+as for any other model and a policy can't be used with operations it was not trained on. It reads text in one of three
+ways: by hashed word embeddings of its own (the default), by the frozen embeddings of any encoder, each text embedded
+once, or by an encoder or causal LM that is trained with it, usually with LoRA.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .features import bucket_ids
 from .operations import OPERATIONS, Operation, check_operations
 from .types import State
+
+# Parts that start untrained and so must be trained in full beside LoRA's matrices.
+HEADS = ("encoder", "operation_head", "value_head")
+# Far below any logit, yet finite: minus infinity would turn the entropy's 0 × log 0 into NaN.
+MASKED = -1e4
 
 
 class OperationPolicyConfig(PreTrainedConfig):
@@ -24,20 +34,36 @@ class OperationPolicyConfig(PreTrainedConfig):
     Args:
         operations: Mappings with `name` and `sentence`, in the order of the policy's actions.
         operations_per_episode: Steps after which the step feature saturates; the length of an episode in training.
-        vocab_size: Hash buckets for words; 0 is padding.
+        max_repeats: Times an operation may be tried in one chain before it is masked; None for no limit. A mask keeps
+            the mix of operations from collapsing onto the one or two that pay best.
+        see_text, see_history: Whether the policy sees the text, and what was tried before; for ablations.
+        hidden_size: Width of both hidden layers.
+        vocab_size: Hash buckets for words; 0 is padding. Without a backbone only, as the next two.
         max_words: Words of a text that are read.
         embedding_size: Width of a word's embedding.
-        hidden_size: Width of both hidden layers.
+        backbone: Config of the model that reads the text, as a mapping; None for hashed words.
+        backbone_name: Where that model came from.
+        freeze_backbone: Whether it stays as it is, so that each text is embedded once.
+        pooling: How its token states become one vector: "mean", or "last" for a causal LM.
+        max_length: Tokens of a text it reads.
     """
 
     model_type = "teamsrl_operation_policy"
 
     operations: list[dict[str, str]] | None = None
     operations_per_episode: int = 6
+    max_repeats: int | None = None
+    see_text: bool = True
+    see_history: bool = True
+    hidden_size: int = 64
     vocab_size: int = 4096
     max_words: int = 96
     embedding_size: int = 32
-    hidden_size: int = 64
+    backbone: dict[str, Any] | None = None
+    backbone_name: str | None = None
+    freeze_backbone: bool = True
+    pooling: str = "mean"
+    max_length: int = 256
 
     def __post_init__(self, **kwargs):
         if self.operations is None:
@@ -64,29 +90,61 @@ class OperationPolicyOutput(ModelOutput):
 
 
 class OperationPolicy(PreTrainedModel):
-    """Mean of hashed word embeddings, joined with the chain's history, through two layers, to an operation and a
-    value.
+    """A vector of the text, joined with the chain's history, through two layers, to an operation and a value.
 
     Reading words and not only the last operation is what the official policy lacks; it can tell one text from another.
+    Make one with `OperationPolicy(OperationPolicyConfig())`, or with `from_backbone`.
     """
 
     config_class = OperationPolicyConfig
     base_model_prefix = "policy"
-    main_input_name = "input_ids"
+    main_input_name = "history"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
     def __init__(self, config: OperationPolicyConfig):
         super().__init__(config)
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
-        width = config.embedding_size + config.history_size
+        if config.backbone is None:
+            self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
+            text_size = config.embedding_size
+        else:
+            self.backbone = AutoModel.from_config(_backbone_config(config))
+            self.backbone.requires_grad_(not config.freeze_backbone)
+            text_size = self.backbone.config.hidden_size
         self.encoder = nn.Sequential(
-            nn.Linear(width, config.hidden_size),
+            nn.Linear(text_size + config.history_size, config.hidden_size),
             nn.Tanh(),
             nn.Linear(config.hidden_size, config.hidden_size),
             nn.Tanh(),
         )
         self.operation_head = nn.Linear(config.hidden_size, len(config.operations))
         self.value_head = nn.Linear(config.hidden_size, 1)
+        self._tokenizer = None
+        self._embedded: dict[str, torch.Tensor] = {}
         self.post_init()
+
+    @classmethod
+    def from_backbone(cls, name: str, processing_class=None, quantization_config=None, **config) -> "OperationPolicy":
+        """A policy that reads with the model `name`, a Hub id or path of an encoder or a causal LM; its heads are new.
+
+        Args:
+            processing_class: Its tokenizer; loaded from `name` if left out.
+            quantization_config: For a 4- or 8-bit backbone, to be trained with LoRA.
+            config: Fields of `OperationPolicyConfig`; `pooling` is "last" for a causal LM unless given.
+        """
+        source = {"use_safetensors": True, "dtype": torch.float32, "quantization_config": quantization_config}
+        backbone = AutoModel.from_pretrained(
+            name, **{key: value for key, value in source.items() if value is not None}
+        )
+        tokenizer = processing_class or AutoTokenizer.from_pretrained(name)
+        is_causal = any("CausalLM" in architecture for architecture in backbone.config.architectures or ())
+        config = {"pooling": "last" if is_causal else "mean", **config}
+        description = backbone.config.to_dict()
+        description.pop("quantization_config", None)
+        policy = cls(OperationPolicyConfig(backbone=description, backbone_name=name, **config))
+        policy.backbone = backbone.requires_grad_(not policy.config.freeze_backbone)
+        policy._tokenizer = tokenizer
+        return policy
 
     def _init_weights(self, module: nn.Module) -> None:
         # A near-zero operation head starts as the uniform chooser, so that early rollouts explore evenly.
@@ -97,29 +155,118 @@ class OperationPolicy(PreTrainedModel):
             nn.init.normal_(module.weight, std=1.0)
             nn.init.zeros_(module.weight[0])
 
-    def forward(self, input_ids: torch.Tensor, history: torch.Tensor, **kwargs) -> OperationPolicyOutput:
-        """`input_ids` (N, L) word buckets padded with 0; `history` (N, H) from `featurize`."""
-        known = (input_ids != 0).unsqueeze(-1)
-        text = (self.embedding(input_ids) * known).sum(1) / known.sum(1).clamp(min=1)
+    def forward(
+        self,
+        history: torch.Tensor,
+        action_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_vectors: torch.Tensor | None = None,
+        **kwargs,
+    ) -> OperationPolicyOutput:
+        """Logits and values of N states, given what `featurize` makes of them.
+
+        Args:
+            history: (N, H).
+            action_mask: (N, K), 0 where an operation is not to be chosen.
+            input_ids: (N, L), word buckets or a backbone's tokens.
+            attention_mask: (N, L), for a backbone.
+            text_vectors: (N, E) from a frozen backbone, in place of the two above.
+        """
+        text = self._read(input_ids, attention_mask) if text_vectors is None else text_vectors
+        text = text.to(self.encoder[0].weight.dtype)
+        if not self.config.see_text:
+            text = torch.zeros_like(text)
         hidden = self.encoder(torch.cat([text, history.to(text.dtype)], dim=-1))
-        return OperationPolicyOutput(logits=self.operation_head(hidden), value=self.value_head(hidden).squeeze(-1))
+        logits = self.operation_head(hidden)
+        if action_mask is not None:
+            logits = logits.masked_fill(action_mask == 0, MASKED)
+        return OperationPolicyOutput(logits=logits, value=self.value_head(hidden).squeeze(-1))
+
+    def _read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """One vector a text, (N, E)."""
+        if self.config.backbone is None:
+            # Bucket 0 pads and stays zero, so the sum is over words alone.
+            return self.embedding(input_ids).sum(1) / (input_ids != 0).sum(1, keepdim=True).clamp(min=1)
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.config.pooling == "last":
+            last = attention_mask.cumsum(1).argmax(1)
+            return states[torch.arange(len(states), device=states.device), last]
+        weights = attention_mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+    # -- from states to tensors
 
     def featurize(self, states: Sequence[State]) -> dict[str, torch.Tensor]:
-        """Inputs of `forward` for N states, on the CPU: `input_ids` (N, L), `history` (N, H)."""
+        """Inputs of `forward` for N states, on the CPU."""
+        config, index = self.config, self.operation_names
+        history = np.stack([_history(state, index, config) for state in states])
+        inputs = {"history": torch.from_numpy(history)}
+        if config.max_repeats is not None:
+            inputs["action_mask"] = torch.tensor([_allowed(state, index, config.max_repeats) for state in states])
+        return inputs | self._featurize_texts([state.text for state in states])
+
+    def _featurize_texts(self, texts: list[str]) -> dict[str, torch.Tensor]:
         config = self.config
-        ids = [bucket_ids(state.text, config.vocab_size, config.max_words) for state in states]
-        padded = np.zeros((len(ids), config.max_words + 1), np.int64)
-        for row, known in zip(padded, ids):
-            row[: len(known)] = known
-        history = np.stack([_history(state, self.operation_names, config.operations_per_episode) for state in states])
-        return {"input_ids": torch.from_numpy(padded), "history": torch.from_numpy(history)}
+        if config.backbone is None:
+            padded = np.zeros((len(texts), config.max_words + 1), np.int64)
+            for row, text in zip(padded, texts):
+                known = bucket_ids(text, config.vocab_size, config.max_words)
+                row[: len(known)] = known
+            return {"input_ids": torch.from_numpy(padded)}
+        if not config.freeze_backbone:
+            return self._tokenize(texts)
+        self._embed({text: None for text in texts if text not in self._embedded})
+        return {"text_vectors": torch.stack([self._embedded[text] for text in texts])}
+
+    def _tokenize(self, texts: list[str], padding: str = "max_length") -> dict[str, torch.Tensor]:
+        encoded = self.processing_class(
+            texts,
+            padding=padding,
+            truncation=True,
+            max_length=self.config.max_length,
+            return_tensors="pt",
+            split_special_tokens=True,
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    @torch.no_grad()
+    def _embed(self, texts: dict[str, None], batch_size: int = 32) -> None:
+        """Embed texts not seen before, and remember them; the memory starts anew before it grows without bound."""
+        if len(self._embedded) > 100_000:
+            self._embedded = {text: self._embedded[text] for text in texts if text in self._embedded}
+        waiting = list(texts)
+        was_training = self.backbone.training
+        self.backbone.eval()
+        for start in range(0, len(waiting), batch_size):
+            batch = waiting[start : start + batch_size]
+            inputs = {name: tensor.to(self.device) for name, tensor in self._tokenize(batch, "longest").items()}
+            self._embedded.update(zip(batch, self._read(**inputs).float().cpu()))
+        self.backbone.train(was_training)
+
+    @property
+    def processing_class(self):
+        """The backbone's tokenizer, found beside the policy's weights or where the backbone came from."""
+        if self._tokenizer is None:
+            self._tokenizer = AutoTokenizer.from_pretrained(self.name_or_path or self.config.backbone_name)
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._tokenizer.padding_side = "right"
+        return self._tokenizer
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As always, and the backbone's tokenizer beside the weights."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if self.config.backbone is not None:
+            self.processing_class.save_pretrained(save_directory)
 
     @property
     def operation_names(self) -> dict[str, int]:
         """Index of each operation by name."""
         return {entry["name"]: index for index, entry in enumerate(self.config.operations)}
 
-    @torch.no_grad()
+    # -- choosing
+
     def choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
         """Sample an operation for each state from the policy, by inverse cumulative probability at `uniforms`.
 
@@ -132,16 +279,23 @@ class OperationPolicy(PreTrainedModel):
     def choose_batch(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
         """As `choose`, in one forward pass: faster, and reproducible only for the very same batch."""
         inputs = {name: tensor.to(self.device) for name, tensor in self.featurize(states).items()}
-        probabilities = torch.softmax(self(**inputs).logits.float(), dim=-1).double().cumsum(-1).cpu()
-        drawn = torch.tensor(uniforms, dtype=torch.float64)[:, None]
-        last = probabilities.shape[1] - 1
-        return (probabilities <= drawn).sum(-1).clamp(max=last).tolist()
+        return draw(self(**inputs).logits, uniforms)
 
 
-def _history(state: State, index: dict[str, int], length: int) -> np.ndarray:
+def draw(logits: torch.Tensor, uniforms: Sequence[float]) -> list[int]:
+    """The operation at each of N numbers in [0, 1) on the scale of cumulative probability; `logits` (N, K)."""
+    cumulative = torch.softmax(logits.float(), dim=-1).double().cumsum(-1).cpu()
+    drawn = torch.tensor(uniforms, dtype=torch.float64)[:, None]
+    return (cumulative <= drawn).sum(-1).clamp(max=logits.shape[1] - 1).tolist()
+
+
+def _history(state: State, index: dict[str, int], config: OperationPolicyConfig) -> np.ndarray:
     """Features of one state's past, (3 K + 2 + length,): tried, accepted, last operation, [it passed, start], step."""
-    count = len(index)
-    features = np.zeros(3 * count + 2 + length, np.float32)
+    count, length = len(index), config.operations_per_episode
+    features = np.zeros(config.history_size, np.float32)
+    features[3 * count + 2 + min(state.step, length - 1)] = 1.0
+    if not config.see_history:
+        return features
     for name, accepted in zip(state.operations, state.accepted):
         features[index[name]] += 1.0 / length
         features[count + index[name]] += accepted / length
@@ -150,8 +304,17 @@ def _history(state: State, index: dict[str, int], length: int) -> np.ndarray:
         features[3 * count] = float(state.accepted[-1])
     else:
         features[3 * count + 1] = 1.0
-    features[3 * count + 2 + min(state.step, length - 1)] = 1.0
     return features
+
+
+def _allowed(state: State, index: dict[str, int], max_repeats: int) -> list[float]:
+    """1 for each operation tried fewer than `max_repeats` times, (K,); all 1 when none is left."""
+    allowed = [float(state.operations.count(name) < max_repeats) for name in index]
+    return allowed if any(allowed) else [1.0] * len(index)
+
+
+def _backbone_config(config: OperationPolicyConfig) -> PreTrainedConfig:
+    return AutoConfig.for_model(**config.backbone)
 
 
 def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operation]) -> None:
@@ -161,6 +324,31 @@ def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operat
         raise ValueError(
             f"The policy chooses among {own}, but the operations in use are {given}; they must be the same."
         )
+
+
+def load_policy(name: str | Path, **config) -> OperationPolicy:
+    """The policy `name`: a Hub id or folder of a saved policy, of an adapter to one, or of a model to read text with.
+
+    Args:
+        config: Fields of `OperationPolicyConfig` for a new policy around a model that is none yet.
+    """
+    name = str(name)
+    if (Path(name) / "adapter_config.json").is_file():
+        return _load_adapter(name)
+    if AutoConfig.from_pretrained(name).model_type != OperationPolicyConfig.model_type:
+        return OperationPolicy.from_backbone(name, **config)
+    return OperationPolicy.from_pretrained(name, use_safetensors=True)
+
+
+def _load_adapter(folder: str) -> OperationPolicy:
+    """The policy whose LoRA adapter and heads lie in `folder`, on the backbone its config names."""
+    from peft import PeftModel
+
+    saved = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    fields = OperationPolicyConfig.__annotations__.keys() - {"backbone", "backbone_name"}
+    known = {name: saved[name] for name in fields if name in saved}
+    policy = OperationPolicy.from_backbone(saved["backbone_name"], **known)
+    return PeftModel.from_pretrained(policy, folder).get_base_model()
 
 
 AutoConfig.register(OperationPolicyConfig.model_type, OperationPolicyConfig)

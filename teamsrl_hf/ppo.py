@@ -7,10 +7,16 @@ Shapes: B episodes, T steps, K operations, N transitions of a minibatch (flatten
 | generalized advantage estimation | `generalized_advantages` | Schulman et al. 2016, eq. 16 |
 | clipped policy loss | `policy_loss` | Schulman et al. 2017, eq. 7 |
 | clipped value loss, halved | `value_loss` | OpenAI baselines `ppo2` |
-| advantages whitened over the whole rollout | `whiten` | OpenAI baselines `ppo2`, there for each minibatch |
+| advantages whitened over a rollout | `whiten` | OpenAI baselines `ppo2`, there over minibatches |
 | … but never beyond the spread of rewards | `reward_spread` | ours: a constant reward teaches nothing |
 | entropy of the categorical policy as a bonus | `ppo_loss` | Schulman et al. 2017, eq. 9 |
-| approximate KL as mean of (ratio − 1) − log ratio | `ppo_loss` | Schulman 2020, "Approximating KL divergence", k3 |
+| KL from the policy that acted, estimated by k3 | `ppo_loss` | Schulman 2020, "Approximating KL divergence" |
+| KL from a reference policy as a penalty | `divergence` | Ziegler et al. 2019; summed exactly, as K is small |
+| a rollout is left once KL passes 1.5 × `target_kl` | `ppo_trainer` | OpenAI Spinning Up; stable-baselines3 |
+| value bootstrapped where an episode is cut off | `generalized_advantages` | Pardo et al. 2018 |
+| actions that are not allowed get probability 0 | `policy.MASKED` | Huang and Ontañón 2022 |
+| orthogonal initial weights, operation head × 0.01 | `policy` | OpenAI baselines; Andrychowicz et al. 2021 |
+| learning rate falls to 0, gradient norm ≤ 0.5, no dropout | `ppo_config` | OpenAI baselines; TRL PPO |
 """
 
 from dataclasses import dataclass
@@ -20,7 +26,16 @@ import torch
 
 @dataclass(frozen=True)
 class PPOLosses:
-    """`total` is minimised; the rest is logged. All are scalars of shape ()."""
+    """`total` is minimised; the rest is logged. All are scalars of shape ().
+
+    Attributes:
+        policy_loss: Clipped surrogate, see `policy_loss`.
+        value_loss: See `value_loss`.
+        entropy: Mean entropy of the policy, in nats.
+        approx_kl: Estimate of the divergence from the policy that acted, in nats; k3 of Schulman 2020.
+        clip_ratio: Share of transitions whose ratio left the clip range.
+        kl: Exact divergence from the reference policy, in nats; 0 without one.
+    """
 
     total: torch.Tensor
     policy_loss: torch.Tensor
@@ -28,6 +43,7 @@ class PPOLosses:
     entropy: torch.Tensor
     approx_kl: torch.Tensor
     clip_ratio: torch.Tensor
+    kl: torch.Tensor
 
 
 def generalized_advantages(
@@ -104,27 +120,36 @@ def ppo_loss(
     old_value: torch.Tensor,
     advantages: torch.Tensor,
     returns: torch.Tensor,
+    ref_logprobs: torch.Tensor | None = None,
     *,
     cliprange: float = 0.2,
     cliprange_value: float = 0.2,
     vf_coef: float = 0.5,
     entropy_coef: float = 0.01,
+    kl_coef: float = 0.0,
 ) -> PPOLosses:
-    """The PPO objective of one minibatch: `logits` (N, K), everything else (N,)."""
+    """The PPO objective of one minibatch: `logits` and `ref_logprobs` (N, K), everything else (N,)."""
     log_softmax = torch.log_softmax(logits.float(), dim=-1)
     logprobs = log_softmax.gather(-1, actions[:, None])[:, 0]
     entropy = -(log_softmax.exp() * log_softmax).sum(-1).mean()
     surrogate, clip_ratio = policy_loss(logprobs, old_logprobs, advantages, cliprange)
     fit = value_loss(value.float(), old_value, returns, cliprange_value)
+    kl = torch.zeros_like(fit) if ref_logprobs is None else divergence(log_softmax, ref_logprobs)
     log_ratio = (logprobs - old_logprobs).detach()
     return PPOLosses(
-        total=surrogate + vf_coef * fit - entropy_coef * entropy,
+        total=surrogate + vf_coef * fit - entropy_coef * entropy + kl_coef * kl,
         policy_loss=surrogate.detach(),
         value_loss=fit.detach(),
         entropy=entropy.detach(),
         approx_kl=(log_ratio.exp() - 1 - log_ratio).mean(),
         clip_ratio=clip_ratio,
+        kl=kl.detach(),
     )
+
+
+def divergence(logprobs: torch.Tensor, ref_logprobs: torch.Tensor) -> torch.Tensor:
+    """Mean Kullback-Leibler divergence of one categorical policy from another, (); both (N, K)."""
+    return (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1).mean()
 
 
 def explained_variance(value: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:

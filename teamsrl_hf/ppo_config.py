@@ -10,8 +10,7 @@ class InstructionGenPPOConfig(TrainingArguments):
     """Arguments of the PPO trainer.
 
     A rollout holds `per_device_train_batch_size × gradient_accumulation_steps × num_mini_batches` episodes on each
-    process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One training epoch walks every seed
-    once.
+    process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One epoch walks every seed once.
     """
 
     learning_rate: float = field(default=3e-3, metadata={"help": "Initial learning rate of AdamW."})
@@ -21,20 +20,27 @@ class InstructionGenPPOConfig(TrainingArguments):
     remove_unused_columns: bool | None = field(
         default=False, metadata={"help": "Keep False: seed columns are read by the rollout, not by the model."}
     )
-    bf16: bool | None = field(
-        default=False, metadata={"help": "bfloat16 autocast; of no use for the small default policy."}
-    )
+    bf16: bool | None = field(default=False, metadata={"help": "bfloat16 autocast; no gain for the default policy."})
 
     operations_per_episode: int = field(default=6, metadata={"help": "Operations tried in each chain (paper: 6)."})
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout (TRL PPO: 4)."})
     num_mini_batches: int = field(default=4, metadata={"help": "Minibatches per pass (OpenAI baselines, ppo2: 4)."})
     gamma: float = field(default=0.995, metadata={"help": "Discount (paper's code: 0.995)."})
-    lam: float = field(default=0.97, metadata={"help": "Lambda of generalized advantages (paper's code: 0.97)."})
+    lam: float = field(default=0.97, metadata={"help": "Lambda of GAE (paper's code: 0.97)."})
     cliprange: float = field(default=0.2, metadata={"help": "Clip range of the policy ratio (Schulman et al. 2017)."})
-    cliprange_value: float = field(default=0.2, metadata={"help": "Clip range of the value estimate (TRL PPO: 0.2)."})
+    cliprange_value: float = field(default=0.2, metadata={"help": "Clip range of the value (TRL PPO: 0.2)."})
     vf_coef: float = field(default=0.5, metadata={"help": "Weight of the value loss (OpenAI baselines: 0.5)."})
     entropy_coef: float = field(
         default=0.01, metadata={"help": "Weight of the entropy bonus (Schulman et al. 2017: 0.01)."}
+    )
+    kl_coef: float = field(
+        default=0.0, metadata={"help": "Weight of the divergence from the initial policy; 0 keeps no reference."}
+    )
+    target_kl: float | None = field(
+        default=None, metadata={"help": "End a rollout's updates once the divergence passes 1.5 times this."}
+    )
+    bootstrap_value: bool = field(
+        default=False, metadata={"help": "Count a chain's end as a cut, not as an end: add the value of what follows."}
     )
     whiten_advantages: bool = field(default=True, metadata={"help": "Whiten advantages over the whole rollout."})
     reward_weights: list[float] | None = field(
@@ -46,6 +52,8 @@ class InstructionGenPPOConfig(TrainingArguments):
         for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.target_kl is not None and self.deepspeed_plugin is not None:
+            raise ValueError("target_kl can't stop a DeepSpeed engine in the middle of a rollout; leave it out.")
 
     @property
     def steps_per_rollout(self) -> int:

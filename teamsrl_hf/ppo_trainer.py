@@ -5,25 +5,29 @@ The order of things in one rollout: seeds → chains (`collect`) → rewards (`c
 
 Metrics, all means over the steps since the last log:
     reward, reward_std              sum of rewards of an episode: mean and deviation over the rollout
-    rewards/<name>/mean             the same for one reward function, before weighting
+    rewards/<name>/mean, …/std      the same for one reward function, before weighting
     accept_rate                     share of rewrites that passed review
     operations/<name>               share of an operation among all taken
     advantage_mean, explained_variance   before whitening; how well the value head predicts returns
-    policy_loss, value_loss, entropy, approx_kl, clip_ratio   see `ppo.py`
+    policy_loss, value_loss, entropy, approx_kl, clip_ratio, kl   see `ppo.PPOLosses`
+    skipped                         share of minibatches left out since `target_kl` was passed
 """
 
+import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .baselines import uniform_chooser
@@ -31,17 +35,18 @@ from .cards import policy_card
 from .environment import Chooser, rollout, states_of
 from .generation import Generator
 from .operations import Operation
-from .policy import OperationPolicy, check_policy_operations
+from .policy import HEADS, OperationPolicy, check_policy_operations, draw, load_policy
 from .ppo import PPOLosses, explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .ppo_config import InstructionGenPPOConfig
 from .reviewer import novelty_reward, validity_reward
+from .rewards import RewardFunction, call_rewards, check_weights, weighted_sum
 from .seeds import seed_from_row
-from .types import Seed, Trajectory
+from .types import Seed, State, Trajectory
 
-RewardFunction = Callable[..., list[list[float]]]
+SEED_COLUMNS = ("id", "instruction", "input")
 CARD_ARGUMENTS = (
     *("learning_rate", "operations_per_episode", "num_ppo_epochs", "num_mini_batches", "gamma", "lam", "cliprange"),
-    *("cliprange_value", "vf_coef", "entropy_coef", "seed"),
+    *("cliprange_value", "vf_coef", "entropy_coef", "kl_coef", "seed"),
 )
 
 
@@ -56,8 +61,8 @@ class RolloutSampler(Sampler[int]):
         step 2            7 2      5 0
         step 3            1 4      6 3      <- the next rollout
 
-    The order depends on `seed` and epoch alone, so that a resumed run goes on with the same seeds. A set smaller
-    than one rollout is repeated to fill it; what is left over at the end of an epoch is dropped and shuffled anew.
+    The order depends on `seed` and epoch alone, so that a resumed run goes on with the same seeds. A set smaller than
+    one rollout is repeated to fill it; what is left over at the end of an epoch is dropped and shuffled anew.
     """
 
     def __init__(self, size: int, batch_size: int, repeat: int, seed: int):
@@ -82,16 +87,17 @@ class InstructionGenPPOTrainer(Trainer):
     """PPO for a policy over textual operations.
 
     Args:
-        model: An `OperationPolicy`, or a Hub id or path of one.
+        model: An `OperationPolicy`, or a Hub id or path: of a policy, or of an encoder or causal LM to read text with.
         args: `InstructionGenPPOConfig`.
         instructor: Model that carries out operations.
-        reviewer: Model that says whether a rewrite gained anything.
-        reward_funcs: One function or a list: `(trajectories) -> rewards`, B lists of T numbers. By default validity
-        and
-            novelty. They are told of the whole global batch at once.
-        train_dataset: Seeds, with columns `id`, `instruction`, `input`.
-        eval_dataset: Held-out seeds in the same form; `evaluate` compares the policy with the uniform chooser on them.
+        reward_funcs: One function or a list, plain or async, see `rewards`; by default validity and novelty. They are
+            told of the whole global batch at once. `args.reward_weights` weighs them.
         operations: What the policy's actions mean; by default those in its config.
+        train_dataset: Seeds, with columns `id`, `instruction`, `input`; further ones are handed to reward functions.
+        eval_dataset: Held-out seeds in the same form; `evaluate` compares the policy with the uniform chooser on them.
+        processing_class: Tokenizer of the policy's backbone, if it has one.
+        peft_config: Train a LoRA adapter on the backbone, and the heads in full.
+        reviewer: Model that says whether a rewrite gained anything; the instructor if left out.
 
     To change the rollout or the reward, override `collect` or `compute_rewards`; for the loss, `compute_loss`.
     """
@@ -110,27 +116,33 @@ class InstructionGenPPOTrainer(Trainer):
         model: OperationPolicy | str,
         args: InstructionGenPPOConfig,
         instructor: Generator,
-        reviewer: Generator,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
         reward_funcs: RewardFunction | Sequence[RewardFunction] = (validity_reward, novelty_reward),
         operations: Sequence[Operation] | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class=None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        peft_config=None,
+        reviewer: Generator | None = None,
     ):
-        if isinstance(model, str):
-            model = OperationPolicy.from_pretrained(model)
-        self.operations = tuple(operations) if operations else model.config.operation_tuple()
-        check_policy_operations(model, self.operations)
-        self.instructor, self.reviewer = instructor, reviewer
+        set_seed(args.seed)
+        model = _prepared(model, operations, args, processing_class, peft_config)
+        self.policy = _unwrapped(model)
+        self.operations = self.policy.config.operation_tuple()
+        if operations:
+            check_policy_operations(self.policy, operations)
+        self.instructor, self.reviewer = instructor, reviewer or instructor
         self.reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
-        self.reward_weights = _checked_weights(args.reward_weights, self.reward_funcs)
-        if len(train_dataset) == 0:
+        self.reward_weights = check_weights(args.reward_weights, self.reward_funcs)
+        if train_dataset is not None and len(train_dataset) == 0:
             raise ValueError("train_dataset holds no seeds; give at least one.")
+        self.last_rollout: list[Trajectory] = []
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._evaluations: list[dict[str, float]] = []  # The state's log begins anew with train().
         self._buffer: dict[str, torch.Tensor] | None = None
         self._micro_step: int | None = None
+        self._stopped_rollout: int | None = None
         self._resumed_from: Path | None = None
         super().__init__(
             model=model,
@@ -138,12 +150,14 @@ class InstructionGenPPOTrainer(Trainer):
             data_collator=list,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
+            processing_class=processing_class,
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self.ref_model = copy.deepcopy(self.policy).eval() if args.kl_coef and peft_config is None else None
         self.model.add_model_tags(list(self._tag_names))
 
-    # -- rollout: what a subclass changes ---------------------------------------------------------------------------
+    # -- rollout: what a subclass changes
 
     def collect(self, seeds: Sequence[Seed], choose: Chooser, key: Sequence[object]) -> list[Trajectory]:
         """Walk one chain from each of B seeds; random numbers depend on `key`, seed and step alone."""
@@ -151,44 +165,50 @@ class InstructionGenPPOTrainer(Trainer):
             seeds, choose, self.operations, self.instructor, self.reviewer, self.args.operations_per_episode, key
         )
 
-    def compute_rewards(self, trajectories: Sequence[Trajectory]) -> torch.Tensor:
-        """Rewards (B, T) of the global batch: the weighted sum of all reward functions, each logged by name."""
-        total = torch.zeros(len(trajectories), self.args.operations_per_episode)
-        for function, weight in zip(self.reward_funcs, self.reward_weights):
-            rewards = torch.tensor(function(trajectories), dtype=torch.float32)
-            if rewards.shape != total.shape:
-                raise ValueError(
-                    f"Reward function {_name_of(function)} returned shape {tuple(rewards.shape)} for "
-                    f"{total.shape[0]} trajectories of {total.shape[1]} steps; it must return one number a step."
-                )
-            self._record(f"rewards/{_name_of(function)}/mean", rewards.sum(1).mean())
-            total += weight * rewards
-        return total
+    def compute_rewards(self, trajectories: Sequence[Trajectory], **columns: list[Any]) -> torch.Tensor:
+        """Rewards (B, T) of the global batch: the weighted sum of all reward functions, each logged by its name."""
+        extras: dict[str, list[Any]] = {}
+        context = {"trainer_state": self.state, "log_metric": self._record, "log_extra": extras.__setitem__}
+        rewards = call_rewards(self.reward_funcs, trajectories, **columns, **context)
+        for name, table in rewards.items():
+            told = np.nansum(table, axis=1)[~np.isnan(table).all(axis=1)]
+            if len(told):
+                self._record(f"rewards/{name}/mean", told.mean())
+                self._record(f"rewards/{name}/std", told.std())
+        self.last_rollout, self.last_extras = list(trajectories), extras
+        return torch.from_numpy(weighted_sum(rewards, self.reward_weights))
 
     # -- hooks of transformers.Trainer, in the order they are called
-    # ---------------------------------------------------
 
     def get_train_dataloader(self):
+        if self.train_dataset is None:
+            raise ValueError("train() needs seeds; pass train_dataset to the trainer.")
+        # Row numbers only: the rows themselves are read once a rollout, not at each of its minibatches.
         return self._get_dataloader(
-            dataset=self.train_dataset,
+            dataset=_RowNumbers(len(self.train_dataset)),
             description="Training",
             batch_size=self.args.episodes_per_rollout,
             sampler_fn=self._get_train_sampler,
             is_training=True,
         )
 
-    def _get_train_sampler(self, dataset: Dataset | None = None) -> RolloutSampler:
-        dataset = self.train_dataset if dataset is None else dataset
+    def _get_train_sampler(self, dataset=None) -> RolloutSampler:
         batch_size = self.args.episodes_per_rollout * self.accelerator.num_processes
-        return RolloutSampler(len(dataset), batch_size, self.args.steps_per_rollout, self.args.seed)
+        return RolloutSampler(len(self.train_dataset), batch_size, self.args.steps_per_rollout, self.args.seed)
 
-    def _prepare_inputs(self, inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        number, position = self._next_micro_step()
+        if position and self._stopped_rollout == number:
+            self._micro_step += 1
+            self._record("skipped", 1.0)
+            return torch.zeros((), device=self.args.device)  # No gradient at all, so the optimizer stands still.
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _prepare_inputs(self, inputs: list[int]) -> dict[str, torch.Tensor]:
         """The next micro-batch: of a fresh rollout of these seeds, or of the one in hand."""
-        if self._micro_step is None:
-            self._micro_step = self.state.global_step * self.args.gradient_accumulation_steps
-        number, position = divmod(self._micro_step, self.args.steps_per_rollout)
+        number, position = self._next_micro_step()
         if position == 0:
-            self._buffer = self._roll_out([seed_from_row(row) for row in inputs], number)
+            self._buffer = self._roll_out([self.train_dataset[row] for row in inputs], number)
         elif self._buffer is None:
             self._buffer = self._load_rollout()
         self._micro_step += 1
@@ -197,29 +217,37 @@ class InstructionGenPPOTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean PPO loss of a micro-batch; see `ppo.ppo_loss` for its parts."""
-        output = model(input_ids=inputs["input_ids"], history=inputs["history"])
+        output = model(**{name: tensor for name, tensor in inputs.items() if name in _MODEL_INPUTS})
         losses = self._ppo_loss(output, inputs)
-        for name in ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_ratio"):
+        for name in ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_ratio", "kl"):
             self._record(name, getattr(losses, name))
+        self._watch_divergence(losses.approx_kl)
         return (losses.total, output) if return_outputs else losses.total
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Reward of the policy and of the uniform chooser on the same seeds with the same random numbers.
 
         Returns:
-            `eval_reward`, `eval_random_reward` (sums over an episode, means over seeds), `eval_lift` (their
-            difference), `eval_accept_rate`, `eval_random_accept_rate`.
+            `eval_reward`, `eval_random_reward` (sums over an episode, means over seeds); `eval_lift`, their
+            difference, and `eval_lift_error`, half the width of its 95 % interval over seeds; `eval_accept_rate`,
+            `eval_random_accept_rate`; `eval_operations/<step>/<name>`, the policy's mix of operations at each step.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("evaluate() needs held-out seeds; pass eval_dataset to it or to the trainer.")
-        seeds = [seed_from_row(row) for row in dataset]
-        learned, learned_rate = self._evaluate_chooser(seeds, self._choose)
-        random, random_rate = self._evaluate_chooser(seeds, uniform_chooser(self.operations))
-        metrics = {"reward": learned, "random_reward": random, "lift": learned - random}
-        metrics |= {"accept_rate": learned_rate, "random_accept_rate": random_rate}
+        chains, learned = self._evaluate_chooser(dataset, self._choose)
+        random_chains, random = self._evaluate_chooser(dataset, uniform_chooser(self.operations))
+        lift = learned - random
+        metrics = {
+            "reward": learned.mean().item(),
+            "random_reward": random.mean().item(),
+            "lift": lift.mean().item(),
+            "lift_error": 1.96 * lift.std(correction=0).item() / math.sqrt(len(lift)),
+            "accept_rate": _accept_rate(chains),
+            "random_accept_rate": _accept_rate(random_chains),
+        }
         self._evaluations.append(metrics)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in (metrics | _mix_by_step(chains)).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -232,8 +260,11 @@ class InstructionGenPPOTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        # An adapter alone would not tell which operations its heads choose among.
+        self.policy.config.save_pretrained(folder)
         # A pickle, which may hold a Hub token; nothing here reads it back.
-        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        (folder / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model, trial) -> None:
         super()._save_checkpoint(model, trial)
@@ -241,12 +272,30 @@ class InstructionGenPPOTrainer(Trainer):
         if self._buffer is not None and folder.is_dir():
             save_file(self._buffer, folder / self._rollout_file)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        self._resumed_from = Path(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
         """Write README.md into the output folder: how the policy was trained, and what held-out seeds say of it."""
         if not self.is_world_process_zero():
             return
         card = policy_card(self.facts(), self.operations, {name: getattr(self.args, name) for name in CARD_ARGUMENTS})
         (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
+
+    def push_to_hub(self, commit_message: str = "End of training", **options: Any) -> str | None:
+        """Save, write the card, and push in one commit; returns its URL. See `hub.push_policy` for the options."""
+        from .hub import push_adapter, push_policy
+
+        self.save_model()
+        self.create_model_card()
+        if not self.is_world_process_zero():
+            return None
+        push = push_policy if self.model is self.policy else push_adapter
+        repo_id = self.args.hub_model_id or Path(self.args.output_dir).name
+        return push(self.args.output_dir, repo_id, commit_message=commit_message, **options)
+
+    # -- the parts
 
     def facts(self) -> dict[str, float | int | None]:
         """Numbers of the run: seeds, operations tried, and rewards by the first and the last evaluation, if any."""
@@ -264,18 +313,17 @@ class InstructionGenPPOTrainer(Trainer):
             "accept_rate_uniform": last.get("random_accept_rate"),
         }
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        self._resumed_from = Path(resume_from_checkpoint)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def _next_micro_step(self) -> tuple[int, int]:
+        """Number of the rollout and position in it, both derived from the global step, so that a resume keeps them."""
+        if self._micro_step is None:
+            self._micro_step = self.state.global_step * self.args.gradient_accumulation_steps
+        return divmod(self._micro_step, self.args.steps_per_rollout)
 
-    # -- the parts
-    # -----------------------------------------------------------------------------------------------------
-
-    def _roll_out(self, seeds: list[Seed], number: int) -> dict[str, torch.Tensor]:
-        """Chains of this process's seeds as tensors of N = B × T transitions, rewarded within the global batch."""
-        own = self.collect(seeds, self._choose, ("train", self.args.seed, number))
-        everyone = gather_object(own) if self.accelerator.num_processes > 1 else own
-        rewards = self.compute_rewards(everyone)
+    def _roll_out(self, rows: list[dict[str, Any]], number: int) -> dict[str, torch.Tensor]:
+        """Chains of this process's seeds as tensors of N transitions, rewarded within the global batch."""
+        own = self.collect([seed_from_row(row) for row in rows], self._choose, ("train", self.args.seed, number))
+        everyone, everyones_rows = self._gathered(own), self._gathered(rows)
+        rewards = self.compute_rewards(everyone, **_columns(everyones_rows))
         self._record_rollout(everyone, rewards)
         start = self.accelerator.process_index * len(own)
         spread = reward_spread(rewards, self.args.gamma)
@@ -284,30 +332,55 @@ class InstructionGenPPOTrainer(Trainer):
     def _to_tensors(
         self, trajectories: list[Trajectory], rewards: torch.Tensor, spread: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """What the loss needs of B chains: the policy's inputs; actions, log-probabilities, advantages … (N,)."""
-        steps = self.args.operations_per_episode
-        policy = self.accelerator.unwrap_model(self.model)
-        inputs = policy.featurize([s for trajectory in trajectories for s in states_of(trajectory)[:steps]])
-        index = policy.operation_names
+        """What the loss needs of B chains of ≤ T steps: the policy's inputs; actions, advantages and so on (N,)."""
+        lengths = torch.tensor([len(trajectory.transitions) for trajectory in trajectories])
+        taken = torch.arange(rewards.shape[1]) < lengths[:, None]
+        states = [state for trajectory in trajectories for state in states_of(trajectory)[:-1]]
+        inputs = self.policy.featurize(states)
+        index = self.policy.operation_names
         actions = torch.tensor([index[t.operation] for trajectory in trajectories for t in trajectory.transitions])
-        with torch.no_grad():
-            output = self.model_wrapped(**{name: tensor.to(self.args.device) for name, tensor in inputs.items()})
-        logprobs = torch.log_softmax(output.logits.float(), -1).cpu().gather(-1, actions[:, None])[:, 0]
-        value = output.value.float().cpu()
-        advantages, returns = generalized_advantages(rewards, value.view(-1, steps), self.args.gamma, self.args.lam)
-        self._record("explained_variance", explained_variance(value, returns.flatten()))
+        logits, value = self._forward(inputs)
+        value_table = torch.zeros(rewards.shape).masked_scatter(taken, value)
+        final = self._final_value(trajectories) if self.args.bootstrap_value else None
+        advantages, returns = generalized_advantages(rewards, value_table, self.args.gamma, self.args.lam, final)
+        advantages, returns = advantages[taken], returns[taken]
+        self._record("explained_variance", explained_variance(value, returns))
         self._record("advantage_mean", advantages.mean())
         if self.args.whiten_advantages:
-            everyone = self.accelerator.gather(advantages.to(self.args.device)).cpu()
-            advantages = whiten(advantages, everyone, spread)
-        return {
+            advantages = whiten(advantages, self._gathered_tensor(advantages), spread)
+        logprobs = torch.log_softmax(logits, -1)
+        buffer = {
             **inputs,
             "actions": actions,
-            "old_logprobs": logprobs,
+            "old_logprobs": logprobs.gather(-1, actions[:, None])[:, 0],
             "old_value": value,
-            "advantages": advantages.flatten(),
-            "returns": returns.flatten(),
+            "advantages": advantages,
+            "returns": returns,
         }
+        return buffer | self._reference(inputs)
+
+    def _forward(self, inputs: dict[str, torch.Tensor], model: nn.Module | None = None):
+        """Logits (N, K) and values (N,) on the CPU in float32, without gradients, as the loss would compute them."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            # The wrapped model, since ZeRO-3 and FSDP gather their weights in its forward.
+            output = (model or self.model_wrapped)(
+                **{name: tensor.to(self.args.device) for name, tensor in inputs.items()}
+            )
+        return output.logits.float().cpu(), output.value.float().cpu()
+
+    def _final_value(self, trajectories: list[Trajectory]) -> torch.Tensor:
+        return self._forward(self.policy.featurize([states_of(trajectory)[-1] for trajectory in trajectories]))[1]
+
+    def _reference(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Log-probabilities (N, K) of the policy as it was at first; nothing where no weight is put on them."""
+        if not self.args.kl_coef:
+            return {}
+        if self.ref_model is not None:
+            logits, _ = self._forward(inputs, self.ref_model.to(self.args.device))
+        else:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                logits, _ = self._forward(inputs)
+        return {"ref_logprobs": torch.log_softmax(logits, -1)}
 
     def _minibatch(self, number: int, position: int) -> torch.Tensor:
         """Indices of the transitions in one micro-batch; every pass shuffles the rollout anew, always the same way."""
@@ -316,32 +389,46 @@ class InstructionGenPPOTrainer(Trainer):
         key = (self.args.seed * 1_000_003 + number) * self.args.num_ppo_epochs + ppo_epoch
         generator = torch.Generator().manual_seed(key % 2**63)
         order = torch.randperm(len(self._buffer["actions"]), generator=generator)
-        return order.chunk(per_pass)[part]
+        return order.tensor_split(per_pass)[part]
 
     def _ppo_loss(self, output, inputs: dict[str, torch.Tensor]) -> PPOLosses:
         names = ("actions", "old_logprobs", "old_value", "advantages", "returns")
+        coefficients = ("cliprange", "cliprange_value", "vf_coef", "entropy_coef", "kl_coef")
         return ppo_loss(
             output.logits,
             output.value,
             *(inputs[name] for name in names),
-            cliprange=self.args.cliprange,
-            cliprange_value=self.args.cliprange_value,
-            vf_coef=self.args.vf_coef,
-            entropy_coef=self.args.entropy_coef,
+            inputs.get("ref_logprobs"),
+            **{name: getattr(self.args, name) for name in coefficients},
         )
 
-    def _choose(self, states, uniforms) -> list[int]:
-        return self.accelerator.unwrap_model(self.model).choose_batch(states, uniforms)
+    def _watch_divergence(self, approx_kl: torch.Tensor) -> None:
+        if self.args.target_kl is None:
+            return
+        self._record("skipped", 0.0)
+        everyones = self.accelerator.reduce(approx_kl.detach().clone(), "mean").item()
+        if everyones > 1.5 * self.args.target_kl:
+            self._stopped_rollout = (self._micro_step - 1) // self.args.steps_per_rollout
 
-    def _evaluate_chooser(self, seeds: list[Seed], choose: Chooser) -> tuple[float, float]:
-        """Mean reward of an episode, and share of rewrites that passed."""
+    def _choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
+        return draw(self._forward(self.policy.featurize(states))[0], uniforms)
+
+    def _evaluate_chooser(self, dataset: Dataset, choose: Chooser) -> tuple[list[Trajectory], torch.Tensor]:
+        """Chains from all seeds, and the sum of rewards of each, (B,)."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        own = self.collect(seeds[rank::world], choose, ("eval", self.args.seed))
-        everyone = gather_object(own) if world > 1 else own
+        rows = [dataset[row] for row in range(rank, len(dataset), world)]
+        own = self.collect([seed_from_row(row) for row in rows], choose, ("eval", self.args.seed))
+        everyone = self._gathered(own)
         recorded, self._metrics = self._metrics, defaultdict(list)  # The training log is not told of these rewards.
-        rewards = self.compute_rewards(everyone).sum(1)
+        rewards = self.compute_rewards(everyone, **_columns(self._gathered(rows))).sum(1)
         self._metrics = recorded
-        return rewards.mean().item(), _accept_rate(everyone)
+        return everyone, rewards
+
+    def _gathered(self, values: list[Any]) -> list[Any]:
+        return gather_object(values) if self.accelerator.num_processes > 1 else values
+
+    def _gathered_tensor(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self._gathered(values.tolist()))
 
     def _record(self, name: str, value: torch.Tensor | float) -> None:
         self._metrics[name].append(float(value))
@@ -369,18 +456,70 @@ class InstructionGenPPOTrainer(Trainer):
         return load_file(file)
 
 
+_MODEL_INPUTS = ("history", "action_mask", "input_ids", "attention_mask", "text_vectors")
+
+
+class _RowNumbers(torch.utils.data.Dataset):
+    def __init__(self, size: int):
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+
+def _prepared(model, operations, args: InstructionGenPPOConfig, processing_class, peft_config) -> nn.Module:
+    """The policy to train: loaded if named, without dropout, with an adapter if asked for."""
+    if isinstance(model, str):
+        entries = [{"name": o.name, "sentence": o.sentence} for o in operations] if operations else None
+        steps = args.operations_per_episode
+        frozen = peft_config is None
+        model = load_policy(model, operations=entries, operations_per_episode=steps, freeze_backbone=frozen)
+    if processing_class is not None:
+        model._tokenizer = processing_class
+    # With dropout the policy that acts is not the one whose ratio is taken.
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model if peft_config is None else _with_adapter(model, peft_config)
+
+
+def _with_adapter(policy: OperationPolicy, peft_config) -> nn.Module:
+    from peft import PeftModel, get_peft_model
+
+    if isinstance(policy, PeftModel):
+        raise ValueError("The policy has an adapter already; pass it without peft_config, or merge the adapter first.")
+    if policy.config.backbone is None:
+        raise ValueError("peft_config needs a policy with a backbone; make one with OperationPolicy.from_backbone.")
+    policy.config.freeze_backbone = False  # Its output changes with the adapter, so no embedding may be kept.
+    if peft_config.modules_to_save is None:
+        peft_config.modules_to_save = list(HEADS)
+    return get_peft_model(policy, peft_config)
+
+
+def _unwrapped(model: nn.Module) -> OperationPolicy:
+    return model if isinstance(model, OperationPolicy) else model.get_base_model()
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The dataset's columns beside a seed's own, one list each."""
+    names = [name for name in (rows[0] if rows else {}) if name not in SEED_COLUMNS]
+    return {name: [row[name] for row in rows] for name in names}
+
+
 def _accept_rate(trajectories: Sequence[Trajectory]) -> float:
     passed = [transition.review.passed for trajectory in trajectories for transition in trajectory.transitions]
     return sum(passed) / len(passed)
 
 
-def _name_of(function: RewardFunction) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _checked_weights(weights: Sequence[float] | None, functions: Sequence[RewardFunction]) -> list[float]:
-    if weights is None:
-        return [1.0] * len(functions)
-    if len(weights) != len(functions):
-        raise ValueError(f"reward_weights has {len(weights)} numbers for {len(functions)} reward functions.")
-    return list(weights)
+def _mix_by_step(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Share of each operation at each step, under `operations/<step>/<name>`."""
+    counts: dict[tuple[int, str], int] = defaultdict(int)
+    totals: dict[int, int] = defaultdict(int)
+    for trajectory in trajectories:
+        for step, transition in enumerate(trajectory.transitions):
+            counts[step, transition.operation] += 1
+            totals[step] += 1
+    return {f"operations/{step}/{name}": count / totals[step] for (step, name), count in sorted(counts.items())}

@@ -13,7 +13,18 @@ PACKAGE = Path(__file__).parent.parent / "teamsrl_hf"
 # A module imports only modules that stand before it.
 ORDER = (
     *("types", "paths", "runs", "features", "seeds", "operations", "arguments", "generation", "rulebook_words"),
-    *("rulebook", "local_generation", "models", "ledger", "reviewer", "environment", "baselines", "dedup", "schema"),
+    *(
+        "rulebook",
+        "local_generation",
+        "models",
+        "ledger",
+        "reviewer",
+        "environment",
+        "rewards",
+        "baselines",
+        "dedup",
+        "schema",
+    ),
     *("cards", "hub", "ppo", "policy", "ppo_config", "ppo_trainer", "evolver", "sft", "evaluation", "privacy", "cli"),
 )
 # Text rooms: to be tested, and imported by users, without torch.

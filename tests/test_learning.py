@@ -37,7 +37,9 @@ def _train(seed, tmp_path):
     )
     torch.manual_seed(seed)
     model, rules = OperationPolicy(OperationPolicyConfig()), Rulebook()
-    trainer = InstructionGenPPOTrainer(model, args, rules, rules, seeds_to_dataset(train), seeds_to_dataset(test))
+    trainer = InstructionGenPPOTrainer(
+        model, args, rules, train_dataset=seeds_to_dataset(train), eval_dataset=seeds_to_dataset(test)
+    )
     trainer.train()
     return trainer.evaluate()
 

@@ -49,7 +49,9 @@ def _trainer(tmp_path, instructor, seeds=SEEDS, **changes):
     torch.manual_seed(0)
     policy = OperationPolicy(OperationPolicyConfig())
     held_out = seeds_to_dataset([Seed(f"t{i}", f"Describe topic {i} briefly.") for i in range(10)])
-    return InstructionGenPPOTrainer(policy, args, instructor, instructor, seeds_to_dataset(seeds), held_out)
+    return InstructionGenPPOTrainer(
+        policy, args, instructor, train_dataset=seeds_to_dataset(seeds), eval_dataset=held_out
+    )
 
 
 def test_calls_are_one_rollout_for_every_four_optimizer_steps(tmp_path):
@@ -142,9 +144,8 @@ def test_a_set_smaller_than_a_rollout_fills_it_by_repetition():
 
 def test_a_reward_function_of_the_wrong_shape_is_told_both_numbers(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"))
-    trainer.reward_funcs = [lambda trajectories: [[1.0] for _ in trajectories]]
-    trainer.reward_weights = [1.0]
-    with pytest.raises(ValueError, match=r"shape \(8, 1\) for 8 trajectories of 6 steps"):
+    trainer.reward_funcs = [lambda trajectories: [1.0]]
+    with pytest.raises(ValueError, match="returned 1 rewards for 8 trajectories"):
         trainer.train()
 
 
