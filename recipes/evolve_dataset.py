@@ -63,9 +63,9 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
         raise ValueError(f"Unknown chooser {script_args.chooser!r}; use policy, {' or '.join(CHOOSERS)}.")
     if not script_args.policy:
         raise ValueError("The chooser 'policy' needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
-    from teamsrl_hf.policy import OperationPolicy, check_policy_operations
+    from teamsrl_hf.policy import check_policy_operations, load_policy
 
-    policy = OperationPolicy.from_pretrained(script_args.policy)
+    policy = load_policy(script_args.policy)
     operations = policy.config.operation_tuple()
     if operation_args.operations or operation_args.own_operations:
         check_policy_operations(policy, operation_args.select())

@@ -3,7 +3,9 @@
     python recipes/train_policy.py --config recipes/quickstart/train_policy.yaml --output_dir outputs/policy
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/train_policy.py --config … --output_dir …
 
-Instructor and reviewer are named by a spec: `rulebook`, `endpoint:MODEL@URL` or `transformers:MODEL`.
+Instructor and reviewer are named by a spec: `rulebook`, `endpoint:MODEL@URL` or `transformers:MODEL`. The policy is
+made from scratch, or, with `--model_name_or_path`, is a saved one, or a new one that reads text with an encoder or a
+causal LM: frozen, with `--use_peft` trained by LoRA, with `--load_in_4bit` on four bits.
 """
 
 import sys
@@ -18,11 +20,8 @@ from teamsrl_hf.runs import finish_run, open_run
 
 @dataclass
 class TrainPolicyArguments:
-    """What is trained, and by which models."""
+    """Which models act on the policy's choices."""
 
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Policy to go on training; left out: a new one."}
-    )
     instructor: str = field(default="rulebook", metadata={"help": "Model that carries out operations."})
     reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
     ledger: str | None = field(
@@ -32,31 +31,34 @@ class TrainPolicyArguments:
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate before and after, save. Returns the rewards and where the policy lies."""
+    from trl import ModelConfig
+
     from teamsrl_hf.ppo_config import InstructionGenPPOConfig
 
-    types = (SeedArguments, OperationArguments, TrainPolicyArguments, InstructionGenPPOConfig)
-    seed_args, operation_args, script_args, ppo_args = parse(types, argv)
+    types = (SeedArguments, OperationArguments, TrainPolicyArguments, ModelConfig, InstructionGenPPOConfig)
+    seed_args, operation_args, script_args, model_args, ppo_args = parse(types, argv)
     train, test = seed_args.load()
     operations = operation_args.select()
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
     arguments = run_arguments(
-        seed_args, operation_args, script_args, ppo_args, without=("seeds", "ledger", "output_dir")
+        seed_args, operation_args, script_args, model_args, ppo_args, without=("seeds", "ledger", "output_dir")
     )
     with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
         done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
     if done is not None:
         print(f"{ppo_args.output_dir} is already complete.")
         return done
-    summary = train_policy(train, test, operations, models, script_args, ppo_args)
+    summary = train_policy(train, test, operations, models, script_args, model_args, ppo_args)
     if ppo_args.process_index == 0:
         finish_run(ppo_args.output_dir, summary)
     return summary
 
 
-def train_policy(train, test, operations, models, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:
+def train_policy(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
     """The stages: trainer, evaluate, train, evaluate, save."""
     from transformers import set_seed
     from transformers.trainer_utils import get_last_checkpoint
+    from trl import get_peft_config
 
     from teamsrl_hf.ledger import Ledger
     from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
@@ -66,13 +68,14 @@ def train_policy(train, test, operations, models, script_args: TrainPolicyArgume
     ledger_path = script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite"
     with Ledger(ledger_path) as ledger:
         trainer = InstructionGenPPOTrainer(
-            model=build_policy(script_args, operations, ppo_args),
+            model=build_policy(model_args, operations, ppo_args),
             args=ppo_args,
             instructor=ledger.record(models[0]),
             reviewer=ledger.record(models[1]),
             train_dataset=seeds_to_dataset(train),
             eval_dataset=seeds_to_dataset(test) if test else None,
             operations=operations,
+            peft_config=get_peft_config(model_args),
         )
         checkpoint = get_last_checkpoint(ppo_args.output_dir)
         if test and checkpoint is None:
@@ -86,15 +89,20 @@ def train_policy(train, test, operations, models, script_args: TrainPolicyArgume
     return {"policy": str(ppo_args.output_dir), **trainer.facts()}
 
 
-def build_policy(script_args: TrainPolicyArguments, operations, ppo_args):
+def build_policy(model_args, operations, ppo_args):
     """The policy named by the arguments, or a new one for these operations."""
-    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig
+    from trl import get_quantization_config
 
-    if script_args.model_name_or_path:
-        return OperationPolicy.from_pretrained(script_args.model_name_or_path)
-    names = [{"name": operation.name, "sentence": operation.sentence} for operation in operations]
-    config = OperationPolicyConfig(operations=names, operations_per_episode=ppo_args.operations_per_episode)
-    return OperationPolicy(config)
+    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig, load_policy
+
+    fields = {
+        "operations": [{"name": operation.name, "sentence": operation.sentence} for operation in operations],
+        "operations_per_episode": ppo_args.operations_per_episode,
+    }
+    if not model_args.model_name_or_path:
+        return OperationPolicy(OperationPolicyConfig(**fields))
+    quantization = get_quantization_config(model_args)
+    return load_policy(model_args.model_name_or_path, quantization_config=quantization, **fields)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "baselines": ("CHOOSERS", "paper_chooser", "uniform_chooser"),
+    "callbacks": ("EvolvedExamplesCallback",),
     "environment": ("rollout",),
     "evolver": ("DatasetEvolver", "EvolverConfig"),
     "generation": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
@@ -17,7 +18,7 @@ _ROOMS = {
     "local_generation": ("TransformersGenerator",),
     "models": ("make_generator",),
     "operations": ("OPERATIONS", "Operation"),
-    "policy": ("OperationPolicy", "OperationPolicyConfig"),
+    "policy": ("OperationPolicy", "OperationPolicyConfig", "load_policy"),
     "ppo_config": ("InstructionGenPPOConfig",),
     "ppo_trainer": ("InstructionGenPPOTrainer",),
     "reviewer": ("novelty_reward", "validity_reward"),
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .baselines import CHOOSERS as CHOOSERS
     from .baselines import paper_chooser as paper_chooser
     from .baselines import uniform_chooser as uniform_chooser
+    from .callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback
     from .environment import rollout as rollout
     from .evolver import DatasetEvolver as DatasetEvolver
     from .evolver import EvolverConfig as EvolverConfig
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from .operations import Operation as Operation
     from .policy import OperationPolicy as OperationPolicy
     from .policy import OperationPolicyConfig as OperationPolicyConfig
+    from .policy import load_policy as load_policy
     from .ppo_config import InstructionGenPPOConfig as InstructionGenPPOConfig
     from .ppo_trainer import InstructionGenPPOTrainer as InstructionGenPPOTrainer
     from .reviewer import novelty_reward as novelty_reward

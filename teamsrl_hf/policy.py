@@ -174,7 +174,7 @@ class OperationPolicy(PreTrainedModel):
             text_vectors: (N, E) from a frozen backbone, in place of the two above.
         """
         text = self._read(input_ids, attention_mask) if text_vectors is None else text_vectors
-        text = text.to(self.encoder[0].weight.dtype)
+        text = text.to(next(self.encoder.parameters()).dtype)
         if not self.config.see_text:
             text = torch.zeros_like(text)
         hidden = self.encoder(torch.cat([text, history.to(text.dtype)], dim=-1))

@@ -93,7 +93,9 @@ def reward_spread(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
     the saturated reward of the official code, there is nothing to learn, and whitening must not blow noise up.
     """
     sums, _ = generalized_advantages(rewards, torch.zeros_like(rewards), gamma, 1.0)
-    return (sums - sums.mean(0)).pow(2).mean().sqrt()
+    spread = (sums - sums.mean(0)).pow(2).mean().sqrt()
+    # Rounding alone must not count as spread: an optimizer that scales gradients would make much of it.
+    return spread if spread > 1e-5 * sums.abs().max() else torch.zeros_like(spread)
 
 
 def policy_loss(

@@ -175,8 +175,9 @@ class InstructionGenPPOTrainer(Trainer):
             if len(told):
                 self._record(f"rewards/{name}/mean", told.mean())
                 self._record(f"rewards/{name}/std", told.std())
-        self.last_rollout, self.last_extras = list(trajectories), extras
-        return torch.from_numpy(weighted_sum(rewards, self.reward_weights))
+        total = torch.from_numpy(weighted_sum(rewards, self.reward_weights))
+        self.last_rollout, self.last_rewards, self.last_extras = list(trajectories), total, extras
+        return total
 
     # -- hooks of transformers.Trainer, in the order they are called
 

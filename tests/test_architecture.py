@@ -25,7 +25,20 @@ ORDER = (
         "dedup",
         "schema",
     ),
-    *("cards", "hub", "ppo", "policy", "ppo_config", "ppo_trainer", "evolver", "sft", "evaluation", "privacy", "cli"),
+    *(
+        "cards",
+        "hub",
+        "ppo",
+        "policy",
+        "ppo_config",
+        "ppo_trainer",
+        "callbacks",
+        "evolver",
+        "sft",
+        "evaluation",
+        "privacy",
+        "cli",
+    ),
 )
 # Text rooms: to be tested, and imported by users, without torch.
 LIGHT = ORDER[: ORDER.index("ppo")]

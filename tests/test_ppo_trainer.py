@@ -1,11 +1,15 @@
 """Rollouts and steps are counted, resume in mid-rollout is exact, what is planted is learned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from datasets import load_dataset
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from teamsrl_hf import (
+    EvolvedExamplesCallback,
     InstructionGenPPOConfig,
     InstructionGenPPOTrainer,
     OperationPolicy,
@@ -33,7 +37,7 @@ def _only(*names):
     return ScriptedGenerator(answer)
 
 
-def _trainer(tmp_path, instructor, seeds=SEEDS, **changes):
+def _trainer(tmp_path, instructor, seeds=SEEDS, kind=InstructionGenPPOTrainer, **changes):
     changes = {"max_steps": 8, "per_device_train_batch_size": 4, "learning_rate": 1e-2, **changes}
     args = InstructionGenPPOConfig(
         output_dir=str(tmp_path / "out"),
@@ -49,9 +53,7 @@ def _trainer(tmp_path, instructor, seeds=SEEDS, **changes):
     torch.manual_seed(0)
     policy = OperationPolicy(OperationPolicyConfig())
     held_out = seeds_to_dataset([Seed(f"t{i}", f"Describe topic {i} briefly.") for i in range(10)])
-    return InstructionGenPPOTrainer(
-        policy, args, instructor, train_dataset=seeds_to_dataset(seeds), eval_dataset=held_out
-    )
+    return kind(policy, args, instructor, train_dataset=seeds_to_dataset(seeds), eval_dataset=held_out)
 
 
 def test_calls_are_one_rollout_for_every_four_optimizer_steps(tmp_path):
@@ -180,3 +182,165 @@ def test_saved_policies_hold_no_pickle(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"))
     trainer.save_model()
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def _contextual(request):
+    """Only one operation works on a text, and which one the text says."""
+    found = read_rewrite(request.messages[0]["content"])
+    if found is None:
+        return "Different"
+    name, text = found
+    wanted = "deepen" if "whale" in text else "concretize"
+    return f"{text} Further {len(text)}." if name == wanted else text
+
+
+def _animals(start, count, shuffled=False):
+    """Seeds about whales and about foxes; shuffled, the words that tell them apart stand in all of them."""
+    names = ("whale and fox",) * 2 if shuffled else ("whale", "fox")
+    return [Seed(f"s{i}", f"Question {i}: describe the {names[i % 2]}.") for i in range(start, start + count)]
+
+
+def _lift_on(tmp_path, seeds, held_out, instructor):
+    trainer = _trainer(tmp_path, instructor, seeds=seeds, max_steps=160, per_device_train_batch_size=8)
+    trainer.train()
+    return trainer.evaluate(seeds_to_dataset(held_out))
+
+
+def test_what_pays_by_the_text_is_learned_from_the_text(tmp_path):
+    learned = _lift_on(tmp_path, _animals(0, 40), _animals(100, 20), ScriptedGenerator(_contextual))
+    assert learned["eval_accept_rate"] > 0.9
+    assert learned["eval_lift"] - learned["eval_lift_error"] > 0
+
+
+def test_a_text_that_does_not_tell_cannot_be_learned_from(tmp_path):
+    by_number = {seed.text: ("deepen", "concretize")[i % 2] for i, seed in enumerate(_animals(0, 200, shuffled=True))}
+
+    def hidden(request):
+        found = read_rewrite(request.messages[0]["content"])
+        if found is None:
+            return "Different"
+        name, text = found
+        first = text.split(" Further")[0]
+        return f"{text} Further {len(text)}." if name == by_number[first] else text
+
+    seeds, held_out = _animals(0, 40, shuffled=True), _animals(100, 20, shuffled=True)
+    learned = _lift_on(tmp_path, seeds, held_out, ScriptedGenerator(hidden))
+    # The best there is without the text: try the one, and if nothing came of it, stay with the other.
+    assert learned["eval_accept_rate"] < 0.88
+
+
+def test_with_a_constant_reward_the_mean_policy_gradient_is_zero(tmp_path):
+    trainer = _trainer(tmp_path, _only("breadth", "add_constraints", "deepen"), vf_coef=0.0, entropy_coef=0.0)
+    trainer.reward_funcs = [saturated]
+    before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
+    trainer.train()
+    for name, tensor in trainer.model.named_parameters():
+        assert torch.equal(tensor, before[name]), name
+
+
+def saturated(trajectories):
+    """The official code's reward, which was 1 at every step of every update."""
+    return [[1.0] * len(trajectory.transitions) for trajectory in trajectories]
+
+
+def test_masked_operations_are_never_taken(tmp_path):
+    trainer = _trainer(tmp_path, _only("deepen"), max_steps=60)
+    trainer.policy.config.max_repeats = 1
+    trainer.train()
+    chains = trainer.collect([Seed("x", "Explain the subject.")] * 4, trainer._choose, ("test",))
+    for chain in chains:
+        names = [transition.operation for transition in chain.transitions]
+        assert len(set(names)) == len(names) == 6
+
+
+def test_a_rollout_is_left_once_the_policy_has_moved_too_far(tmp_path):
+    trainer = _trainer(tmp_path, _only("deepen"), max_steps=40, learning_rate=0.1, target_kl=0.01)
+    trainer.train()
+    skipped = [entry["skipped"] for entry in trainer.state.log_history if "skipped" in entry]
+    assert max(skipped) > 0.2
+    calm = _trainer(tmp_path / "calm", _only("deepen"), max_steps=8, learning_rate=1e-5, target_kl=0.5)
+    calm.train()
+    assert calm.state.log_history[0]["skipped"] == 0.0
+
+
+def test_chains_may_end_early(tmp_path):
+    class Impatient(InstructionGenPPOTrainer):
+        def collect(self, seeds, choose, key):
+            chains = super().collect(seeds, choose, key)
+            return [replace(chain, transitions=chain.transitions[: 1 + i % 6]) for i, chain in enumerate(chains)]
+
+    trainer = _trainer(tmp_path, _only("deepen"), kind=Impatient)
+    trainer.train()
+    # Eight chains of 1, 2, 3, 4, 5, 6, 1, 2 steps.
+    assert trainer._buffer["actions"].shape == (24,)
+
+
+def test_bootstrapping_adds_the_value_of_what_follows_the_cut(tmp_path):
+    plain, cut = _trainer(tmp_path, _only("deepen")), _trainer(tmp_path, _only("deepen"), bootstrap_value=True)
+    for trainer in (plain, cut):
+        torch.nn.init.constant_(trainer.policy.value_head.bias, 5.0)
+        torch.nn.init.zeros_(trainer.policy.value_head.weight)
+    chains = plain.collect(SEEDS[:2], plain._choose, ("test",))
+    rewards = torch.zeros(2, 6)
+    last = [t._to_tensors(chains, rewards, torch.tensor(1.0))["returns"][5].item() for t in (plain, cut)]
+    assert last == pytest.approx([0.0, 0.995 * 5.0])
+
+
+def test_reward_functions_see_the_datasets_columns_and_may_log(tmp_path):
+    def by_domain(trajectories, domain, log_metric, log_extra):
+        log_metric("laws", sum(name == "law" for name in domain))
+        log_extra("domain", domain)
+        return [1.0 if name == "law" else None for name in domain]
+
+    trainer = _trainer(tmp_path, _only("deepen"))
+    domains = ["law", "art"] * 20
+    trainer.train_dataset = trainer.train_dataset.add_column("domain", domains)
+    trainer.reward_funcs = [by_domain]
+    trainer.reward_weights = [1.0]
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert logged["rewards/by_domain/mean"] == 1.0
+    assert 0 < logged["laws"] < 8
+    assert set(trainer.last_extras["domain"]) == {"law", "art"}
+
+
+def test_the_better_checkpoint_is_kept_and_training_may_stop_early(tmp_path):
+    trainer = _trainer(
+        tmp_path,
+        _only(),
+        max_steps=40,
+        eval_strategy="steps",
+        eval_steps=4,
+        save_strategy="steps",
+        save_steps=4,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_reward",
+        greater_is_better=True,
+    )
+    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=2))
+    trainer.train()
+    # Nothing ever passes, so the third evaluation without a gain ends it.
+    assert trainer.state.global_step == 12
+
+
+def test_examples_are_printed_and_written_beside_the_metrics(tmp_path, capsys):
+    trainer = _trainer(tmp_path, _only("deepen"))
+    trainer.add_callback(EvolvedExamplesCallback(trainer, num_examples=1))
+    trainer.train()
+    rows = load_dataset("parquet", data_files=str(tmp_path / "out" / "examples" / "examples_00008.parquet"))["train"]
+    assert len(rows) == 8
+    assert set(rows.column_names) == {"step", "seed", "operations", "final", "reward"}
+    assert " → " in rows[0]["operations"]
+    assert "✗" in "".join(rows["operations"])
+
+
+def test_the_mix_of_operations_is_told_by_step(tmp_path):
+    metrics = _trainer(tmp_path, _only("deepen")).evaluate()
+    for step in range(6):
+        shares = [value for name, value in metrics.items() if name.startswith(f"eval_operations/{step}/")]
+        assert sum(shares) == pytest.approx(1.0)
+
+
+def test_an_untrained_policy_has_no_lift_worth_the_name(tmp_path):
+    metrics = _trainer(tmp_path, _only("deepen")).evaluate()
+    assert abs(metrics["eval_lift"]) <= metrics["eval_lift_error"] + 0.5
