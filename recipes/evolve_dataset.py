@@ -22,8 +22,12 @@ class EvolveArguments:
     """Which models and which chooser evolve the seeds, and where the dataset goes."""
 
     output_dir: str = field(metadata={"help": "Folder of the dataset."})
-    chooser: str = field(default="policy", metadata={"help": "What picks operations: policy, uniform or paper."})
-    policy: str | None = field(default=None, metadata={"help": "Folder or Hub id of the policy."})
+    chooser: str = field(
+        default="policy", metadata={"help": "What picks operations: policy, thompson, linucb, uniform or paper."}
+    )
+    policy: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of the policy, or folder of the bandit."}
+    )
     expert: str = field(default="rulebook", metadata={"help": "Model that carries out operations and answers."})
     reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
     ledger: str | None = field(
@@ -54,22 +58,26 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):
     """The chooser and its operations; ValueError when the arguments do not name one."""
-    from teamsrl_hf.baselines import CHOOSERS
+    from teamsrl_hf.baselines import CHOOSERS, load_chooser
 
-    if script_args.chooser in CHOOSERS:
-        operations = operation_args.select()
-        return CHOOSERS[script_args.chooser](operations), operations
-    if script_args.chooser != "policy":
-        raise ValueError(f"Unknown chooser {script_args.chooser!r}; use policy, {' or '.join(CHOOSERS)}.")
-    if not script_args.policy:
-        raise ValueError("The chooser 'policy' needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
+    name, folder, operations = script_args.chooser, script_args.policy, operation_args.select()
+    if name not in ("policy", *CHOOSERS):
+        raise ValueError(f"Unknown chooser {name!r}; use policy, {', '.join(CHOOSERS)}.")
+    if name in ("uniform", "paper"):
+        return CHOOSERS[name](operations), operations
+    if not folder:
+        raise ValueError(f"The chooser {name!r} needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
+    if name != "policy":
+        chooser = load_chooser(folder, operations)
+        # Greedy Thompson would take one operation for ever; greedy LinUCB looks at each state.
+        chooser.explore = name == "thompson"
+        return chooser, operations
     from teamsrl_hf.policy import check_policy_operations, load_policy
 
-    policy = load_policy(script_args.policy)
-    operations = policy.config.operation_tuple()
+    policy = load_policy(folder)
     if operation_args.operations or operation_args.own_operations:
-        check_policy_operations(policy, operation_args.select())
-    return policy.choose, operations
+        check_policy_operations(policy, operations)
+    return policy.choose, policy.config.operation_tuple()
 
 
 def evolve(train, test, models, chooser, operations, script_args, evolver_args) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.ledger import Ledger
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.runs import finish_run, open_run
 
 
 @dataclass
 class TrainPolicyArguments:
-    """Which models act on the policy's choices."""
+    """What is trained, and which models act on its choices."""
 
+    chooser: str = field(default="policy", metadata={"help": "What is trained: policy (PPO), thompson or linucb."})
     instructor: str = field(default="rulebook", metadata={"help": "Model that carries out operations."})
     reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
     ledger: str | None = field(
@@ -37,6 +39,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     types = (SeedArguments, OperationArguments, TrainPolicyArguments, ModelConfig, InstructionGenPPOConfig)
     seed_args, operation_args, script_args, model_args, ppo_args = parse(types, argv)
+    check_arguments(script_args, ppo_args)
     train, test = seed_args.load()
     operations = operation_args.select()
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
@@ -48,10 +51,27 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if done is not None:
         print(f"{ppo_args.output_dir} is already complete.")
         return done
-    summary = train_policy(train, test, operations, models, script_args, model_args, ppo_args)
+    with Ledger(script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite") as ledger:
+        models = [ledger.record(model) for model in models]
+        learn = train_policy if script_args.chooser == "policy" else train_bandit
+        summary = learn(train, test, operations, models, script_args, model_args, ppo_args)
     if ppo_args.process_index == 0:
         finish_run(ppo_args.output_dir, summary)
     return summary
+
+
+def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
+    """ValueError for what can't be trained here."""
+    if script_args.chooser not in ("policy", "thompson", "linucb"):
+        raise ValueError(
+            f"Unknown chooser {script_args.chooser!r}; what can be trained is policy, thompson or linucb."
+        )
+    if script_args.chooser != "policy" and ppo_args.max_steps <= 0:
+        raise ValueError(
+            "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from."
+        )
+    if script_args.chooser != "policy" and ppo_args.world_size > 1:
+        raise ValueError("A bandit learns in one process; launch it without accelerate.")
 
 
 def train_policy(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
@@ -60,33 +80,49 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
     from transformers.trainer_utils import get_last_checkpoint
     from trl import get_peft_config
 
-    from teamsrl_hf.ledger import Ledger
     from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
     from teamsrl_hf.seeds import seeds_to_dataset
 
-    set_seed(ppo_args.seed)
-    ledger_path = script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite"
-    with Ledger(ledger_path) as ledger:
-        trainer = InstructionGenPPOTrainer(
-            model=build_policy(model_args, operations, ppo_args),
-            args=ppo_args,
-            instructor=ledger.record(models[0]),
-            reviewer=ledger.record(models[1]),
-            train_dataset=seeds_to_dataset(train),
-            eval_dataset=seeds_to_dataset(test) if test else None,
-            operations=operations,
-            peft_config=get_peft_config(model_args),
-        )
-        checkpoint = get_last_checkpoint(ppo_args.output_dir)
-        if test and checkpoint is None:
-            trainer.evaluate()
-        trainer.train(resume_from_checkpoint=checkpoint)
-        if test:
-            trainer.evaluate()
-        trainer.save_model()
-        trainer.create_model_card()
-        trainer.end()
+    set_seed(ppo_args.seed)  # Before the policy is built, since its first weights are random.
+    trainer = InstructionGenPPOTrainer(
+        model=build_policy(model_args, operations, ppo_args),
+        args=ppo_args,
+        instructor=models[0],
+        reviewer=models[1],
+        train_dataset=seeds_to_dataset(train),
+        eval_dataset=seeds_to_dataset(test) if test else None,
+        operations=operations,
+        peft_config=get_peft_config(model_args),
+    )
+    checkpoint = get_last_checkpoint(ppo_args.output_dir)
+    if test and checkpoint is None:
+        trainer.evaluate()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if test:
+        trainer.evaluate()
+    trainer.save_model()
+    trainer.create_model_card()
+    trainer.end()
     return {"policy": str(ppo_args.output_dir), **trainer.facts()}
+
+
+def train_bandit(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
+    """A bandit in the policy's place: as many rollouts of as many chains as PPO would make, each learned from once."""
+    from teamsrl_hf.baselines import CHOOSERS, save_chooser, train_chooser
+
+    chooser = CHOOSERS[script_args.chooser](operations)
+    rounds = ppo_args.max_steps // (ppo_args.num_ppo_epochs * ppo_args.num_mini_batches)
+    episodes, steps = ppo_args.episodes_per_rollout, ppo_args.operations_per_episode
+    rewards = train_chooser(
+        chooser, train, operations, *models, rounds, episodes=episodes, steps=steps, seed=ppo_args.seed
+    )
+    save_chooser(chooser, ppo_args.output_dir)
+    return {
+        "policy": str(ppo_args.output_dir),
+        "environment_steps": rounds * episodes * steps,
+        "reward_first_round": rewards[0],
+        "reward_last_round": rewards[-1],
+    }
 
 
 def build_policy(model_args, operations, ppo_args):

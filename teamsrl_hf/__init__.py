@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "baselines": ("CHOOSERS", "paper_chooser", "uniform_chooser"),
+    "baselines": (
+        *("CHOOSERS", "LinUCBChooser", "ThompsonChooser", "load_chooser", "paper_chooser", "save_chooser"),
+        *("train_chooser", "uniform_chooser"),
+    ),
     "callbacks": ("EvolvedExamplesCallback",),
     "environment": ("rollout",),
     "evolver": ("DatasetEvolver", "EvolverConfig"),
@@ -31,7 +34,12 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from .baselines import CHOOSERS as CHOOSERS
+    from .baselines import LinUCBChooser as LinUCBChooser
+    from .baselines import ThompsonChooser as ThompsonChooser
+    from .baselines import load_chooser as load_chooser
     from .baselines import paper_chooser as paper_chooser
+    from .baselines import save_chooser as save_chooser
+    from .baselines import train_chooser as train_chooser
     from .baselines import uniform_chooser as uniform_chooser
     from .callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback
     from .environment import rollout as rollout

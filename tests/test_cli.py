@@ -111,7 +111,7 @@ def test_broken_yaml_and_a_missing_config_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--chooser", "unifrom"], "Unknown chooser 'unifrom'; use policy, uniform or paper"),
+        (["--chooser", "unifrom"], "Unknown chooser 'unifrom'; use policy, uniform, paper"),
         ([], "needs --policy"),
         (["--chooser", "uniform", "--expert", "rulebok"], "rulebok"),
     ],
@@ -159,6 +159,24 @@ def test_evolving_again_with_the_same_arguments_goes_on_and_with_others_is_refus
     assert main(command) == 0
     assert "already complete" in capsys.readouterr().out
     assert "with seed = 42, not 43" in _refused(capsys, *command, "--seed", "43")
+
+
+@pytest.mark.parametrize("chooser", ["thompson", "linucb"])
+def test_a_bandit_is_trained_and_handed_to_the_evolver(chooser, tmp_path, capsys):
+    (tmp_path / "seeds.jsonl").write_text(_jsonl(GOOD))
+    seeds = ["--seeds", str(tmp_path / "seeds.jsonl"), "--chooser", chooser]
+    train = ["train-policy", *seeds, "--use_cpu", "true", "--output_dir", str(tmp_path / "bandit")]
+    assert "needs --max_steps" in _refused(capsys, *train)
+    assert main([*train, "--max_steps", "32", "--per_device_train_batch_size", "2"]) == 0
+    assert main(["evolve", *seeds, "--policy", str(tmp_path / "bandit"), "--output_dir", str(tmp_path / "out")]) == 0
+    assert f"the `{chooser}` baseline picked" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_what_can_not_be_trained_is_named(tmp_path, capsys):
+    line = _refused(
+        capsys, "train-policy", "--chooser", "paper", "--output_dir", tmp_path / "out", "--use_cpu", "true"
+    )
+    assert "what can be trained is policy, thompson or linucb" in line
 
 
 def test_a_disk_that_fills_up_ends_in_one_line_and_the_next_run_goes_on(tmp_path):
