@@ -20,6 +20,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+@lru_cache(maxsize=100_000)
 def normalise(text: str) -> str:
     """Words only, single-spaced: what two texts share when they differ in case, spacing or punctuation alone.
 
@@ -43,10 +44,13 @@ def bucket_ids(text: str, buckets: int, max_words: int) -> np.ndarray:
 
 def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
     """Counts of word 1- and 2-grams in `dim` hash buckets, rows of length 1; float32 of shape (len(texts), dim)."""
-    vectors = np.zeros((len(texts), dim), np.float32)
-    for row, text in zip(vectors, texts):
-        tokens = normalise(text).split()
-        grams = tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
-        np.add.at(row, [crc32(gram.encode()) % dim for gram in grams], 1.0)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, 1e-9)
+    return np.stack([_hashed_vector(text, dim) for text in texts]) if texts else np.zeros((0, dim), np.float32)
+
+
+@lru_cache(maxsize=20_000)
+def _hashed_vector(text: str, dim: int) -> np.ndarray:
+    tokens = normalise(text).split()
+    grams = tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
+    buckets = np.fromiter((crc32(gram.encode()) % dim for gram in grams), np.int64, len(grams))
+    counts = np.bincount(buckets, minlength=dim).astype(np.float32)
+    return counts / np.maximum(np.linalg.norm(counts), 1e-9)

@@ -150,6 +150,7 @@ def leaks_template(rewrite: str, instruction: str, operation: Operation) -> bool
     return bool((_six_grams(rewrite) & _template_grams(operation)) - _six_grams(instruction))
 
 
+@lru_cache(maxsize=10_000)
 def _six_grams(text: str) -> frozenset[str]:
     tokens = normalise(text).split()
     return frozenset(" ".join(tokens[i : i + 6]) for i in range(len(tokens) - 5))

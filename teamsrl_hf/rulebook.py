@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ def _answer(content: str, seed: int) -> str:
     return draft(content)
 
 
+@lru_cache(maxsize=50_000)
 def rewrite(name: str, text: str, seed: int = 0) -> str:
     """Carry out the operation `name` on `text`; `text` itself when the operation does not fit it or is unknown.
 
@@ -77,6 +79,7 @@ def same_request(first: str, second: str) -> bool:
     return _content(first) == _content(second)
 
 
+@lru_cache(maxsize=50_000)
 def _content(text: str) -> list[str]:
     found = _WORD.findall(text.lower())
     return sorted(word for word in found if word not in _FILLERS) or sorted(found) or [text.strip()]
@@ -250,6 +253,7 @@ _CODE = re.compile(
 )
 
 
+@lru_cache(maxsize=50_000)
 def _read(text: str) -> _Task:
     gap = _BLANK_LINE.search(text)
     head, rest = (text[: gap.start()], text[gap.start() :]) if gap else (text, "")
@@ -268,8 +272,8 @@ def _is_english(task: _Task) -> bool:
     """Whether the instruction has words enough, and more English function words than foreign ones."""
     if len(task.words) < 2 or not task.head.strip():
         return False
-    letters = sum(character.isalpha() for character in task.head)
-    ascii_letters = sum(character.isascii() and character.isalpha() for character in task.head)
+    letters = sum(map(str.isalpha, task.head))
+    ascii_letters = sum(map(str.isalpha, task.head.encode("ascii", "ignore").decode()))
     english = sum(word in _ENGLISH for word in task.words)
     return ascii_letters >= 0.85 * letters and english > sum(word in _FOREIGN for word in task.words)
 
