@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from .environment import Chooser, rollout, states_of, uniform
-from .features import hashed_vectors
+from .features import hashed_vectors, history_features
 from .generation import Generator
 from .operations import Operation
 from .reviewer import novelty_reward, validity_reward
@@ -187,22 +187,6 @@ def observe(inverse: np.ndarray, x: np.ndarray) -> None:
     """Turn the inverse (D, D) of A into that of A + x xᵀ, in place (Sherman and Morrison)."""
     seen = inverse @ x
     inverse -= np.outer(seen, seen) / (1.0 + x @ seen)
-
-
-def history_features(state: State, index: dict[str, int], length: int) -> np.ndarray:
-    """Features of a state's past, (3 K + 2 + length,): tried, accepted, last operation, [it passed, start], step."""
-    count = len(index)
-    features = np.zeros(3 * count + 2 + length, np.float32)
-    for name, accepted in zip(state.operations, state.accepted):
-        features[index[name]] += 1.0 / length
-        features[count + index[name]] += accepted / length
-    if state.operations:
-        features[2 * count + index[state.operations[-1]]] = 1.0
-        features[3 * count] = float(state.accepted[-1])
-    else:
-        features[3 * count + 1] = 1.0
-    features[3 * count + 2 + min(state.step, length - 1)] = 1.0
-    return features
 
 
 def _index(operations: Sequence[Operation]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Text as hashed words: in goes a text, out come bucket numbers or a unit vector, the same on every machine."""
+"""What choosers see, as numbers: hashed words of a text, and a chain's past; the same on every machine."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
+
+from .types import State
 
 _WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 
@@ -54,3 +56,19 @@ def _hashed_vector(text: str, dim: int) -> np.ndarray:
     buckets = np.fromiter((crc32(gram.encode()) % dim for gram in grams), np.int64, len(grams))
     counts = np.bincount(buckets, minlength=dim).astype(np.float32)
     return counts / np.maximum(np.linalg.norm(counts), 1e-9)
+
+
+def history_features(state: State, index: dict[str, int], length: int) -> np.ndarray:
+    """Features of a state's past, (3 K + 2 + length,): tried, accepted, last operation, [it passed, start], step."""
+    count = len(index)
+    features = np.zeros(3 * count + 2 + length, np.float32)
+    for name, accepted in zip(state.operations, state.accepted):
+        features[index[name]] += 1.0 / length
+        features[count + index[name]] += accepted / length
+    if state.operations:
+        features[2 * count + index[state.operations[-1]]] = 1.0
+        features[3 * count] = float(state.accepted[-1])
+    else:
+        features[3 * count + 1] = 1.0
+    features[3 * count + 2 + min(state.step, length - 1)] = 1.0
+    return features

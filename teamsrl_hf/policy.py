@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .features import bucket_ids
+from .features import bucket_ids, history_features
 from .operations import OPERATIONS, Operation, check_operations
 from .types import State
 
@@ -105,7 +105,7 @@ class OperationPolicy(PreTrainedModel):
     def __init__(self, config: OperationPolicyConfig):
         super().__init__(config)
         if config.backbone is None:
-            self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
+            self.embedding = nn.EmbeddingBag(config.vocab_size, config.embedding_size, mode="mean", padding_idx=0)
             text_size = config.embedding_size
         else:
             self.backbone = AutoModel.from_config(_backbone_config(config))
@@ -151,7 +151,7 @@ class OperationPolicy(PreTrainedModel):
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, 0.01 if module is self.operation_head else 1.0)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
+        elif isinstance(module, nn.EmbeddingBag):
             nn.init.normal_(module.weight, std=1.0)
             nn.init.zeros_(module.weight[0])
 
@@ -186,8 +186,7 @@ class OperationPolicy(PreTrainedModel):
     def _read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """One vector a text, (N, E)."""
         if self.config.backbone is None:
-            # Bucket 0 pads and stays zero, so the sum is over words alone.
-            return self.embedding(input_ids).sum(1) / (input_ids != 0).sum(1, keepdim=True).clamp(min=1)
+            return self.embedding(input_ids)
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.config.pooling == "last":
             last = attention_mask.cumsum(1).argmax(1)
@@ -199,8 +198,10 @@ class OperationPolicy(PreTrainedModel):
 
     def featurize(self, states: Sequence[State]) -> dict[str, torch.Tensor]:
         """Inputs of `forward` for N states, on the CPU."""
-        config, index = self.config, self.operation_names
-        history = np.stack([_history(state, index, config) for state in states])
+        # Read once: a config's attributes are looked up through several layers.
+        config, index, length = self.config, self.operation_names, self.config.operations_per_episode
+        seen = states if config.see_history else [State(state.text, step=state.step) for state in states]
+        history = np.stack([history_features(state, index, length) for state in seen])
         inputs = {"history": torch.from_numpy(history)}
         if config.max_repeats is not None:
             inputs["action_mask"] = torch.tensor([_allowed(state, index, config.max_repeats) for state in states])
@@ -209,9 +210,10 @@ class OperationPolicy(PreTrainedModel):
     def _featurize_texts(self, texts: list[str]) -> dict[str, torch.Tensor]:
         config = self.config
         if config.backbone is None:
-            padded = np.zeros((len(texts), config.max_words + 1), np.int64)
-            for row, text in zip(padded, texts):
-                known = bucket_ids(text, config.vocab_size, config.max_words)
+            buckets, longest = config.vocab_size, config.max_words
+            ids = [bucket_ids(text, buckets, longest) for text in texts]
+            padded = np.zeros((len(ids), max(map(len, ids))), np.int64)
+            for row, known in zip(padded, ids):
                 row[: len(known)] = known
             return {"input_ids": torch.from_numpy(padded)}
         if not config.freeze_backbone:
@@ -287,24 +289,6 @@ def draw(logits: torch.Tensor, uniforms: Sequence[float]) -> list[int]:
     cumulative = torch.softmax(logits.float(), dim=-1).double().cumsum(-1).cpu()
     drawn = torch.tensor(uniforms, dtype=torch.float64)[:, None]
     return (cumulative <= drawn).sum(-1).clamp(max=logits.shape[1] - 1).tolist()
-
-
-def _history(state: State, index: dict[str, int], config: OperationPolicyConfig) -> np.ndarray:
-    """Features of one state's past, (3 K + 2 + length,): tried, accepted, last operation, [it passed, start], step."""
-    count, length = len(index), config.operations_per_episode
-    features = np.zeros(config.history_size, np.float32)
-    features[3 * count + 2 + min(state.step, length - 1)] = 1.0
-    if not config.see_history:
-        return features
-    for name, accepted in zip(state.operations, state.accepted):
-        features[index[name]] += 1.0 / length
-        features[count + index[name]] += accepted / length
-    if state.operations:
-        features[2 * count + index[state.operations[-1]]] = 1.0
-        features[3 * count] = float(state.accepted[-1])
-    else:
-        features[3 * count + 1] = 1.0
-    return features
 
 
 def _allowed(state: State, index: dict[str, int], max_repeats: int) -> list[float]:

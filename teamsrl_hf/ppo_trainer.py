@@ -140,10 +140,8 @@ class InstructionGenPPOTrainer(Trainer):
         self.last_rollout: list[Trajectory] = []
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._evaluations: list[dict[str, float]] = []  # The state's log begins anew with train().
-        self._buffer: dict[str, torch.Tensor] | None = None
-        self._micro_step: int | None = None
-        self._stopped_rollout: int | None = None
-        self._resumed_from: Path | None = None
+        self._sampler: RolloutSampler | None = None
+        self._begin()
         super().__init__(
             model=model,
             args=args,
@@ -184,6 +182,7 @@ class InstructionGenPPOTrainer(Trainer):
     def get_train_dataloader(self):
         if self.train_dataset is None:
             raise ValueError("train() needs seeds; pass train_dataset to the trainer.")
+        self._begin()  # What an earlier train() left must not be taken for this one's.
         # Row numbers only: the rows themselves are read once a rollout, not at each of its minibatches.
         return self._get_dataloader(
             dataset=_RowNumbers(len(self.train_dataset)),
@@ -195,7 +194,9 @@ class InstructionGenPPOTrainer(Trainer):
 
     def _get_train_sampler(self, dataset=None) -> RolloutSampler:
         batch_size = self.args.episodes_per_rollout * self.accelerator.num_processes
-        return RolloutSampler(len(self.train_dataset), batch_size, self.args.steps_per_rollout, self.args.seed)
+        repeat = self.args.steps_per_rollout
+        self._sampler = RolloutSampler(len(self.train_dataset), batch_size, repeat, self.args.seed)
+        return self._sampler
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         number, position = self._next_micro_step()
@@ -210,8 +211,6 @@ class InstructionGenPPOTrainer(Trainer):
         number, position = self._next_micro_step()
         if position == 0:
             self._buffer = self._roll_out([self.train_dataset[row] for row in inputs], number)
-        elif self._buffer is None:
-            self._buffer = self._load_rollout()
         self._micro_step += 1
         chosen = self._minibatch(number, position)
         return {name: tensor[chosen].to(self.args.device) for name, tensor in self._buffer.items()}
@@ -220,9 +219,11 @@ class InstructionGenPPOTrainer(Trainer):
         """Mean PPO loss of a micro-batch; see `ppo.ppo_loss` for its parts."""
         output = model(**{name: tensor for name, tensor in inputs.items() if name in _MODEL_INPUTS})
         losses = self._ppo_loss(output, inputs)
-        for name in ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_ratio", "kl"):
-            self._record(name, getattr(losses, name))
-        self._watch_divergence(losses.approx_kl)
+        parts = torch.stack([getattr(losses, name) for name in _LOGGED_LOSSES])
+        told = dict(zip(_LOGGED_LOSSES, self.accelerator.reduce(parts, "mean").tolist()))
+        for name, value in told.items():
+            self._record(name, value)
+        self._watch_divergence(told["approx_kl"])
         return (losses.total, output) if return_outputs else losses.total
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -236,6 +237,9 @@ class InstructionGenPPOTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("evaluate() needs held-out seeds; pass eval_dataset to it or to the trainer.")
+        world = self.accelerator.num_processes
+        if len(dataset) < world:
+            raise ValueError(f"eval_dataset holds {len(dataset)} seeds for {world} processes; give one for each.")
         chains, learned = self._evaluate_chooser(dataset, self._choose)
         random_chains, random = self._evaluate_chooser(dataset, uniform_chooser(self.operations))
         lift = learned - random
@@ -271,11 +275,19 @@ class InstructionGenPPOTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self._buffer is not None and folder.is_dir():
-            save_file(self._buffer, folder / self._rollout_file)
+            save_file({**self._buffer, "stopped": torch.tensor(self._stopped_rollout)}, folder / self._rollout_file)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        self._resumed_from = Path(resume_from_checkpoint)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Of the hooks that load a checkpoint this is the one that DeepSpeed calls, too.
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        _, position = self._next_micro_step()
+        # accelerate does not reach the sampler of an epoch that is cut into shards and begun in its middle.
+        self._sampler.set_epoch(self._micro_step * self._sampler.batch_size // len(self._sampler))
+        if position:
+            self._buffer = self._load_rollout(Path(checkpoint))
+            self._stopped_rollout = self._buffer.pop("stopped").item()
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
         """Write README.md into the output folder: how the policy was trained, and what held-out seeds say of it."""
@@ -314,6 +326,12 @@ class InstructionGenPPOTrainer(Trainer):
             "accept_rate_uniform": last.get("random_accept_rate"),
         }
 
+    def _begin(self) -> None:
+        """Forget rollout and position; the position is then derived from the global step."""
+        self._buffer: dict[str, torch.Tensor] | None = None
+        self._micro_step: int | None = None
+        self._stopped_rollout = -1
+
     def _next_micro_step(self) -> tuple[int, int]:
         """Number of the rollout and position in it, both derived from the global step, so that a resume keeps them."""
         if self._micro_step is None:
@@ -322,11 +340,15 @@ class InstructionGenPPOTrainer(Trainer):
 
     def _roll_out(self, rows: list[dict[str, Any]], number: int) -> dict[str, torch.Tensor]:
         """Chains of this process's seeds as tensors of N transitions, rewarded within the global batch."""
-        own = self.collect([seed_from_row(row) for row in rows], self._choose, ("train", self.args.seed, number))
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        # Only where chains outnumber seeds do processes share one; they must not walk it alike.
+        shared = (rank,) if len(self.train_dataset) < len(rows) * world else ()
+        key = ("train", self.args.seed, number, *shared)
+        own = self.collect([seed_from_row(row) for row in rows], self._choose, key)
         everyone, everyones_rows = self._gathered(own), self._gathered(rows)
         rewards = self.compute_rewards(everyone, **_columns(everyones_rows))
         self._record_rollout(everyone, rewards)
-        start = self.accelerator.process_index * len(own)
+        start = rank * len(own)
         spread = reward_spread(rewards, self.args.gamma)
         return self._to_tensors(own, rewards[start : start + len(own)], spread)
 
@@ -345,10 +367,11 @@ class InstructionGenPPOTrainer(Trainer):
         final = self._final_value(trajectories) if self.args.bootstrap_value else None
         advantages, returns = generalized_advantages(rewards, value_table, self.args.gamma, self.args.lam, final)
         advantages, returns = advantages[taken], returns[taken]
-        self._record("explained_variance", explained_variance(value, returns))
-        self._record("advantage_mean", advantages.mean())
+        everyones = torch.tensor(self._gathered(torch.stack([value, returns, advantages], 1).tolist()))
+        self._record("explained_variance", explained_variance(everyones[:, 0], everyones[:, 1]))
+        self._record("advantage_mean", everyones[:, 2].mean())
         if self.args.whiten_advantages:
-            advantages = whiten(advantages, self._gathered_tensor(advantages), spread)
+            advantages = whiten(advantages, everyones[:, 2], spread)
         logprobs = torch.log_softmax(logits, -1)
         buffer = {
             **inputs,
@@ -403,12 +426,11 @@ class InstructionGenPPOTrainer(Trainer):
             **{name: getattr(self.args, name) for name in coefficients},
         )
 
-    def _watch_divergence(self, approx_kl: torch.Tensor) -> None:
+    def _watch_divergence(self, approx_kl: float) -> None:
         if self.args.target_kl is None:
             return
         self._record("skipped", 0.0)
-        everyones = self.accelerator.reduce(approx_kl.detach().clone(), "mean").item()
-        if everyones > 1.5 * self.args.target_kl:
+        if approx_kl > 1.5 * self.args.target_kl:
             self._stopped_rollout = (self._micro_step - 1) // self.args.steps_per_rollout
 
     def _choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
@@ -417,7 +439,8 @@ class InstructionGenPPOTrainer(Trainer):
     def _evaluate_chooser(self, dataset: Dataset, choose: Chooser) -> tuple[list[Trajectory], torch.Tensor]:
         """Chains from all seeds, and the sum of rewards of each, (B,)."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        rows = [dataset[row] for row in range(rank, len(dataset), world)]
+        # Parts in a row, so that gathering them restores the order, on which rewards may depend.
+        rows = [dataset[row] for row in torch.arange(len(dataset)).tensor_split(world)[rank].tolist()]
         own = self.collect([seed_from_row(row) for row in rows], choose, ("eval", self.args.seed))
         everyone = self._gathered(own)
         recorded, self._metrics = self._metrics, defaultdict(list)  # The training log is not told of these rewards.
@@ -427,9 +450,6 @@ class InstructionGenPPOTrainer(Trainer):
 
     def _gathered(self, values: list[Any]) -> list[Any]:
         return gather_object(values) if self.accelerator.num_processes > 1 else values
-
-    def _gathered_tensor(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(self._gathered(values.tolist()))
 
     def _record(self, name: str, value: torch.Tensor | float) -> None:
         self._metrics[name].append(float(value))
@@ -446,17 +466,18 @@ class InstructionGenPPOTrainer(Trainer):
     def _rollout_file(self) -> str:
         return f"rollout-{self.accelerator.process_index}.safetensors"
 
-    def _load_rollout(self) -> dict[str, torch.Tensor]:
+    def _load_rollout(self, checkpoint: Path) -> dict[str, torch.Tensor]:
         """The rollout a checkpoint in its middle was saved with; its policy is gone, so it can't be made again."""
-        file = self._resumed_from / self._rollout_file if self._resumed_from else None
-        if file is None or not file.exists():
+        file = checkpoint / self._rollout_file
+        if not file.exists():
             raise ValueError(
-                f"The checkpoint {self._resumed_from} was saved in the middle of a rollout but holds no "
+                f"The checkpoint {checkpoint} was saved in the middle of a rollout but holds no "
                 f"{self._rollout_file}; resume from another one, with as many processes as it was saved with."
             )
         return load_file(file)
 
 
+_LOGGED_LOSSES = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_ratio", "kl")
 _MODEL_INPUTS = ("history", "action_mask", "input_ids", "attention_mask", "text_vectors")
 
 
