@@ -66,7 +66,10 @@ class Completion:
 
 
 class Generator(Protocol):
-    """Anything that answers a request. `model` names it in ledgers, rows and cards."""
+    """Anything that answers a request. `model` names it in ledgers, rows and cards.
+
+    One that never waits may say so with an attribute `immediate = True`; it is then called without an event loop.
+    """
 
     model: str
 
@@ -95,6 +98,8 @@ class ScriptedGenerator:
     Raises:
         ValueError: `answers` is a single text, or (when called) no answer is left.
     """
+
+    immediate = True
 
     def __init__(
         self, answers: Callable[[Request], str | Completion] | Iterable[str | Completion], model: str = "scripted"

@@ -116,6 +116,7 @@ class Ledger:
 class _Recorded:
     def __init__(self, ledger: Ledger, generator: Generator):
         self.ledger, self.generator, self.model = ledger, generator, generator.model
+        self.immediate = getattr(generator, "immediate", False)
 
     async def __call__(self, request: Request) -> Completion:
         key = request_key(request, self.model)
@@ -125,12 +126,12 @@ class _Recorded:
         if known is not None:
             self.ledger.replayed += 1
             return known
+        if self.immediate:  # Nothing can come between question and answer, so no twin can be in flight.
+            return await self._ask(key, request)
         answer = asyncio.get_running_loop().create_future()
         self.ledger._in_flight[key] = answer
         try:
-            started = time.monotonic()
-            completion = await self.generator(request)
-            self.ledger.write(key, request.role, completion, time.monotonic() - started)
+            completion = await self._ask(key, request)
             answer.set_result(completion)
             return completion
         except BaseException as error:
@@ -139,6 +140,12 @@ class _Recorded:
             raise
         finally:
             del self.ledger._in_flight[key]
+
+    async def _ask(self, key: bytes, request: Request) -> Completion:
+        started = time.monotonic()
+        completion = await self.generator(request)
+        self.ledger.write(key, request.role, completion, time.monotonic() - started)
+        return completion
 
 
 def _explained(error: sqlite3.Error, path: Path) -> Exception:

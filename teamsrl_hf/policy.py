@@ -56,9 +56,9 @@ class OperationPolicyConfig(PreTrainedConfig):
     see_text: bool = True
     see_history: bool = True
     hidden_size: int = 64
-    vocab_size: int = 4096
+    vocab_size: int = 2048
     max_words: int = 96
-    embedding_size: int = 32
+    embedding_size: int = 16
     backbone: dict[str, Any] | None = None
     backbone_name: str | None = None
     freeze_backbone: bool = True
@@ -136,6 +136,10 @@ class OperationPolicy(PreTrainedModel):
         backbone = AutoModel.from_pretrained(
             name, **{key: value for key, value in source.items() if value is not None}
         )
+        for layer in backbone.modules():
+            # On some CPUs a 4-bit layer once used in evaluation has wrong gradients ever after.
+            if hasattr(layer, "support_avx512bf16_for_cpu"):
+                layer.support_avx512bf16_for_cpu = False
         tokenizer = processing_class or AutoTokenizer.from_pretrained(name)
         is_causal = any("CausalLM" in architecture for architecture in backbone.config.architectures or ())
         config = {"pooling": "last" if is_causal else "mean", **config}
@@ -286,7 +290,7 @@ class OperationPolicy(PreTrainedModel):
 
 def draw(logits: torch.Tensor, uniforms: Sequence[float]) -> list[int]:
     """The operation at each of N numbers in [0, 1) on the scale of cumulative probability; `logits` (N, K)."""
-    cumulative = torch.softmax(logits.float(), dim=-1).double().cumsum(-1).cpu()
+    cumulative = torch.softmax(logits.float().cpu(), dim=-1).double().cumsum(-1)
     drawn = torch.tensor(uniforms, dtype=torch.float64)[:, None]
     return (cumulative <= drawn).sum(-1).clamp(max=logits.shape[1] - 1).tolist()
 

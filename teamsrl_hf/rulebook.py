@@ -29,6 +29,7 @@ class Rulebook:
     """
 
     model = "rulebook"
+    immediate = True
 
     def __init__(self, seed: int = 0):
         self.seed = seed

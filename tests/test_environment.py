@@ -1,7 +1,7 @@
 import asyncio
 import threading
 
-from teamsrl_hf import Completion, ScriptedGenerator, Seed, rollout
+from teamsrl_hf import Completion, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment import carry_out, run_async, states_of, uniform
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.types import State
@@ -87,6 +87,20 @@ def test_one_seed_twice_in_a_batch_is_walked_with_different_luck():
 
     rollout([SEED, SEED], chooser, OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=1)
     assert seen[0][0] != seen[0][1]
+
+
+def test_a_model_that_never_waits_and_one_that_might_walk_the_same_chains():
+    class Waiting:
+        model = "scripted"
+
+        async def __call__(self, request):
+            await asyncio.sleep(0)
+            return Completion(_appending(request), self.model)
+
+    seeds = [Seed(f"s{i}", f"Name bird {i}.") for i in range(5)]
+    choose = uniform_chooser(OPERATIONS)
+    at_once = rollout(seeds, choose, OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=4)
+    assert rollout(seeds, choose, OPERATIONS, Waiting(), DIFFERENT, steps=4) == at_once
 
 
 def test_calls_work_where_an_event_loop_already_runs():
