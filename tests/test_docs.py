@@ -81,8 +81,40 @@ def test_every_recipe_explains_itself_and_its_quickstart_file_fits(recipe):
 
 
 @pytest.mark.parametrize("block", list(_fences("python")))
-def test_python_blocks_run(block):
+def test_python_blocks_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "document", "exec"), {})
+
+
+@pytest.mark.parametrize("name", ["OwnReward", "OwnRollout", "OwnLoss"])
+def test_the_readmes_trainers_train(name, tmp_path):
+    """The subclasses of the README, each for two rollouts in the place of the trainer in the README's own example."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (training,) = (block for block in blocks if "trainer.train()" in block)
+    (classes,) = (block for block in blocks if "class OwnReward" in block)
+    namespace = {}
+    exec(compile(classes, "README.md", "exec"), namespace)
+    own = namespace[name]
+    training = training.replace("trainer = InstructionGenPPOTrainer(", "trainer = OwnTrainer(")
+    training = training.replace("outputs/brief", str(tmp_path))
+    namespace = {"OwnTrainer": own}
+    exec(compile(training, "README.md", "exec"), namespace)
+    assert isinstance(namespace["trainer"], own)
+    assert namespace["trainer"].state.global_step == 16
+
+
+def test_the_readmes_evolver_keeps_only_questions():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    evolving = next(block for block in blocks if "rows = [" in block)
+    namespace = {}
+    exec(compile(next(block for block in blocks if "class OnlyQuestions" in block), "README.md", "exec"), namespace)
+    namespace = {"OnlyQuestions": namespace["OnlyQuestions"]}
+    exec(
+        compile(evolving.replace("evolver = DatasetEvolver(", "evolver = OnlyQuestions("), "README.md", "exec"),
+        namespace,
+    )
+    assert namespace["rows"]
+    assert all("?" in row.candidate.transition.rewrite for row in namespace["rows"])
 
 
 @pytest.mark.parametrize("block", list(_fences("yaml")))
