@@ -102,13 +102,14 @@ class OperationPolicy(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
-    def __init__(self, config: OperationPolicyConfig):
+    def __init__(self, config: OperationPolicyConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
         if config.backbone is None:
-            self.embedding = nn.EmbeddingBag(config.vocab_size, config.embedding_size, mode="mean", padding_idx=0)
+            self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
             text_size = config.embedding_size
         else:
-            self.backbone = AutoModel.from_config(_backbone_config(config))
+            # A loaded one is taken as it is: to build one first would take its memory twice, and fails under ZeRO-3.
+            self.backbone = AutoModel.from_config(_backbone_config(config)) if backbone is None else backbone
             self.backbone.requires_grad_(not config.freeze_backbone)
             text_size = self.backbone.config.hidden_size
         self.encoder = nn.Sequential(
@@ -145,8 +146,7 @@ class OperationPolicy(PreTrainedModel):
         config = {"pooling": "last" if is_causal else "mean", **config}
         description = backbone.config.to_dict()
         description.pop("quantization_config", None)
-        policy = cls(OperationPolicyConfig(backbone=description, backbone_name=name, **config))
-        policy.backbone = backbone.requires_grad_(not policy.config.freeze_backbone)
+        policy = cls(OperationPolicyConfig(backbone=description, backbone_name=name, **config), backbone)
         policy._tokenizer = tokenizer
         return policy
 
@@ -155,7 +155,7 @@ class OperationPolicy(PreTrainedModel):
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, 0.01 if module is self.operation_head else 1.0)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.EmbeddingBag):
+        elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=1.0)
             nn.init.zeros_(module.weight[0])
 
@@ -190,7 +190,8 @@ class OperationPolicy(PreTrainedModel):
     def _read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """One vector a text, (N, E)."""
         if self.config.backbone is None:
-            return self.embedding(input_ids)
+            # Not an EmbeddingBag, whose gradient takes twice as long on a CPU. Bucket 0 pads and stays zero.
+            return self.embedding(input_ids).sum(1) / (input_ids != 0).sum(1, keepdim=True).clamp(min=1)
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.config.pooling == "last":
             last = attention_mask.cumsum(1).argmax(1)

@@ -145,7 +145,7 @@ class InstructionGenPPOTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=list,
+            data_collator=_row_numbers,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
@@ -206,11 +206,11 @@ class InstructionGenPPOTrainer(Trainer):
             return torch.zeros((), device=self.args.device)  # No gradient at all, so the optimizer stands still.
         return super().training_step(model, inputs, num_items_in_batch)
 
-    def _prepare_inputs(self, inputs: list[int]) -> dict[str, torch.Tensor]:
+    def _prepare_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The next micro-batch: of a fresh rollout of these seeds, or of the one in hand."""
         number, position = self._next_micro_step()
         if position == 0:
-            self._buffer = self._roll_out([self.train_dataset[row] for row in inputs], number)
+            self._buffer = self._roll_out([self.train_dataset[row] for row in inputs["rows"].tolist()], number)
         self._micro_step += 1
         chosen = self._minibatch(number, position)
         return {name: tensor[chosen].to(self.args.device) for name, tensor in self._buffer.items()}
@@ -492,6 +492,10 @@ class _RowNumbers(torch.utils.data.Dataset):
         return row
 
 
+def _row_numbers(rows: list[int]) -> dict[str, torch.Tensor]:
+    return {"rows": torch.tensor(rows)}
+
+
 def _prepared(model, operations, args: InstructionGenPPOConfig, processing_class, peft_config) -> nn.Module:
     """The policy to train: loaded if named, without dropout, with an adapter if asked for."""
     if isinstance(model, str):
@@ -501,11 +505,13 @@ def _prepared(model, operations, args: InstructionGenPPOConfig, processing_class
         model = load_policy(model, operations=entries, operations_per_episode=steps, freeze_backbone=frozen)
     if processing_class is not None:
         model._tokenizer = processing_class
-    # With dropout the policy that acts is not the one whose ratio is taken.
+    if peft_config is not None:
+        model = _with_adapter(model, peft_config)
+    # With dropout, an adapter's too, the policy that acts is not the one whose ratio is taken.
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model if peft_config is None else _with_adapter(model, peft_config)
+    return model
 
 
 def _with_adapter(policy: OperationPolicy, peft_config) -> nn.Module:
