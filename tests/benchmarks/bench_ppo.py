@@ -1,0 +1,183 @@
+"""Environment steps a CPU-second: our PPO trainer against stable-baselines3's PPO, same environment, same run.
+
+    pip install -e ".[benchmark]" && python tests/benchmarks/bench_ppo.py [--steps 15360] [--repeats 3]
+
+Both act in the rulebook's world on the built-in seeds, read hashed words and history through two layers of 64, collect
+384 operations a rollout from 64 chains, and pass over it four times in minibatches of 96. Both are paid for validity
+alone, since novelty is a matter of the batch, which a Gymnasium environment does not know. stable-baselines3 acts
+through `DummyVecEnv`; its second row is its own default of one environment. Figures are CPU seconds of this process,
+and nothing is remembered from one training to the next.
+"""
+
+import argparse
+import functools
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch
+
+from teamsrl_hf import (
+    InstructionGenPPOConfig,
+    InstructionGenPPOTrainer,
+    OperationPolicy,
+    OperationPolicyConfig,
+    Rulebook,
+    State,
+    load_seeds,
+    seeds_to_dataset,
+    validity_reward,
+)
+from teamsrl_hf.environment import carry_out, next_state
+from teamsrl_hf.features import hashed_vectors, history_features
+from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.types import Trajectory
+
+CHAINS, STEPS, PASSES, MINIBATCHES = 64, 6, 4, 4
+TEXT_SIZE = 32
+
+
+class OperationEnv(gymnasium.Env):
+    """One chain as a Gymnasium environment: the same step as ours, carried out at once."""
+
+    def __init__(self, seeds, number=0):
+        self.seeds, self.model, self.config = seeds, Rulebook(), OperationPolicyConfig()
+        self.index = {operation.name: i for i, operation in enumerate(OPERATIONS)}
+        self.luck = np.random.default_rng(number)
+        size = TEXT_SIZE + self.config.history_size
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(len(OPERATIONS))
+
+    def reset(self, *, seed=None, options=None):
+        self.seed_in_hand = self.seeds[self.luck.integers(len(self.seeds))]
+        self.state, self.texts = State(self.seed_in_hand.text), [self.seed_in_hand.text]
+        return self._observe(), {}
+
+    def step(self, action):
+        transition = _at_once(carry_out(self.texts, OPERATIONS[action], self.model, self.model))
+        self.state = next_state(self.state, transition)
+        if transition.review.passed:
+            self.texts.append(transition.rewrite)
+        reward = validity_reward([Trajectory(self.seed_in_hand, (transition,))])[0][0]
+        return self._observe(), reward, self.state.step == STEPS, False, {}
+
+    def _observe(self):
+        text = hashed_vectors([self.state.text], TEXT_SIZE)[0]
+        return np.concatenate([text, history_features(self.state, self.index, STEPS)])
+
+
+def _at_once(coroutine):
+    """The result of a coroutine that never waits, as the rulebook's never do."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise RuntimeError("the rulebook waited")
+
+
+def ours(steps, seeds):
+    """CPU seconds of a whole training, and of its parts."""
+    args = InstructionGenPPOConfig(
+        output_dir=tempfile.mkdtemp(),
+        use_cpu=True,
+        max_steps=steps // (CHAINS * STEPS) * PASSES * MINIBATCHES,
+        per_device_train_batch_size=CHAINS // MINIBATCHES,
+        num_mini_batches=MINIBATCHES,
+        num_ppo_epochs=PASSES,
+        disable_tqdm=True,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+    )
+    trainer = InstructionGenPPOTrainer(
+        OperationPolicy(OperationPolicyConfig()),
+        args,
+        Rulebook(),
+        reward_funcs=validity_reward,
+        train_dataset=seeds_to_dataset(seeds),
+    )
+    phases = {"act and rewrite": "collect", "reward": "compute_rewards", "loss": "compute_loss"}
+    spent = {phase: _timed(trainer, name) for phase, name in phases.items()}
+    total = _cpu(trainer.train)
+    parts = {phase: seconds[0] for phase, seconds in spent.items()}
+    return total, {**parts, "backward, optimizer, trainer": total - sum(parts.values())}
+
+
+def _timed(owner, name):
+    """Wrap a method so that its CPU seconds are summed in the list returned."""
+    method, spent = getattr(owner, name), [0.0]
+
+    def wrapped(*args, **kwargs):
+        started = time.process_time()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            spent[0] += time.process_time() - started
+
+    setattr(owner, name, wrapped)
+    return spent
+
+
+def peer(steps, seeds, environments):
+    """CPU seconds of stable-baselines3's training on as many environments."""
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    world = DummyVecEnv([lambda number=number: OperationEnv(seeds, number) for number in range(environments)])
+    model = stable_baselines3.PPO(
+        "MlpPolicy",
+        world,
+        n_steps=CHAINS * STEPS // environments,
+        batch_size=CHAINS * STEPS // MINIBATCHES,
+        n_epochs=PASSES,
+        policy_kwargs={"net_arch": [64, 64]},
+        device="cpu",
+    )
+    return _cpu(lambda: model.learn(steps))
+
+
+def _cpu(work):
+    """CPU seconds of `work`, which meets a world whose texts nobody has read before."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("teamsrl_hf.")]:
+        for name, value in vars(module).items():
+            if isinstance(value, functools._lru_cache_wrapper) and name != "_loop":
+                value.cache_clear()
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40 * CHAINS * STEPS, help="operations of a training")
+    parser.add_argument("--repeats", type=int, default=3, help="trainings of each; medians are printed")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    seeds = load_seeds()
+    ours(CHAINS * STEPS, seeds), peer(CHAINS * STEPS, seeds, CHAINS)  # Warm: imports, caches, kernels.
+    rows = {"teamsrl-hf": [], f"stable-baselines3, {CHAINS} environments": [], "stable-baselines3, 1 environment": []}
+    phases = []
+    for _ in range(args.repeats):
+        total, parts = ours(args.steps, seeds)
+        phases.append(parts)
+        for name, seconds in zip(rows, (total, peer(args.steps, seeds, CHAINS), peer(args.steps, seeds, 1))):
+            rows[name].append(args.steps / seconds)
+    best = statistics.median(rows["teamsrl-hf"])
+    print(f"{'':<38}{'steps per CPU-second':>22}{'ours / theirs':>15}")
+    for name, rates in rows.items():
+        rate = statistics.median(rates)
+        print(f"{name:<38}{rate:>22,.0f}{best / rate:>15.2f}")
+    print("\nours by phase, share of CPU time")
+    totals = {phase: sum(part[phase] for part in phases) for phase in phases[0]}
+    for phase, seconds in totals.items():
+        print(f"  {phase:<36}{seconds / sum(totals.values()):>8.0%}")
+
+
+if __name__ == "__main__":
+    main()
