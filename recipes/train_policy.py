@@ -70,6 +70,8 @@ def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
         raise ValueError(
             "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from."
         )
+    if script_args.ledger and ppo_args.world_size > 1:
+        raise ValueError("Several processes can't share a ledger; leave --ledger out, and each keeps its own.")
     if script_args.chooser != "policy" and ppo_args.world_size > 1:
         raise ValueError("A bandit learns in one process; launch it without accelerate.")
 

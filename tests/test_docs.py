@@ -41,9 +41,9 @@ def test_a_printed_command_names_files_that_exist_and_parses(command):
             assert (ROOT / word).exists(), word
     if any(word.startswith("recipes/") and word.endswith(".py") for word in words):
         script = next(i for i, word in enumerate(words) if word.startswith("recipes/") and word.endswith(".py"))
-        _parses(Path(words[script]).stem, words[script + 1 :])
+        _parses(words[script], words[script + 1 :])
     elif words[1] in RECIPES:
-        _parses(RECIPES[words[1]][0], words[2:])
+        _parses(f"recipes/{RECIPES[words[1]][0]}.py", words[2:])
     elif words[1] in ("quickstart", "ledger", "push"):
         command_line().parse_args(words[1:])
 
@@ -62,12 +62,7 @@ _known: dict[str, set[str]] = {}
 
 def _help(recipe):
     if recipe not in _known:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), "--help"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+        done = subprocess.run([sys.executable, str(ROOT / recipe), "--help"], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         _known[recipe] = set(re.findall(r"--(\w+)", done.stdout))
     return _known[recipe]
@@ -76,7 +71,7 @@ def _help(recipe):
 @pytest.mark.parametrize("recipe", [recipe for recipe, _ in RECIPES.values()])
 def test_every_recipe_explains_itself_and_its_quickstart_file_fits(recipe):
     config = yaml.safe_load((ROOT / "recipes" / "quickstart" / f"{recipe}.yaml").read_text())
-    assert set(config) <= _help(recipe)
+    assert set(config) <= _help(f"recipes/{recipe}.py")
     assert load_recipe(recipe).main.__doc__
 
 

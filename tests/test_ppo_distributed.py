@@ -146,6 +146,7 @@ def test_an_adapter_trained_by_two_loads_in_one(ddp):
     assert loaded.choose(STATES[:1], [0.5])[0] in range(6)
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_on_two_processes_with_a_ledger_each(tmp_path):
     out = tmp_path / "policy"
     done = _launch("ddp", resource("recipes/train_policy.py"), *RECIPE, "--output_dir", out)
