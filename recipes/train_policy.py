@@ -71,7 +71,9 @@ def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
             "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from."
         )
     if script_args.ledger and ppo_args.world_size > 1:
-        raise ValueError("Several processes can't share a ledger; leave --ledger out, and each keeps its own.")
+        raise ValueError(
+            f"Several processes can't share the ledger {script_args.ledger}; leave --ledger out, each keeps its own."
+        )
     if script_args.chooser != "policy" and ppo_args.world_size > 1:
         raise ValueError("A bandit learns in one process; launch it without accelerate.")
 
