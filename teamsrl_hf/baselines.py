@@ -108,6 +108,11 @@ class ThompsonChooser:
         means, deviations = self.arrays["total"] / shrunk, self.deviation / np.sqrt(shrunk)
         return [_best(means + deviations * self._deviates(u) if self.explore else means, u) for u in uniforms]
 
+    def value(self, states: Sequence[State]) -> list[float]:
+        """What the best operation is expected to earn, which to this chooser is the same in every state."""
+        best = float((self.arrays["total"] / (self.arrays["count"] + 1)).max())
+        return [best] * len(states)
+
     def _deviates(self, u: float) -> np.ndarray:
         """K standard normal numbers that depend on `u` alone."""
         drawn = [uniform(u, operation.name) for operation in self.operations]
@@ -162,9 +167,14 @@ class LinUCBChooser:
                 actions.append(_best(weights @ x, u))
         return actions
 
+    def value(self, states: Sequence[State]) -> list[float]:
+        """What the best operation is expected to earn in each state, in this one step."""
+        weights = (self.arrays["inverse"] @ self.arrays["moment"][..., None])[..., 0]
+        return [float((weights @ self.features(state)).max()) for state in states]
+
     def features(self, state: State) -> np.ndarray:
         """History, step and, if `text_dim`, hashed words of a state; float64 of shape (3 K + 2 + T + text_dim,)."""
-        parts = [history_features(state, _index(self.operations), self.operations_per_episode)]
+        parts = [history_features([state], _index(self.operations), self.operations_per_episode)[0]]
         if self.text_dim:
             parts.append(hashed_vectors([state.text], self.text_dim)[0])
         return np.concatenate(parts).astype(np.float64)

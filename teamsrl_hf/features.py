@@ -22,7 +22,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     """Words only, single-spaced: what two texts share when they differ in case, spacing or punctuation alone.
 
@@ -30,18 +30,6 @@ def normalise(text: str) -> str:
     True
     """
     return " ".join(word for word in words(text) if word[0].isalnum() or word[0] == "_")
-
-
-@lru_cache(maxsize=100_000)
-def bucket_ids(text: str, buckets: int, max_words: int) -> np.ndarray:
-    """Buckets of the first `max_words` words and of the first two words together, int64 of shape (at most 1 +
-    max_words,).
-
-    Bucket 0 is left free for padding. The opening pair stands apart since it says what kind of task a text is.
-    """
-    tokens = words(text[: max_words * 12])[:max_words]
-    grams = [" ".join(tokens[:2]), *tokens]
-    return np.fromiter((crc32(gram.encode()) % (buckets - 1) + 1 for gram in grams), np.int64, len(grams))
 
 
 def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
@@ -58,10 +46,15 @@ def _hashed_vector(text: str, dim: int) -> np.ndarray:
     return counts / np.maximum(np.linalg.norm(counts), 1e-9)
 
 
-def history_features(state: State, index: dict[str, int], length: int) -> np.ndarray:
-    """Features of a state's past, (3 K + 2 + length,): tried, accepted, last operation, [it passed, start], step."""
+def history_features(states: Sequence[State], index: dict[str, int], length: int) -> np.ndarray:
+    """Features of N states' past, float32 of shape (N, 3 K + 2 + length): tried, accepted, last operation, [it passed,
+    start], step."""
+    return np.array([_history(state, index, length) for state in states], np.float32)
+
+
+def _history(state: State, index: dict[str, int], length: int) -> list[float]:
     count = len(index)
-    features = np.zeros(3 * count + 2 + length, np.float32)
+    features = [0.0] * (3 * count + 2 + length)  # A list: single elements of an array are slow to set.
     for name, accepted in zip(state.operations, state.accepted):
         features[index[name]] += 1.0 / length
         features[count + index[name]] += accepted / length

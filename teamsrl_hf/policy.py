@@ -2,7 +2,7 @@
 
 A `PreTrainedModel` whose config carries its operations, so that `save_pretrained`, `from_pretrained` and the Hub work
 as for any other model and a policy can't be used with operations it was not trained on. It reads text in one of three
-ways: by hashed word embeddings of its own (the default), by the frozen embeddings of any encoder, each text embedded
+ways: by hashed words (the default), by the frozen embeddings of any encoder, each text embedded
 once, or by an encoder or causal LM that is trained with it, usually with LoRA.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .features import bucket_ids, history_features
+from .features import hashed_vectors, history_features
 from .operations import OPERATIONS, Operation, check_operations
+from .quantization import guard_cpu_4bit
 from .types import State
 
 # Parts that start untrained and so must be trained in full beside LoRA's matrices.
@@ -38,9 +38,7 @@ class OperationPolicyConfig(PreTrainedConfig):
             the mix of operations from collapsing onto the one or two that pay best.
         see_text, see_history: Whether the policy sees the text, and what was tried before; for ablations.
         hidden_size: Width of both hidden layers.
-        vocab_size: Hash buckets for words; 0 is padding. Without a backbone only, as the next two.
-        max_words: Words of a text that are read.
-        embedding_size: Width of a word's embedding.
+        text_size: Hash buckets for a text's words and pairs of words. Without a backbone only.
         backbone: Config of the model that reads the text, as a mapping; None for hashed words.
         backbone_name: Where that model came from.
         freeze_backbone: Whether it stays as it is, so that each text is embedded once.
@@ -56,9 +54,7 @@ class OperationPolicyConfig(PreTrainedConfig):
     see_text: bool = True
     see_history: bool = True
     hidden_size: int = 64
-    vocab_size: int = 2048
-    max_words: int = 96
-    embedding_size: int = 16
+    text_size: int = 32
     backbone: dict[str, Any] | None = None
     backbone_name: str | None = None
     freeze_backbone: bool = True
@@ -104,10 +100,8 @@ class OperationPolicy(PreTrainedModel):
 
     def __init__(self, config: OperationPolicyConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
-        if config.backbone is None:
-            self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
-            text_size = config.embedding_size
-        else:
+        text_size = config.text_size
+        if config.backbone is not None:
             # A loaded one is taken as it is: to build one first would take its memory twice, and fails under ZeRO-3.
             self.backbone = AutoModel.from_config(_backbone_config(config)) if backbone is None else backbone
             self.backbone.requires_grad_(not config.freeze_backbone)
@@ -137,10 +131,7 @@ class OperationPolicy(PreTrainedModel):
         backbone = AutoModel.from_pretrained(
             name, **{key: value for key, value in source.items() if value is not None}
         )
-        for layer in backbone.modules():
-            # On some CPUs a 4-bit layer once used in evaluation has wrong gradients ever after.
-            if hasattr(layer, "support_avx512bf16_for_cpu"):
-                layer.support_avx512bf16_for_cpu = False
+        guard_cpu_4bit(backbone)
         tokenizer = processing_class or AutoTokenizer.from_pretrained(name)
         is_causal = any("CausalLM" in architecture for architecture in backbone.config.architectures or ())
         config = {"pooling": "last" if is_causal else "mean", **config}
@@ -155,9 +146,6 @@ class OperationPolicy(PreTrainedModel):
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, 0.01 if module is self.operation_head else 1.0)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=1.0)
-            nn.init.zeros_(module.weight[0])
 
     def forward(
         self,
@@ -173,9 +161,9 @@ class OperationPolicy(PreTrainedModel):
         Args:
             history: (N, H).
             action_mask: (N, K), 0 where an operation is not to be chosen.
-            input_ids: (N, L), word buckets or a backbone's tokens.
+            input_ids: (N, L), a backbone's tokens.
             attention_mask: (N, L), for a backbone.
-            text_vectors: (N, E) from a frozen backbone, in place of the two above.
+            text_vectors: (N, E), hashed words or a frozen backbone's embedding, in place of the two above.
         """
         text = self._read(input_ids, attention_mask) if text_vectors is None else text_vectors
         text = text.to(next(self.encoder.parameters()).dtype)
@@ -189,9 +177,6 @@ class OperationPolicy(PreTrainedModel):
 
     def _read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """One vector a text, (N, E)."""
-        if self.config.backbone is None:
-            # Not an EmbeddingBag, whose gradient takes twice as long on a CPU. Bucket 0 pads and stays zero.
-            return self.embedding(input_ids).sum(1) / (input_ids != 0).sum(1, keepdim=True).clamp(min=1)
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.config.pooling == "last":
             last = attention_mask.cumsum(1).argmax(1)
@@ -206,8 +191,7 @@ class OperationPolicy(PreTrainedModel):
         # Read once: a config's attributes are looked up through several layers.
         config, index, length = self.config, self.operation_names, self.config.operations_per_episode
         seen = states if config.see_history else [State(state.text, step=state.step) for state in states]
-        history = np.stack([history_features(state, index, length) for state in seen])
-        inputs = {"history": torch.from_numpy(history)}
+        inputs = {"history": torch.from_numpy(history_features(seen, index, length))}
         if config.max_repeats is not None:
             inputs["action_mask"] = torch.tensor([_allowed(state, index, config.max_repeats) for state in states])
         return inputs | self._featurize_texts([state.text for state in states])
@@ -215,12 +199,7 @@ class OperationPolicy(PreTrainedModel):
     def _featurize_texts(self, texts: list[str]) -> dict[str, torch.Tensor]:
         config = self.config
         if config.backbone is None:
-            buckets, longest = config.vocab_size, config.max_words
-            ids = [bucket_ids(text, buckets, longest) for text in texts]
-            padded = np.zeros((len(ids), max(map(len, ids))), np.int64)
-            for row, known in zip(padded, ids):
-                row[: len(known)] = known
-            return {"input_ids": torch.from_numpy(padded)}
+            return {"text_vectors": torch.from_numpy(hashed_vectors(texts, config.text_size))}
         if not config.freeze_backbone:
             return self._tokenize(texts)
         self._embed({text: None for text in texts if text not in self._embedded})
@@ -285,8 +264,15 @@ class OperationPolicy(PreTrainedModel):
     @torch.no_grad()
     def choose_batch(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
         """As `choose`, in one forward pass: faster, and reproducible only for the very same batch."""
-        inputs = {name: tensor.to(self.device) for name, tensor in self.featurize(states).items()}
-        return draw(self(**inputs).logits, uniforms)
+        return draw(self._seen(states).logits, uniforms)
+
+    @torch.no_grad()
+    def value(self, states: Sequence[State]) -> list[float]:
+        """What each state is expected to earn from here to the chain's end; for `EvolverConfig.stop_below`."""
+        return [self._seen([state]).value.item() for state in states]  # One by one, as in `choose`.
+
+    def _seen(self, states: Sequence[State]) -> OperationPolicyOutput:
+        return self(**{name: tensor.to(self.device) for name, tensor in self.featurize(states).items()})
 
 
 def draw(logits: torch.Tensor, uniforms: Sequence[float]) -> list[int]:

@@ -20,7 +20,7 @@ from teamsrl_hf.baselines import (
 )
 from teamsrl_hf.environment import rollout, states_of, uniform
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
-from teamsrl_hf.types import State
+from teamsrl_hf.types import Review, State, Trajectory, Transition
 
 THREE = OPERATIONS[:3]
 DIFFERENT = ScriptedGenerator(lambda request: "Different")
@@ -184,9 +184,9 @@ def test_history_counts_what_was_tried_and_passed_and_marks_the_last_operation_a
     index = {"a": 0, "b": 1}
     state = State("x", ("b", "b", "a"), (True, False, True), 3)
     tried, passed, last, step = [0.25, 0.5], [0.25, 0.25], [1, 0], [0, 0, 0, 1]
-    assert history_features(state, index, 4).tolist() == [*tried, *passed, *last, 1, 0, *step]
-    assert history_features(State("x"), index, 4).tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
-    assert history_features(State("x", step=9), index, 4)[-4:].tolist() == step
+    assert history_features([state], index, 4)[0].tolist() == [*tried, *passed, *last, 1, 0, *step]
+    assert history_features([State("x")], index, 4)[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
+    assert history_features([State("x", step=9)], index, 4)[0, -4:].tolist() == step
 
 
 def test_a_batch_of_equal_states_is_spread_over_untried_operations():
@@ -354,3 +354,12 @@ def test_a_folder_without_a_readable_chooser_is_named(file, content, tmp_path):
         load_chooser(tmp_path, OPERATIONS[:1])
     assert str(caught.value).startswith(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_bandits_tell_what_they_expect_of_a_state():
+    chains = [Trajectory(Seed("s", "x"), (Transition("x", "breadth", "x y", Review("not_equal"), "m"),))] * 30
+    for kind in (ThompsonChooser, LinUCBChooser):
+        chooser = kind(OPERATIONS)
+        assert chooser.value([State("x")]) == [0.0]
+        chooser.update(chains, [[2.0]] * 30)
+        assert chooser.value([State("x")])[0] == pytest.approx(2.0, rel=0.1)

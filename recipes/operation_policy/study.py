@@ -57,9 +57,12 @@ POLICIES: dict[str, dict[str, Any]] = {
     "step_only": {"see_text": False, "see_history": False},
     "no_novelty": {},
     "max_repeats_2": {"max_repeats": 2},
+    "paper_discount": {},
     "saturated": {},
     "coin": {},
 }
+# … and its training's.
+TRAININGS: dict[str, dict[str, Any]] = {"paper_discount": {"gamma": 0.995}}
 FIXED = {"uniform": uniform_chooser, "paper": paper_chooser}
 BANDITS = {
     "thompson": lambda: ThompsonChooser(OPERATIONS),
@@ -80,6 +83,7 @@ LABELS = {
     "step_only": "PPO with the step alone",
     "no_novelty": "PPO without novelty reward",
     "max_repeats_2": "PPO, each operation twice at most",
+    "paper_discount": "PPO with the paper's discount, 0.995",
 }
 BUDGETED = ("linucb", "policy")
 MEASURES = {
@@ -272,7 +276,7 @@ def train_policy(job: Job, seeds: Sequence[Seed]):
 
     torch.manual_seed(job.seed)
     policy = OperationPolicy(OperationPolicyConfig(**POLICIES[job.run]))
-    settings = {"use_cpu": True, "per_device_train_batch_size": 16}
+    settings = {"use_cpu": True, "per_device_train_batch_size": 16, **TRAININGS.get(job.run, {})}
     quiet = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
     with tempfile.TemporaryDirectory() as folder:
         config = InstructionGenPPOConfig(folder, seed=job.seed, **settings, **quiet)

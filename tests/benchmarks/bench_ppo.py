@@ -41,7 +41,7 @@ from teamsrl_hf.operations import OPERATIONS
 from teamsrl_hf.types import Trajectory
 
 CHAINS, STEPS, PASSES, MINIBATCHES = 64, 6, 4, 4
-TEXT_SIZE = 32
+TEXT_SIZE = OperationPolicyConfig().text_size
 
 
 class OperationEnv(gymnasium.Env):
@@ -70,7 +70,7 @@ class OperationEnv(gymnasium.Env):
 
     def _observe(self):
         text = hashed_vectors([self.state.text], TEXT_SIZE)[0]
-        return np.concatenate([text, history_features(self.state, self.index, STEPS)])
+        return np.concatenate([text, history_features([self.state], self.index, STEPS)[0]])
 
 
 def _at_once(coroutine):
