@@ -104,8 +104,8 @@ def policy_loss(
     """Clipped surrogate loss () and the share of transitions whose ratio was clipped (), from inputs of shape (N,)."""
     ratio = torch.exp(logprobs - old_logprobs)
     clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
-    loss = torch.max(-advantages * ratio, -advantages * clipped).mean()
-    return loss, ((ratio - 1).abs() > cliprange).float().mean()
+    loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+    return loss, (ratio != clipped).float().mean()
 
 
 def value_loss(value: torch.Tensor, old_value: torch.Tensor, returns: torch.Tensor, cliprange: float) -> torch.Tensor:

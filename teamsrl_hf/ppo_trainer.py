@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -91,7 +91,8 @@ class InstructionGenPPOTrainer(Trainer):
         args: `InstructionGenPPOConfig`.
         instructor: Model that carries out operations.
         reward_funcs: One function or a list, plain or async, see `rewards`; by default validity and novelty. They are
-            told of the whole global batch at once. `args.reward_weights` weighs them.
+            told of the whole global batch at once, on the main process alone, so that a paid judge is asked once.
+            `args.reward_weights` weighs them.
         operations: What the policy's actions mean; by default those in its config.
         train_dataset: Seeds, with columns `id`, `instruction`, `input`; further ones are handed to reward functions.
         eval_dataset: Held-out seeds in the same form; `evaluate` compares the policy with the uniform chooser on them.
@@ -139,6 +140,7 @@ class InstructionGenPPOTrainer(Trainer):
             raise ValueError("train_dataset holds no seeds; give at least one.")
         self.last_rollout: list[Trajectory] = []
         self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._losses: list[torch.Tensor] = []  # `_LOGGED_LOSSES` of each step since the last log.
         self._evaluations: list[dict[str, float]] = []  # The state's log begins anew with train().
         self._sampler: RolloutSampler | None = None
         self._begin()
@@ -164,7 +166,10 @@ class InstructionGenPPOTrainer(Trainer):
         )
 
     def compute_rewards(self, trajectories: Sequence[Trajectory], **columns: list[Any]) -> torch.Tensor:
-        """Rewards (B, T) of the global batch: the weighted sum of all reward functions, each logged by its name."""
+        """Rewards (B, T) of the global batch: the weighted sum of all reward functions, each logged by its name.
+
+        Called on the main process alone.
+        """
         extras: dict[str, list[Any]] = {}
         context = {"trainer_state": self.state, "log_metric": self._record, "log_extra": extras.__setitem__}
         rewards = call_rewards(self.reward_funcs, trajectories, **columns, **context)
@@ -210,7 +215,7 @@ class InstructionGenPPOTrainer(Trainer):
         """The next micro-batch: of a fresh rollout of these seeds, or of the one in hand."""
         number, position = self._next_micro_step()
         if position == 0:
-            self._buffer = self._roll_out([self.train_dataset[row] for row in inputs["rows"].tolist()], number)
+            self._buffer = self._roll_out(_rows(self.train_dataset, inputs["rows"]), number)
         self._micro_step += 1
         chosen = self._minibatch(number, position)
         return {name: tensor[chosen].to(self.args.device) for name, tensor in self._buffer.items()}
@@ -219,11 +224,9 @@ class InstructionGenPPOTrainer(Trainer):
         """Mean PPO loss of a micro-batch; see `ppo.ppo_loss` for its parts."""
         output = model(**{name: tensor for name, tensor in inputs.items() if name in _MODEL_INPUTS})
         losses = self._ppo_loss(output, inputs)
-        parts = torch.stack([getattr(losses, name) for name in _LOGGED_LOSSES])
-        told = dict(zip(_LOGGED_LOSSES, self.accelerator.reduce(parts, "mean").tolist()))
-        for name, value in told.items():
-            self._record(name, value)
-        self._watch_divergence(told["approx_kl"])
+        # Read and averaged over processes when logged: to do so here would hold up a GPU at every step.
+        self._losses.append(torch.stack([getattr(losses, name) for name in _LOGGED_LOSSES]))
+        self._watch_divergence(losses.approx_kl)
         return (losses.total, output) if return_outputs else losses.total
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -260,7 +263,10 @@ class InstructionGenPPOTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if not any(name.startswith("eval_") for name in logs):
             logs = {**logs, **{name: sum(values) / len(values) for name, values in self._metrics.items()}}
-            self._metrics.clear()
+            if self._losses:
+                means = self.accelerator.reduce(torch.stack(self._losses).mean(0), "mean").tolist()
+                logs |= dict(zip(_LOGGED_LOSSES, means))
+            self._metrics.clear(), self._losses.clear()
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
@@ -300,7 +306,7 @@ class InstructionGenPPOTrainer(Trainer):
         """Save, write the card, and push in one commit; returns its URL. See `hub.push_policy` for the options."""
         from .hub import push_adapter, push_policy
 
-        self.save_model()
+        self.save_model(_internal_call=True)  # Else it would push, and so come here again.
         self.create_model_card()
         if not self.is_world_process_zero():
             return None
@@ -329,6 +335,7 @@ class InstructionGenPPOTrainer(Trainer):
     def _begin(self) -> None:
         """Forget rollout and position; the position is then derived from the global step."""
         self._buffer: dict[str, torch.Tensor] | None = None
+        self._acted: list[tuple[Sequence[State], dict[str, torch.Tensor]]] = []
         self._micro_step: int | None = None
         self._stopped_rollout = -1
 
@@ -344,9 +351,10 @@ class InstructionGenPPOTrainer(Trainer):
         # Only where chains outnumber seeds do processes share one; they must not walk it alike.
         shared = (rank,) if len(self.train_dataset) < len(rows) * world else ()
         key = ("train", self.args.seed, number, *shared)
-        own = self.collect([seed_from_row(row) for row in rows], self._choose, key)
+        self._acted = []
+        own = self.collect([seed_from_row(row) for row in rows], self._act, key)
         everyone, everyones_rows = self._gathered(own), self._gathered(rows)
-        rewards = self.compute_rewards(everyone, **_columns(everyones_rows))
+        rewards = self._rewarded(everyone, everyones_rows)
         self._record_rollout(everyone, rewards)
         start = rank * len(own)
         spread = reward_spread(rewards, self.args.gamma)
@@ -359,10 +367,9 @@ class InstructionGenPPOTrainer(Trainer):
         lengths = torch.tensor([len(trajectory.transitions) for trajectory in trajectories])
         taken = torch.arange(rewards.shape[1]) < lengths[:, None]
         states = [state for trajectory in trajectories for state in states_of(trajectory)[:-1]]
-        inputs = self.policy.featurize(states)
+        inputs, logits, value = self._read_again(states)
         index = self.policy.operation_names
         actions = torch.tensor([index[t.operation] for trajectory in trajectories for t in trajectory.transitions])
-        logits, value = self._forward(inputs)
         value_table = torch.zeros(rewards.shape).masked_scatter(taken, value)
         final = self._final_value(trajectories) if self.args.bootstrap_value else None
         advantages, returns = generalized_advantages(rewards, value_table, self.args.gamma, self.args.lam, final)
@@ -426,27 +433,54 @@ class InstructionGenPPOTrainer(Trainer):
             **{name: getattr(self.args, name) for name in coefficients},
         )
 
-    def _watch_divergence(self, approx_kl: float) -> None:
+    def _watch_divergence(self, approx_kl: torch.Tensor) -> None:
         if self.args.target_kl is None:
             return
         self._record("skipped", 0.0)
-        if approx_kl > 1.5 * self.args.target_kl:
+        if self.accelerator.reduce(approx_kl, "mean") > 1.5 * self.args.target_kl:
             self._stopped_rollout = (self._micro_step - 1) // self.args.steps_per_rollout
 
     def _choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
         return draw(self._forward(self.policy.featurize(states))[0], uniforms)
 
+    def _act(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
+        """As `_choose`; what was read and said is kept for the update."""
+        inputs = self.policy.featurize(states)
+        logits, value = self._forward(inputs)
+        self._acted.append((states, {**inputs, "logits": logits, "value": value}))
+        return draw(logits, uniforms)
+
+    def _read_again(self, states: list[State]) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Inputs of N states, logits (N, K) and values (N,): from acting on them, or anew if a `collect` went past
+        the chooser it was given."""
+        row = {state: row for row, state in enumerate(state for acted, _ in self._acted for state in acted)}
+        # All processes or none: where weights are sharded, a forward pass needs everyone.
+        if not all(self._gathered([all(state in row for state in states)])):
+            inputs = self.policy.featurize(states)
+            return inputs, *self._forward(inputs)
+        rows = torch.tensor([row[state] for state in states])
+        parts = [part for _, part in self._acted]
+        seen = {name: torch.cat([part[name] for part in parts])[rows] for name in parts[0]}
+        return seen, seen.pop("logits"), seen.pop("value")
+
     def _evaluate_chooser(self, dataset: Dataset, choose: Chooser) -> tuple[list[Trajectory], torch.Tensor]:
         """Chains from all seeds, and the sum of rewards of each, (B,)."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         # Parts in a row, so that gathering them restores the order, on which rewards may depend.
-        rows = [dataset[row] for row in torch.arange(len(dataset)).tensor_split(world)[rank].tolist()]
+        rows = _rows(dataset, torch.arange(len(dataset)).tensor_split(world)[rank])
         own = self.collect([seed_from_row(row) for row in rows], choose, ("eval", self.args.seed))
         everyone = self._gathered(own)
         recorded, self._metrics = self._metrics, defaultdict(list)  # The training log is not told of these rewards.
-        rewards = self.compute_rewards(everyone, **_columns(self._gathered(rows))).sum(1)
+        rewards = self._rewarded(everyone, self._gathered(rows)).sum(1)
         self._metrics = recorded
         return everyone, rewards
+
+    def _rewarded(self, trajectories: list[Trajectory], rows: list[dict[str, Any]]) -> torch.Tensor:
+        """What the main process's `compute_rewards` says, on every process."""
+        rewards = self.compute_rewards(trajectories, **_columns(rows)) if self.is_world_process_zero() else None
+        if self.accelerator.num_processes == 1:
+            return rewards
+        return broadcast_object_list([rewards])[0]
 
     def _gathered(self, values: list[Any]) -> list[Any]:
         return gather_object(values) if self.accelerator.num_processes > 1 else values
@@ -494,6 +528,12 @@ class _RowNumbers(torch.utils.data.Dataset):
 
 def _row_numbers(rows: list[int]) -> dict[str, torch.Tensor]:
     return {"rows": torch.tensor(rows)}
+
+
+def _rows(dataset: Dataset, numbers: torch.Tensor) -> list[dict[str, Any]]:
+    """Rows of a dataset, read at once, which is many times faster than one by one."""
+    columns = dataset[numbers.tolist()]
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
 def _prepared(model, operations, args: InstructionGenPPOConfig, processing_class, peft_config) -> nn.Module:

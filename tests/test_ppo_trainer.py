@@ -43,7 +43,7 @@ def _trainer(tmp_path, instructor, seeds=SEEDS, kind=InstructionGenPPOTrainer, *
         output_dir=str(tmp_path / "out"),
         use_cpu=True,
         disable_tqdm=True,
-        report_to="none",
+        report_to=changes.pop("report_to", "none"),
         logging_steps=changes.pop("logging_steps", 8),
         save_strategy=changes.pop("save_strategy", "no"),
         num_mini_batches=2,
@@ -208,7 +208,7 @@ def _lift_on(tmp_path, seeds, held_out, instructor):
 
 def test_what_pays_by_the_text_is_learned_from_the_text(tmp_path):
     learned = _lift_on(tmp_path, _animals(0, 40), _animals(100, 20), ScriptedGenerator(_contextual))
-    assert learned["eval_accept_rate"] > 0.9
+    assert learned["eval_accept_rate"] > 0.95
     assert learned["eval_lift"] - learned["eval_lift_error"] > 0
 
 
@@ -225,8 +225,8 @@ def test_a_text_that_does_not_tell_cannot_be_learned_from(tmp_path):
 
     seeds, held_out = _animals(0, 40, shuffled=True), _animals(100, 20, shuffled=True)
     learned = _lift_on(tmp_path, seeds, held_out, ScriptedGenerator(hidden))
-    # The best there is without the text: try the one, and if nothing came of it, stay with the other.
-    assert learned["eval_accept_rate"] < 0.88
+    # The best there is without the text, 5.5 of 6: try the one, and if nothing came of it, stay with the other.
+    assert learned["eval_accept_rate"] < 0.93
 
 
 def test_with_a_constant_reward_the_mean_policy_gradient_is_zero(tmp_path):
@@ -283,7 +283,7 @@ def test_bootstrapping_adds_the_value_of_what_follows_the_cut(tmp_path):
     chains = plain.collect(SEEDS[:2], plain._choose, ("test",))
     rewards = torch.zeros(2, 6)
     last = [t._to_tensors(chains, rewards, torch.tensor(1.0))["returns"][5].item() for t in (plain, cut)]
-    assert last == pytest.approx([0.0, 0.995 * 5.0])
+    assert last == pytest.approx([0.0, 0.5 * 5.0])
 
 
 def test_reward_functions_see_the_datasets_columns_and_may_log(tmp_path):
@@ -344,3 +344,29 @@ def test_the_mix_of_operations_is_told_by_step(tmp_path):
 def test_an_untrained_policy_has_no_lift_worth_the_name(tmp_path):
     metrics = _trainer(tmp_path, _only("deepen")).evaluate()
     assert abs(metrics["eval_lift"]) <= metrics["eval_lift_error"] + 0.5
+
+
+def test_metrics_reach_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="needs pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    _trainer(tmp_path, _only("deepen"), report_to="tensorboard").train()
+    told = EventAccumulator(str(tmp_path / "board")).Reload().Tags()["scalars"]
+    assert {"train/reward", "train/rewards/validity_reward/mean", "train/operations/deepen", "train/entropy"} <= {
+        *told
+    }
+
+
+def test_metrics_and_examples_reach_trackio(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    trackio = pytest.importorskip("trackio", reason="needs pip install trackio")
+    trainer = _trainer(tmp_path, _only("deepen"), report_to="trackio", project="operations", trackio_space_id=None)
+    trainer.add_callback(EvolvedExamplesCallback(trainer, num_examples=0))
+    trainer.train()
+    from trackio.sqlite_storage import SQLiteStorage
+
+    (run,) = trackio.Api().runs("operations")
+    logs = SQLiteStorage.get_logs("operations", run.name)
+    assert {"train/reward", "train/operations/deepen", "train/entropy"} <= logs[0].keys()
+    assert "Explain subject number" in str(logs[1]["examples"])
