@@ -136,10 +136,13 @@ def ppo_loss(
     entropy = -(log_softmax.exp() * log_softmax).sum(-1).mean()
     surrogate, clip_ratio = policy_loss(logprobs, old_logprobs, advantages, cliprange)
     fit = value_loss(value.float(), old_value, returns, cliprange_value)
+    total = surrogate + vf_coef * fit - entropy_coef * entropy
     kl = torch.zeros_like(fit) if ref_logprobs is None else divergence(log_softmax, ref_logprobs)
+    if ref_logprobs is not None:
+        total = total + kl_coef * kl
     log_ratio = (logprobs - old_logprobs).detach()
     return PPOLosses(
-        total=surrogate + vf_coef * fit - entropy_coef * entropy + kl_coef * kl,
+        total=total,
         policy_loss=surrogate.detach(),
         value_loss=fit.detach(),
         entropy=entropy.detach(),

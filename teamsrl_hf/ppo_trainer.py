@@ -217,8 +217,8 @@ class InstructionGenPPOTrainer(Trainer):
         if position == 0:
             self._buffer = self._roll_out(_rows(self.train_dataset, inputs["rows"]), number)
         self._micro_step += 1
-        chosen = self._minibatch(number, position)
-        return {name: tensor[chosen].to(self.args.device) for name, tensor in self._buffer.items()}
+        part = self._part(number, position)
+        return {name: parts[part].to(self.args.device) for name, parts in self._shuffled.items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean PPO loss of a micro-batch; see `ppo.ppo_loss` for its parts."""
@@ -335,6 +335,8 @@ class InstructionGenPPOTrainer(Trainer):
     def _begin(self) -> None:
         """Forget rollout and position; the position is then derived from the global step."""
         self._buffer: dict[str, torch.Tensor] | None = None
+        self._shuffled: dict[str, tuple[torch.Tensor, ...]] = {}
+        self._shuffled_by: int | None = None
         self._acted: list[tuple[Sequence[State], dict[str, torch.Tensor]]] = []
         self._micro_step: int | None = None
         self._stopped_rollout = -1
@@ -413,14 +415,17 @@ class InstructionGenPPOTrainer(Trainer):
                 logits, _ = self._forward(inputs)
         return {"ref_logprobs": torch.log_softmax(logits, -1)}
 
-    def _minibatch(self, number: int, position: int) -> torch.Tensor:
-        """Indices of the transitions in one micro-batch; every pass shuffles the rollout anew, always the same way."""
+    def _part(self, number: int, position: int) -> int:
+        """Which micro-batch of the shuffled rollout is next; every pass shuffles anew, always the same way."""
         per_pass = self.args.num_mini_batches * self.args.gradient_accumulation_steps
         ppo_epoch, part = divmod(position, per_pass)
         key = (self.args.seed * 1_000_003 + number) * self.args.num_ppo_epochs + ppo_epoch
-        generator = torch.Generator().manual_seed(key % 2**63)
-        order = torch.randperm(len(self._buffer["actions"]), generator=generator)
-        return order.tensor_split(per_pass)[part]
+        if key != self._shuffled_by:
+            generator = torch.Generator().manual_seed(key % 2**63)
+            order = torch.randperm(len(self._buffer["actions"]), generator=generator)
+            self._shuffled = {name: tensor[order].tensor_split(per_pass) for name, tensor in self._buffer.items()}
+            self._shuffled_by = key
+        return part
 
     def _ppo_loss(self, output, inputs: dict[str, torch.Tensor]) -> PPOLosses:
         names = ("actions", "old_logprobs", "old_value", "advantages", "returns")
