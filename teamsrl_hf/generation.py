@@ -1,25 +1,32 @@
 """Models as functions: one request in, one completion out, asynchronously; any OpenAI-compatible endpoint is one.
 
-Requests go out through aiohttp because it was measured: against one local endpoint that answers at once it made 1796
-requests/s, huggingface_hub's AsyncInferenceClient 232 and openai's AsyncOpenAI 61.
+Requests go out through aiohttp because it was measured (tests/benchmarks/bench_endpoint.py; a local endpoint, 64 in
+flight, two cores that other work was using too). Requests/s at once and after 50 ms, CPU milliseconds per request:
+a bare loop over aiohttp 1075 / 605 and 0.18, this module 998 / 704 and 0.23, openai's client on aiohttp 158 / 181 and
+1.82, huggingface_hub's AsyncInferenceClient 146 / 166 and 1.90, openai's on its own transport 100 / 106 and 2.87.
 """
 
 import asyncio
 import email.utils
 import ipaddress
 import json
+import math
 import os
 import random
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from .operations import Messages
+from .pacing import Pace, Turn
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
+_BUSY = {429, 503, 529}
+_CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
+_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>\s*", re.S)
 _SECRETS = re.compile(r"(?i)\bbearer\s+\S+|\b(?:hf_|sk-)[\w.*-]+")
 
 
@@ -54,7 +61,8 @@ class Request:
 class Completion:
     """One answer. `error` names what went wrong when there is no answer; a failed call is a value, not an exception.
 
-    `finish_reason` is "stop", or "length" when the answer was cut by `max_tokens`.
+    `finish_reason` is "stop", or "length" when the answer was cut by `max_tokens`. `attempts` counts the requests that
+    were sent for it, failed and refused ones included; the tokens are those of all that the server counted.
     """
 
     text: str
@@ -63,6 +71,7 @@ class Completion:
     completion_tokens: int = 0
     finish_reason: str = "stop"
     error: str | None = None
+    attempts: int = 1
 
 
 class Generator(Protocol):
@@ -120,20 +129,57 @@ class ScriptedGenerator:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why one attempt gave no answer, whether another may, and how many seconds the server wants it to wait."""
+    """Why one attempt gave no answer, whether another may, and how many seconds the server wants it to wait.
+
+    The tokens are those that the server counted, and most likely charges for.
+    """
 
     reason: str
     retry: bool = False
     retry_after: float = 0.0
+    status: int = 0
+    gone: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the endpoint has too much to do or is gone for a while, which says nothing of this request."""
+        return self.gone or self.status in _BUSY
+
+
+class _Waits:
+    """Whether one request may be sent once more. `until` is set by its first refusal: when to give up waiting."""
+
+    def __init__(self, max_retries: int, max_wait: float):
+        self.max_retries, self.max_wait = max_retries, max_wait
+        self.failures, self.until, self.refused_at = 0, None, math.inf
+
+    def over(self, failure: _Failure, sent_at: float, answered_at: float) -> bool:
+        """Whether this failure is the last. `sent_at` is when it was sent, `answered_at` when an answered one was."""
+        if not failure.busy:
+            self.failures += 1
+        else:
+            # Refused, though others are answered: but for 429, perhaps the endpoint can't stomach this request.
+            self.failures += failure.status != 429 and answered_at > self.refused_at
+            self.refused_at = sent_at
+            self.until = self.until or asyncio.get_running_loop().time() + self.max_wait
+        return not failure.retry or self.failures > self.max_retries or failure.retry_after > self.max_wait
 
 
 class EndpointGenerator:
     """A chat model behind any OpenAI-compatible endpoint. What fails comes back as a `Completion` with `error`.
 
-    Timeouts, broken connections, malformed answers and the statuses 408, 409, 429 and 5xx are tried again, after
+    Timeouts, broken connections, malformed answers and the statuses 408, 409 and 5xx are tried again, after
     exponentially growing waits and never before a `Retry-After` has passed; other statuses are final. A server that
-    charges for an answer it could not deliver charges for each attempt. A waiting request keeps its place among the
-    `concurrency`, so that a throttled endpoint is asked less. Use it from one event loop at a time.
+    charges for an answer it could not deliver charges for each attempt. A request that waits for its next attempt
+    keeps its place among the `concurrency`.
+
+    The statuses 429, 503 and 529 say that the endpoint is busy, and so does a refused connection once it has answered:
+    everybody pauses, fewer requests go out at once and then more again (see `pacing.Pace`). They do not count against
+    `max_retries`, so that an outage costs no rows: a request is given up once it has been refused for `max_wait`
+    seconds, or (but for 429) after `max_retries` if others got answers all the while. Use it from one event loop at a
+    time.
 
     Args:
         model: Name of the model, as the endpoint knows it.
@@ -145,6 +191,9 @@ class EndpointGenerator:
         max_retries: Attempts after the first.
         backoff: Seconds before the first retry; doubled for each further one, and shortened at random by up to half.
         max_wait: Longest wait in seconds; a `Retry-After` beyond it ends the request.
+        requests_per_minute: Most requests in any minute, attempts included; None for no limit.
+        tokens_per_minute: Most tokens in any minute, of prompts and answers, as far as they can be known beforehand
+            (see `pacing.Pace`; a prompt is taken to have a token for each four characters); None for no limit.
 
     Raises:
         ValueError: An argument is out of range, or a token would travel over plain http to another machine.
@@ -161,36 +210,77 @@ class EndpointGenerator:
         max_retries: int = 6,
         backoff: float = 1.0,
         max_wait: float = 300.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
     ):
         if concurrency < 1 or timeout <= 0 or min(max_retries, backoff, max_wait) < 0:
             raise ValueError(
                 "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
                 f"{concurrency}, {timeout}, {max_retries}, {backoff} and {max_wait}."
             )
+        for rate in (requests_per_minute, tokens_per_minute):
+            if rate is not None and not rate > 0:
+                raise ValueError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.api_key_env = _key_variable(base_url, api_key_env)
         self.concurrency, self.timeout = concurrency, timeout
         self.max_retries, self.backoff, self.max_wait = max_retries, backoff, max_wait
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
-        self._loop = self._sessions = self._session = self._slots = None
+        self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
+        self._loop = self._sessions = self._session = None
 
     async def __call__(self, request: Request) -> Completion:
-        session, slots = await self._open()
-        async with slots:
-            for attempt in range(self.max_retries + 1):
+        session = await self._open()
+        waits, failures = _Waits(self.max_retries, self.max_wait), []
+        while turn := await self._turn(request, waits.until):
+            try:
                 answer = await self._attempt(session, request)
+                self._tell(turn, answer, request)
                 if isinstance(answer, Completion):
-                    return answer
-                if not answer.retry or attempt == self.max_retries:
+                    return _with(answer, failures) if failures else answer
+                failures.append(answer)
+                if waits.over(answer, turn.at, self._pace.answered_at):
                     break
-                if answer.retry_after > self.max_wait:
-                    answer = _Failure(f"{answer.reason} (to be tried again in {answer.retry_after:.0f} s)")
-                    break
-                delay = self.backoff * 2**attempt * self._random.uniform(0.5, 1)
-                await asyncio.sleep(min(answer.retry_after + delay, self.max_wait))
-        tries = f" after {attempt + 1} attempts" if attempt else ""
-        return Completion("", self.model, error=f"{answer.reason}{tries}")
+                if not answer.busy:
+                    await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
+            finally:
+                self._pace.leave(turn)
+        return self._given_up(failures, in_time=turn is not None)
+
+    async def _turn(self, request: Request, until: float | None) -> Turn | None:
+        """A turn, or None when it has not come `until` then, which is set once the request has been refused."""
+        if until is None:
+            return await self._pace.enter(*_size(request))
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._pace.enter(*_size(request), again=True)
+        except TimeoutError:
+            return None
+
+    def _tell(self, turn: Turn, answer: Completion | _Failure, request: Request) -> None:
+        """What the answer says of the endpoint as a whole."""
+        if isinstance(answer, Completion):
+            guess, most = _size(request)
+            used = answer.completion_tokens or len(answer.text) / _CHARACTERS  # Some servers don't count.
+            self._pace.answered(turn, (answer.prompt_tokens or guess) + used, used / max(1, most))
+        elif answer.busy:
+            self._pace.refused(turn, answer.retry_after if answer.retry_after <= self.max_wait else 0.0)
+        elif answer.status:  # Not what was wanted, but it was let in.
+            self._pace.answered(turn)
+
+    def _delay(self, failures: int, retry_after: float) -> float:
+        return min(retry_after + self.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1), self.max_wait)
+
+    def _given_up(self, failures: list[_Failure], in_time: bool) -> Completion:
+        last, *earlier = reversed(failures)
+        reason = last.reason if in_time else f"{last.reason} (for {self.max_wait:g} s)"
+        if last.retry_after > self.max_wait:
+            reason += f" (to be tried again in {last.retry_after:.0f} s)"
+        if earlier:
+            reason += f" after {len(failures)} attempts"
+        answer = Completion("", self.model, last.prompt_tokens, last.completion_tokens, error=reason)
+        return _with(answer, earlier)
 
     async def close(self) -> None:
         """Close the connections now rather than when the event loop ends. The next call opens new ones."""
@@ -199,13 +289,14 @@ class EndpointGenerator:
             await self._sessions.aclose()
 
     async def _open(self):
-        """The session and semaphore of the running loop: neither works in another loop than its first."""
+        """The session of the running loop: none works in another loop than its first."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._sessions = _sessions(self.timeout)
             self._session = await anext(self._sessions)
-            self._slots, self._loop = asyncio.Semaphore(self.concurrency), loop
-        return self._session, self._slots
+            self._pace.move(loop)
+            self._loop = loop
+        return self._session
 
     async def _attempt(self, session, request: Request) -> Completion | _Failure:
         import aiohttp
@@ -224,12 +315,16 @@ class EndpointGenerator:
             return _Failure(f"no answer within {self.timeout:g} s", retry=True)
         except (aiohttp.ClientError, OSError) as error:
             final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
-            return _Failure(_excerpt(f"connection failed: {type(error).__name__}: {error}", token), retry=not final)
+            reason = _excerpt(f"connection failed: {type(error).__name__}: {error}", token)
+            # Nobody there, where somebody was: it is being started again. A wrong address never answered.
+            gone = isinstance(error, aiohttp.ClientConnectorError) and self._pace.answered_at > -math.inf
+            return _Failure(reason, not final, gone=gone and not final)
         if response.status == 200:
             return _read_answer(body, self.model, token)
         retry = response.status in _RETRIED or response.status >= 500
         reason = f"HTTP {response.status}: {self._complaint(response.status, body, token)}".removesuffix(": ")
-        return _Failure(reason, retry, _seconds(response.headers.get("Retry-After", "")))
+        wait = _seconds(response.headers.get("Retry-After", ""), response.headers.get("Date", ""))
+        return _Failure(reason, retry, wait, response.status)
 
     def _complaint(self, status: int, body: bytes, token: str) -> str:
         if status != 401:
@@ -238,6 +333,16 @@ class EndpointGenerator:
             return f"a token is wanted, but {self.api_key_env or 'api_key_env'} is not set"
         # Nothing of the body: servers like to repeat the token they refuse, or a part of it.
         return f"the endpoint refused the token in {self.api_key_env}"
+
+
+def _with(answer: Completion, failures: list[_Failure]) -> Completion:
+    """The answer with what the failed attempts before it cost."""
+    return replace(
+        answer,
+        prompt_tokens=answer.prompt_tokens + sum(failure.prompt_tokens for failure in failures),
+        completion_tokens=answer.completion_tokens + sum(failure.completion_tokens for failure in failures),
+        attempts=1 + len(failures),
+    )
 
 
 async def _sessions(timeout: float):
@@ -263,6 +368,10 @@ def _key_variable(base_url: str, given: str | None) -> str | None:
         shown = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(base_url)
         raise ValueError(f"base_url must be like 'https://host/v1', not {shown}; put a token into the environment.")
     host = parts.hostname
+    if given and _SECRETS.search(given):
+        raise ValueError(
+            "api_key_env must name an environment variable that holds the token, not be the token itself."
+        )
     name = _default_variable(host) if given is None else given
     if parts.scheme == "http" and not _is_loopback(host):
         if given or (name and os.environ.get(name)):
@@ -286,6 +395,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _size(request: Request) -> tuple[float, int]:
+    """Tokens of the prompt, at a guess, and the most that the answer may have."""
+    return sum(len(message["content"]) for message in request.messages) / _CHARACTERS, request.sampling.max_tokens
+
+
 def _payload(request: Request, model: str) -> dict:
     # Always with max_tokens: servers' own defaults differ, and some cut answers after a few words.
     sampling, seed = request.sampling, request_seed(request)
@@ -305,20 +419,32 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
         choice = answer["choices"][0]
         text, reason = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return _Failure(f"malformed answer: {_excerpt(body.decode('utf-8', 'replace'), token)}", retry=True)
+        return _Failure(f"malformed answer: {_excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
+    prompt, completion = _count(answer.get("usage"), "prompt_tokens"), _count(answer.get("usage"), "completion_tokens")
+    spent = {"status": 200, "prompt_tokens": prompt, "completion_tokens": completion}
     if reason == "content_filter":
-        return _Failure("the endpoint's content filter stopped the answer")
-    if not isinstance(text, str) or not text.strip():
+        return _Failure("the endpoint's content filter stopped the answer", **spent)
+    text = without_thoughts(text) if isinstance(text, str) else ""
+    if not text.strip():
         # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
         cut = reason == "length"
-        return _Failure(f"malformed answer: empty text{' at max_tokens' if cut else ''}", retry=not cut)
+        return _Failure(f"malformed answer: empty text{' at max_tokens' if cut else ''}", not cut, **spent)
     return Completion(
         text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
         model=model,
-        prompt_tokens=_count(answer.get("usage"), "prompt_tokens"),
-        completion_tokens=_count(answer.get("usage"), "completion_tokens"),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
         finish_reason="length" if reason == "length" else "stop",
     )
+
+
+def without_thoughts(text: str) -> str:
+    """An answer without the thinking before it, which some servers leave in.
+
+    >>> without_thoughts("<think>Short, or long?</think>\\n\\nShort."), without_thoughts("What does <think> mean?")
+    ('Short.', 'What does <think> mean?')
+    """
+    return _THOUGHTS.sub("", text)
 
 
 def _count(usage: object, name: str) -> int:
@@ -326,18 +452,27 @@ def _count(usage: object, name: str) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _seconds(retry_after: str) -> float:
-    """Seconds from now that a `Retry-After` header asks for, given as seconds or as a date; 0 if it says neither.
+def _seconds(retry_after: str, date: str = "") -> float:
+    """Seconds that a `Retry-After` header asks for, given as seconds or as a date; 0 if it says neither.
+
+    A date is compared with the `Date` of the same answer, so that no clock of ours can be wrong about it.
 
     >>> _seconds("2"), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon")
     (2.0, 0.0, 0.0)
+    >>> _seconds("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:27:30 GMT")
+    30.0
     """
     if re.fullmatch(r"\d{1,9}(\.\d+)?", retry_after.strip()):
         return float(retry_after)
+    at = _timestamp(retry_after)
+    return 0.0 if at is None else max(0.0, at - (_timestamp(date) or time.time()))
+
+
+def _timestamp(date: str) -> float | None:
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
-        return 0.0
+        return None
 
 
 def _excerpt(text: str, token: str) -> str:

@@ -18,7 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from .generation import Completion, Request, request_seed
+from .generation import Completion, Request, request_seed, without_thoughts
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
 PLAIN_TEMPLATE = (
@@ -76,7 +76,8 @@ class TransformersGenerator:
         processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
 
     Raises:
-        ValueError: batch_size is below 1, bitsandbytes is missing, or `quantize_4bit` comes with a loaded model.
+        ValueError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing, or
+            `quantize_4bit` comes with a loaded model.
         OSError: There is no such model, or it has no safetensors.
     """
 
@@ -97,6 +98,7 @@ class TransformersGenerator:
             raise ValueError(
                 "quantize_4bit acts while a model is loaded, but one was given; quantize that, or give none."
             )
+        _check(dtype, device)
         self.model = model_name_or_path
         self.batch_size = batch_size
         self._tokenizer = processing_class or AutoTokenizer.from_pretrained(
@@ -184,7 +186,7 @@ class TransformersGenerator:
 
     def _completion(self, job: _Job, tokens: list[int]) -> Completion:
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
-        text = self._tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        text = without_thoughts(self._tokenizer.decode(tokens[:end], skip_special_tokens=True))
         return Completion(
             text=text if text.strip() else "",
             model=self.model,
@@ -248,6 +250,20 @@ class _Sampler(LogitsProcessor):
         return scores.float().softmax(dim=-1) / times.clamp_min_(1e-20)
 
 
+def _check(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
+    """Refuse what torch would refuse later, in its own words."""
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', not {dtype!r}.")
+    try:
+        wanted = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be like 'cpu' or 'cuda:1', not {device!r}.") from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"There is no device {str(wanted)!r}: torch sees {torch.cuda.device_count()} CUDA devices here."
+        )
+
+
 def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str | torch.device | None):
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     safe = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
@@ -261,7 +277,17 @@ def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str 
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    return AutoModelForCausalLM.from_pretrained(name, quantization_config=four_bit, device_map={"": device}, **safe)
+    model = AutoModelForCausalLM.from_pretrained(name, quantization_config=four_bit, device_map={"": device}, **safe)
+    _keep_odd_rows_unpacked(model)
+    return model
+
+
+def _keep_odd_rows_unpacked(model) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes packs weights anew when they are first used, and fails at odd rows."""
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            odd = module.in_features % module.weight.quant_state.blocksize
+            module.support_avx512bf16_for_cpu = not odd
 
 
 def _plain_template(tokenizer) -> str:

@@ -1,33 +1,91 @@
 """Names of models: in goes a specification from a command line or a YAML file, out comes the generator it names."""
 
+import json
 import re
+from collections.abc import Mapping
 
 from .generation import EndpointGenerator, Generator
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
 
+# What a mapping may say beside the kind of model, and of what type. A float may be written as an integer.
+ENDPOINT_OPTIONS = {
+    "api_key_env": str,
+    "concurrency": int,
+    "timeout": float,
+    "max_retries": int,
+    "backoff": float,
+    "max_wait": float,
+    "requests_per_minute": float,
+    "tokens_per_minute": float,
+}
+LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "device": str}
+_TYPES = {str: "a text", int: "a whole number", float: "a number"}
+_OPTIONS = {"endpoint": ENDPOINT_OPTIONS, "transformers": LOCAL_OPTIONS, "rulebook": {}}
 
-def make_generator(spec: str) -> Generator:
+
+def make_generator(spec: str | Mapping[str, object]) -> Generator:
     """The generator that `spec` names.
 
     Args:
         spec: "rulebook" or "rulebook:SEED" for the embedded rules, "endpoint:MODEL@BASE_URL" for an OpenAI-compatible
-            endpoint, "transformers:PATH_OR_ID" for a model loaded into this process.
+            endpoint, "transformers:PATH_OR_ID" for a model loaded into this process. With options it is a mapping, in
+            YAML or as JSON on a command line: `{endpoint: MODEL@BASE_URL, concurrency: 64, requests_per_minute: 600}`
+            takes the arguments of `EndpointGenerator`, `{transformers: PATH_OR_ID, batch_size: 16, quantization:
+            4bit}` those of `TransformersGenerator`.
 
     Raises:
-        ValueError: `spec` has none of these forms, or the generator refuses what it names.
+        ValueError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
+            what it names.
+
+    >>> make_generator({"endpoint": "tiny@http://127.0.0.1:8000/v1", "concurrency": 64}).concurrency
+    64
     """
-    kind, _, rest = spec.partition(":")
-    if spec == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d+", rest)):
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        spec = _from_json(spec)
+    name, options = _split(spec) if isinstance(spec, Mapping) else (spec, {})
+    kind, _, rest = name.partition(":")
+    if name == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d+", rest)):
         from .rulebook import Rulebook
 
         return Rulebook(seed=int(rest or 0))
     endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest)
     if kind == "endpoint" and endpoint:
-        return EndpointGenerator(*endpoint.groups())
+        return EndpointGenerator(*endpoint.groups(), **options)
     if kind == "transformers" and rest.strip():
-        from .local_generation import TransformersGenerator
-
-        return TransformersGenerator(rest)
-    shown = repr(spec.partition("@")[0])  # What follows may hold a password.
+        return _local(rest, options)
+    shown = repr(name.partition("@")[0])  # What follows may hold a password.
     raise ValueError(f"No model is named by a specification that starts with {shown}; write {FORMS}.")
+
+
+def _local(name: str, options: dict) -> Generator:
+    quantization = options.pop("quantization", None)
+    if quantization not in (None, "4bit"):
+        raise ValueError(f"quantization must be 4bit or left out, not {quantization!r}.")
+    from .local_generation import TransformersGenerator
+
+    return TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
+
+
+def _from_json(text: str) -> Mapping[str, object]:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"A specification that starts with '{{' must be JSON, but: {error}.") from error
+
+
+def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
+    """A mapping as a specification without options, and the options, checked."""
+    kinds = [kind for kind in _OPTIONS if kind in spec]
+    if len(kinds) != 1:
+        given = ", ".join(map(str, spec)) or "nothing"
+        raise ValueError(f"A model is one of {', '.join(_OPTIONS)}, each with its options, not a mapping of {given}.")
+    kind, allowed = kinds[0], _OPTIONS[kinds[0]]
+    options = {name: value for name, value in spec.items() if name != kind and value is not None}
+    for name, value in options.items():
+        if name not in allowed:
+            raise ValueError(f"Unknown option {name!r} of {kind}; there are: {', '.join(allowed) or 'none'}.")
+        wanted = (int, float) if allowed[name] is float else allowed[name]
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ValueError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {value!r}.")
+    return f"{kind}:{spec[kind]}" if spec[kind] is not None else kind, options
