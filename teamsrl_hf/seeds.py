@@ -70,7 +70,7 @@ def load_seeds(
     if input_column == seed_column:
         raise ValueError(f"--seed_column and --input_column are both {seed_column!r}; leave --input_column out.")
     wanted = (seed_column, input_column or ("input" if seed_column != "input" else None))
-    columns, rows = _read(name, split, wanted)
+    columns, rows = read_table(name, split, wanted)
     _check_columns(name, columns, seed_column, input_column)
     seeds: dict[str, Seed] = {}
     places: dict[str, str] = {}
@@ -133,7 +133,8 @@ def seed_from_row(row: Mapping[str, Any]) -> Seed:
     return Seed(id if isinstance(id, str) else seed_id(instruction, given), instruction, given)
 
 
-def _read(name: str, split: str, wanted: Wanted) -> Table:
+def read_table(name: str, split: str, wanted: Wanted) -> Table:
+    """Columns of a file, a folder or a dataset on the Hub; what can't be read ends in a ValueError of one line."""
     path = os.path.expanduser(name)
     ending = os.path.splitext(name)[1].lower()
     if os.path.isdir(path):
@@ -277,12 +278,12 @@ def _open_folder(path: str, name: str, split: str) -> "Dataset":
 
     way_out = f"check its files and the split, or give one file ({', '.join(_FILES)})"
     if not any(os.path.exists(os.path.join(path, file)) for file in ("state.json", "dataset_dict.json")):
-        return _opened(
+        return opened(
             lambda: load_dataset(os.path.abspath(path), split=split, cache_dir=folder_cache(path)),
             f"{name}: this folder is no dataset",
             way_out,
         )
-    dataset = _opened(lambda: load_from_disk(path), f"{name}: this saved dataset is damaged", way_out)
+    dataset = opened(lambda: load_from_disk(path), f"{name}: this saved dataset is damaged", way_out)
     splits = dataset if isinstance(dataset, DatasetDict) else {"train": dataset}
     if split not in splits:
         raise _error(f"{name}: has no split {split!r}, only {', '.join(map(repr, splits))}; name one of them.")
@@ -304,10 +305,10 @@ def _open_hub(name: str, ending: str, split: str) -> "Dataset":
     from datasets import load_dataset
 
     what = f"{name}: there is no such file or folder here, and as a dataset of the Hub it can't be loaded"
-    return _opened(lambda: load_dataset(name, split=split), what, "check the path or name, the split, the connection")
+    return opened(lambda: load_dataset(name, split=split), what, "check the path or name, the split, the connection")
 
 
-def _opened(load: Callable[[], Any], what: str, way_out: str) -> Any:
+def opened(load: Callable[[], Any], what: str, way_out: str) -> Any:
     """What `load` returns; what it raises becomes one line: `what`, the library's reason, `way_out`."""
     import pyarrow
     from datasets.exceptions import DatasetsError

@@ -1,0 +1,115 @@
+"""What a run's calls come to: in goes its folder, out come totals by role, calls per accepted row and the share of
+what Evol-Instruct would have asked for as many rows.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .ledger import Ledger, Totals
+from .runs import RUN_FILE
+
+# WizardLM (arXiv 2304.12244): 52,000 seeds x 4 rounds x 3 calls (rewrite, equality judge, response) gave 250,000 rows.
+EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS = 624_000, 250_000
+FORMULA = (
+    "share = requests / (rows x 624,000 / 250,000): Evol-Instruct asked 624,000 times (rewrite, judge, response) for "
+    "250,000 rows; requests include retries, failures and what was spent on rejected rows"
+)
+
+
+def report(folder: str | Path) -> dict[str, Any]:
+    """Totals of the ledgers in a folder (or of one file), as plain values for JSON.
+
+    Returns:
+        roles: For each role the fields of `Totals`; a total over all of them under "all".
+        rows: Accepted rows, or None where no finished dataset stands beside the ledger.
+        requests_per_row, share_of_evol_instruct: By role and over all, retries included; empty without rows.
+        with_training: Whether calls of policy training are among them.
+
+    Raises:
+        ValueError: There is no ledger, or another process holds it.
+    """
+    folder = Path(folder)
+    totals = _totals(_ledgers(folder))
+    totals["all"] = add_up(list(totals.values()))
+    run = _run(folder if folder.is_dir() else folder.parent)
+    rows = _rows(run.get("summary"))
+    per_row = {role: total.attempts / rows for role, total in totals.items()} if rows else {}
+    return {
+        "roles": {role: asdict(total) for role, total in totals.items()},
+        "rows": rows,
+        "requests_per_row": per_row,
+        "share_of_evol_instruct": {
+            role: requests * EVOL_INSTRUCT_ROWS / EVOL_INSTRUCT_CALLS for role, requests in per_row.items()
+        },
+        "with_training": run.get("arguments", {}).get("command") == "quickstart",
+    }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """A report as text for a terminal."""
+    names = ("calls", "retries", "errors", "prompt tokens", "answer tokens", "cost", "s per call")
+    lines = [f"{'role':<12}" + "".join(f"{name:>15}" for name in names)]
+    for role, t in report["roles"].items():
+        retries, latency = t["attempts"] - t["calls"], t["seconds"] / t["calls"] if t["calls"] else 0.0
+        counts = (t["calls"], retries, t["errors"], t["prompt_tokens"], t["completion_tokens"])
+        lines.append(f"{role:<12}" + "".join(f"{n:>15,}" for n in counts) + f"{t['cost']:>15,.4f}{latency:>15.3f}")
+    if estimated := report["roles"]["all"]["estimated"]:
+        lines.append(f"tokens of {estimated:,} calls are estimated (one for four bytes): the server reported none")
+    if not report["rows"]:
+        reason = "the run accepted none" if report["rows"] == 0 else "no finished dataset stands beside this ledger"
+        return "\n".join([*lines, f"requests per accepted row: not known, {reason}"])
+    lines.append(f"accepted rows              {report['rows']:,}")
+    for name, key in (("requests per accepted row", "requests_per_row"), ("share of Evol-Instruct", None)):
+        values = report[key or "share_of_evol_instruct"]
+        lines.append(f"{name:<27}" + ", ".join(f"{role} {value:.3f}" for role, value in values.items()))
+    if report["with_training"]:
+        lines.append("calls of policy training (instructor, reviewer) are among them")
+    return "\n".join([*lines, FORMULA])
+
+
+def add_up(totals: Sequence[Totals]) -> Totals:
+    """Field by field.
+
+    >>> add_up([Totals(1, 0, 10, 5, 0.5, attempts=1), Totals(2, 1, 20, 5, 0.5, attempts=4)])
+    Totals(calls=3, errors=1, prompt_tokens=30, completion_tokens=10, seconds=1.0, cost=0.0, attempts=5, estimated=0)
+    """
+    return Totals(*map(sum, zip(*(asdict(total).values() for total in totals)))) if totals else Totals(0, 0, 0, 0, 0.0)
+
+
+def _ledgers(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    # A process of several writes ledger-RANK.sqlite; at the end they are merged into ledger.sqlite.
+    found = [*folder.glob("ledger.sqlite"), *sorted(folder.glob("ledger-*.sqlite"))]
+    if not found:
+        raise ValueError(f"There is no ledger at {folder}; give the output folder of a run, or the ledger itself.")
+    return found
+
+
+def _totals(paths: Sequence[Path]) -> dict[str, Totals]:
+    if len(paths) == 1:
+        with Ledger(paths[0]) as ledger:
+            return ledger.totals()
+    with tempfile.TemporaryDirectory() as draft, Ledger(Path(draft) / "all.sqlite") as ledger:
+        ledger.merge(paths)
+        return ledger.totals()
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    try:
+        run = json.loads((folder / RUN_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def _rows(summary: Any) -> int | None:
+    """Rows in the summary of an evolution, or of a quickstart that holds one."""
+    if not isinstance(summary, dict):
+        return None
+    rows = summary.get("rows")
+    return rows if isinstance(rows, int) else _rows(summary.get("dataset"))
