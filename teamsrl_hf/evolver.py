@@ -1,59 +1,27 @@
 """Evolve seeds into a dataset: in go seeds, a chooser and the models, out come accepted rows and counted rejections.
 
-For each seed a chain is walked: the chooser picks an operation, the expert carries it out, the reviewer judges. What
-passed and is not yet in the dataset is answered by the expert and judged once more. Chains overlap in time; whatever
-depends on the rows before it is decided in the order of the seeds, so that timing never changes the dataset.
+Three stages, each open to code that spreads them over processes: `walk` makes the candidates of a group of seeds,
+`accept` decides on them in the order of the seeds, `answer` asks for what is still missing. Chains overlap in time;
+whatever depends on the rows before it is decided in `accept`, so that timing never changes the dataset.
 """
 
-import asyncio
-import hashlib
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from itertools import islice
 
+from . import methods
 from .dedup import NearDuplicates
-from .environment import Chooser, carry_out, next_state, run_async, uniform
-from .generation import Completion, Generator, Request, Sampling
+from .environment import Chooser, is_immediate, run_async, uniform
+from .evolver_config import PLANNED, EvolverConfig
+from .generation import Generator
+from .ledger import BudgetExhausted
 from .operations import Operation
-from .reviewer import response_violations
-from .types import Candidate, Example, Rejection, Seed, State, Transition
+from .overlap import CallsInFlight, close, each, in_batches, in_order, together
+from .types import Candidate, Example, Rejection, Seed, State
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Filter = Callable[[Candidate], str | None]
 Decided = tuple[Candidate, str | None]
-
-
-@dataclass(frozen=True)
-class EvolverConfig:
-    """How to evolve.
-
-    Attributes:
-        operations_per_episode: Operations tried on each seed (paper: 6).
-        concurrency: Chains walked, and chains answered, at the same time.
-        seed: Seed of the random numbers the chooser draws with.
-        dedup_threshold: Similarity to another seed's row from which on a row is a near-duplicate.
-        temperature, top_p, max_tokens: How the expert samples (paper's code: 0.7, 0.95, 2048).
-    """
-
-    operations_per_episode: int = 6
-    concurrency: int = 16
-    seed: int = 42
-    dedup_threshold: float = 0.7
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_tokens: int = 2048
-
-    def __post_init__(self):
-        for name in ("operations_per_episode", "concurrency", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not 0 < self.dedup_threshold <= 1:
-            raise ValueError(f"dedup_threshold must lie in (0, 1], not {self.dedup_threshold}.")
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
+SETTLE_SECONDS = 1.5  # What is under way when a run is interrupted gets this long to end: Ctrl-C stops within two.
 
 
 class DatasetEvolver:
@@ -61,12 +29,19 @@ class DatasetEvolver:
 
     Args:
         expert: Model that carries out operations and answers. Wrap it with `Ledger.record` to never pay twice.
-        reviewer: Model that says whether a rewrite gained anything.
-        chooser: Picks operations: `policy.choose`, or one of `baselines.CHOOSERS`.
+        reviewer: Model that says whether a rewrite gained anything; asked about free walks too.
+        chooser: Picks operations: `policy.choose`, or one of `baselines.CHOOSERS`. For `stop_below` it, or the object
+            it is a method of, needs `value(states)`, which returns for each state what going on is expected to earn.
         operations: What the chooser's indices mean.
         args: See `EvolverConfig`.
+        instructor: Free model that walks chains to find plans; the methods "plan", "plan_answer", "packed" need one.
+        filters: Functions from a candidate to a reason to reject it, or None. They are asked before the answer, in the
+            order of the seeds, and about the answered candidate once more, then in any order.
 
     To change which operation comes next override `choose`; to change what is kept, `accept`.
+
+    Raises:
+        ValueError: The method needs an instructor, or `stop_below` a chooser that values states.
     """
 
     def __init__(
@@ -75,11 +50,25 @@ class DatasetEvolver:
         reviewer: Generator,
         chooser: Chooser,
         operations: Sequence[Operation],
-        args: EvolverConfig = EvolverConfig(),
+        args: EvolverConfig = EvolverConfig(),  # noqa: B008 (frozen)
+        instructor: Generator | None = None,
+        filters: Sequence[Filter] = (),
     ):
-        self.expert, self.reviewer, self.chooser = expert, reviewer, chooser
-        self.operations, self.args = tuple(operations), args
+        if args.method in PLANNED and instructor is None:
+            raise ValueError(f"The method {args.method!r} needs an instructor, a free model to walk chains with.")
+        self.expert, self.reviewer, self.chooser, self.instructor = expert, reviewer, chooser, instructor
+        self.operations, self.args, self.filters = tuple(operations), args, tuple(filters)
+        self._value = None if args.stop_below is None else _value_function(chooser)
         self._accepted = NearDuplicates(args.dedup_threshold)
+        self._calls = CallsInFlight()
+        self._models = methods.Models(
+            self._next,
+            self.operations,
+            self._calls.keep(expert),
+            self._calls.keep(reviewer),
+            instructor and self._calls.keep(instructor),
+            args,
+        )
 
     def choose(self, state: State, seed: Seed) -> Operation:
         """The next operation of a chain. Must depend on its arguments alone, or runs can't be repeated."""
@@ -87,106 +76,85 @@ class DatasetEvolver:
         return self.operations[self.chooser([state], [u])[0]]
 
     def accept(self, candidate: Candidate) -> str | None:
-        """Why an unanswered candidate is rejected, or None to keep it. Called in the order of seeds and steps."""
-        reason = candidate.transition.review.reason
+        """Why a candidate is rejected, or None to keep it. Called in the order of seeds and steps."""
+        reason = candidate.transition.review.reason or self._filtered(candidate)
         if reason is None and not self._accepted.add(candidate.transition.rewrite, candidate.seed.id):
             return "near_duplicate"
         return reason
 
+    def groups(self, seeds: Iterable[Seed]) -> Iterator[tuple[Seed, ...]]:
+        """Seeds that are walked together, by their order alone: enough for four packs when packed, else one."""
+        seeds, size = iter(seeds), self.args.pack_size * self.args.packs_per_group
+        while group := tuple(islice(seeds, size)):
+            yield group
+
+    async def walk(self, group: Sequence[Seed]) -> list[list[Candidate]]:
+        """The candidates of each seed of a group; makes every call that comes before `accept`."""
+        return await methods.walk(group, self._models)
+
+    async def answer(self, candidate: Candidate, reason: str | None) -> Example | Rejection:
+        """What becomes of a candidate that `accept` gave `reason` for; asks for its answer if it is still missing."""
+        if reason is not None:
+            return Rejection(candidate, reason)
+        if candidate.response:
+            return Example(candidate)
+        expert = methods.Counted(self._models.expert, self.args.retry_cut)
+        completion = await expert(methods.answer_request(candidate, self.args))
+        candidate = methods.answered(candidate, completion, expert.spent())
+        reason = methods.answer_problem(completion) or self._filtered(candidate)
+        return Rejection(candidate, reason) if reason else Example(candidate)
+
+    async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
+        """Let calls under way end and be recorded, at most for `seconds`; call it when the stages were cut short."""
+        await self._calls.settle(seconds)
+
     def evolve(self, seeds: Iterable[Seed]) -> Iterator[list[Example | Rejection]]:
-        """For each seed, in order, what became of every step of its chain."""
-        stream = self.stream(seeds)
+        """For each seed, in order, what became of every candidate it gave. Seeds are taken as they are needed."""
+        batches = in_batches(self.stream(seeds))
         try:
-            while (results := run_async(anext(stream, None))) is not None:
-                yield results
+            while batch := run_async(anext(batches, None)):
+                yield from batch
         finally:
-            run_async(stream.aclose())
+            run_async(close(batches))
 
     async def stream(self, seeds: Iterable[Seed]) -> AsyncIterator[list[Example | Rejection]]:
         """As `evolve`, for code that is asynchronous itself."""
-        async with (
-            aclosing(in_order(self._walk, _iterate(seeds), self.args.concurrency)) as walked,
-            aclosing(in_order(self._answer_chain, self._decide(walked), self.args.concurrency)) as answered,
-        ):
-            async for results in answered:
-                yield results
+        patience: float | None = SETTLE_SECONDS
+        try:
+            async with (
+                aclosing(in_order(self.walk, each(self.groups(seeds)), self.args.walkers)) as walked,
+                aclosing(in_order(self._answer_chain, self._decide(walked), self.args.concurrency)) as finished,
+            ):
+                async for results in finished:
+                    yield results
+        except BudgetExhausted:
+            patience = None  # Nothing is pressing: what was bought within the budget is waited for.
+            raise
+        finally:
+            await self.settle(patience)
 
-    async def _walk(self, seed: Seed) -> list[Candidate]:
-        state, texts, parent_id, path = State(seed.text), [seed.text], seed.id, ()
-        candidates = []
-        for step in range(self.args.operations_per_episode):
-            operation = self.choose(state, seed)
-            transition = await carry_out(
-                texts, operation, self.expert, self.reviewer, self.args.sampling, role="expert"
-            )
-            candidate = _candidate(seed, parent_id, step, (*path, operation.name), transition)
-            candidates.append(candidate)
-            if transition.review.passed:
-                texts.append(transition.rewrite)
-                parent_id, path = candidate.id, candidate.operations
-            state = next_state(state, transition)
-        return candidates
+    def _next(self, state: State, seed: Seed) -> Operation | None:
+        if self._value and self._value([state])[0] < self.args.stop_below:
+            return None
+        return self.choose(state, seed)
 
-    async def _decide(self, chains: AsyncIterable[list[Candidate]]) -> AsyncIterator[list[Decided]]:
-        async for candidates in chains:
-            yield [(candidate, self.accept(candidate)) for candidate in candidates]
+    def _filtered(self, candidate: Candidate) -> str | None:
+        return next((reason for judge in self.filters if (reason := judge(candidate))), None)
+
+    async def _decide(self, groups: AsyncIterable[list[list[Candidate]]]) -> AsyncIterator[list[Decided]]:
+        async for chains in groups:
+            for candidates in chains:
+                yield [(candidate, self.accept(candidate)) for candidate in candidates]
 
     async def _answer_chain(self, chain: list[Decided]) -> list[Example | Rejection]:
-        return list(await asyncio.gather(*(self._answer(candidate, reason) for candidate, reason in chain)))
-
-    async def _answer(self, candidate: Candidate, reason: str | None) -> Example | Rejection:
-        if reason is not None:
-            return Rejection(candidate, reason)
-        question = ({"role": "user", "content": candidate.transition.rewrite},)
-        completion = await self.expert(Request("expert", question, self.args.sampling))
-        answered = _answered(candidate, completion)
-        if completion.error:
-            return Rejection(answered, "call_failed")
-        violations = response_violations(completion.text, completion.finish_reason)
-        return Rejection(answered, violations[0]) if violations else Example(answered)
+        at_once = is_immediate(self._models.expert)
+        return await together([self.answer(candidate, reason) for candidate, reason in chain], at_once)
 
 
-async def in_order(
-    function: Callable[[Item], Awaitable[Made]], items: AsyncIterable[Item], concurrency: int
-) -> AsyncIterator[Made]:
-    """Apply `function` to `items`, up to `concurrency` at once, and yield results in the order of the items.
-
-    A slow one holds back only those behind it that are more than eight times `concurrency` away.
-    """
-    free = asyncio.Semaphore(concurrency)
-    waiting: deque[asyncio.Task[Made]] = deque()
-
-    async def one(item: Item) -> Made:
-        async with free:
-            return await function(item)
-
-    try:
-        async for item in items:
-            waiting.append(asyncio.create_task(one(item)))
-            while waiting and (waiting[0].done() or len(waiting) >= 8 * concurrency):
-                yield await waiting.popleft()
-        while waiting:
-            yield await waiting.popleft()
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-
-async def _iterate(seeds: Iterable[Seed]) -> AsyncIterator[Seed]:
-    for seed in seeds:
-        yield seed
-        await asyncio.sleep(0)  # Lets the chains already under way take a step.
-
-
-def _candidate(seed: Seed, parent_id: str, step: int, path: tuple[str, ...], transition: Transition) -> Candidate:
-    content = "\0".join((seed.id, str(step), transition.operation, transition.rewrite))
-    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    asked = transition.review.reviewer != "rules"
-    calls = (("review", 1), ("rewrite", 1)) if asked else (("rewrite", 1),)
-    return Candidate(f"r{digest}", seed, parent_id, step, path, transition, calls=calls)
-
-
-def _answered(candidate: Candidate, completion: Completion) -> Candidate:
-    calls = (("answer", 1), *candidate.calls)
-    return replace(candidate, response=completion.text.strip(), responder=completion.model, calls=calls)
+def _value_function(chooser: Chooser) -> Callable[[Sequence[State]], Sequence[float]]:
+    """What tells how much a chooser expects; a policy's chooser is a method of the policy."""
+    for owner in (chooser, getattr(chooser, "__self__", None)):
+        if callable(value := getattr(owner, "value", None)):
+            return value
+    name = getattr(chooser, "name", type(chooser).__name__)
+    raise ValueError(f"stop_below needs a chooser that values states, which {name!r} does not; leave stop_below out.")

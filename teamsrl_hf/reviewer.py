@@ -15,19 +15,45 @@ import numpy as np
 from .features import hashed_vectors, normalise
 from .generation import Generator, Request, Sampling
 from .operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
+from .plans import PACK_FRAME, PLAN_FRAME
 from .types import Review, Trajectory
 
-INSTRUCTION_RULES = ("empty", "unchanged", "repeats_earlier", "template_leak", "control_tokens", "too_long")
-RESPONSE_RULES = ("cut_off", "refusal", "empty_response", "control_tokens")
+INSTRUCTION_RULES = (
+    *("empty", "unchanged", "repeats_earlier", "refusal", "template_leak", "control_tokens", "too_long"),
+)
+RESPONSE_RULES = ("cut_off", "refusal", "empty_response", "template_leak", "control_tokens")
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
 MAX_CHARACTERS = 20_000
 
+_FENCE_LINE = r"\[(?:instruction|answer|item|end|first|second)(?: \d+)? [0-9a-f]{12}\]"
+_FENCES = re.compile(_FENCE_LINE, re.I)
 _MARKERS = re.compile(
     r"\b(?:the|my|your|#+)?\s*(?:given|rewritten|created|original|new|finished)[ _-]prompts?\b#*"
-    r"|\[(?:instruction|end|first|second) [0-9a-f]{12}\]|\b2,?048\s+words\b|\bmarker lines?\b",
+    rf"|{_FENCE_LINE}|\b2,?048\s+words\b|\bmarker lines?\b",
     re.I,
 )
-_CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>")
+_IN_MARKERS = ("prompt", "[", "048", "marker")
+_CONTROL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>"
+    r"|</?think(?:ing)?>"  # Thoughts that a server has not taken out of the answer.
+)
+_UNABLE = (
+    r"\b(?:i|we)(?: (?:can't|cannot|can not|won't|will not|couldn't|could not|must decline to)"
+    r"|(?:'m| am|'re| are) (?:unable|not able|not allowed|not permitted|not comfortable)(?: to)?) (?:\w+ ){0,2}?"
+)
+# An answer may tell of somebody who cannot help: what counts is what it begins with, and that little follows.
+_DECLINED_ANSWER = re.compile(
+    rf"{_UNABLE}(?:help(?! but| \w+ing\b| myself)|assist|comply|fulfill?|provide|answer|respond|create|generate|write"
+    r"|produce|complete|engage|support|offer|discuss|share|do (?:that|this|so))\b"
+    r"|\bas an? (?:ai|(?:large )?language|ai language) (?:model|assistant),? i\b",
+    re.I,
+)
+# An instruction may well begin with what its author cannot do; only what nobody asks of himself counts.
+_DECLINED_REWRITE = re.compile(
+    rf"{_UNABLE}(?:(?:help|assist)(?: you)? with (?:that|this|the|your) (?:request|instruction|task)|assist with that"
+    r"|comply|fulfill? (?:that|this|your|the)|rewrite|carry out (?:that|this|the|your))\b",
+    re.I,
+)
 _VERDICT = re.compile(r"\b(not[\s_-]+equal|unequal|different|equal)\b", re.I)
 _LEADING = re.compile(
     r"""\A[\s"'“”‘’*`(\[]*(?:(?:the\s+)?(?:verdict|answer|result)\s*(?:is)?\s*:?\s*)?["'“”‘’*`(\[]*
@@ -125,7 +151,7 @@ def _canonical(verdict: str) -> str:
 
 
 def instruction_violations(
-    instruction: str, rewrite: str, earlier: Sequence[str], operation: Operation
+    instruction: str, rewrite: str, earlier: Sequence[str], operations: Operation | Sequence[Operation]
 ) -> tuple[str, ...]:
     """Names of the rules `rewrite` breaks; `earlier` are the chain's texts before `instruction`."""
     plain = normalise(rewrite)
@@ -135,30 +161,41 @@ def instruction_violations(
         return ("unchanged",)
     broken = {
         "repeats_earlier": any(plain == normalise(text) for text in earlier),
-        "template_leak": leaks_template(rewrite, instruction, operation),
-        "control_tokens": bool(_CONTROL.search(rewrite)) or "\0" in rewrite,
+        "refusal": _declines(_DECLINED_REWRITE, rewrite) and not _declines(_DECLINED_REWRITE, instruction),
+        "template_leak": leaks_template(rewrite, instruction, operations),
+        "control_tokens": _holds_control_tokens(rewrite),
         "too_long": len(rewrite) > MAX_CHARACTERS,
     }
     return tuple(rule for rule in INSTRUCTION_RULES if broken.get(rule))
 
 
-def leaks_template(rewrite: str, instruction: str, operation: Operation) -> bool:
+def leaks_template(rewrite: str, instruction: str, operations: Operation | Sequence[Operation]) -> bool:
     """Whether `rewrite` holds a marker or six words in a row of the prompt that `instruction` did not hold itself."""
-    marker = _MARKERS.search(rewrite)
+    lower = rewrite.lower()
+    # A search for plain words is a hundred times as fast as one for the pattern, and nearly always enough.
+    marker = _MARKERS.search(rewrite) if any(word in lower for word in _IN_MARKERS) else None
     if marker and marker.group().strip().lower() not in instruction.lower():
         return True
-    return bool((_six_grams(rewrite) & _template_grams(operation)) - _six_grams(instruction))
+    used = (operations,) if isinstance(operations, Operation) else sorted(set(operations), key=lambda o: o.name)
+    leaked = _grams_of_template(rewrite, tuple(used))
+    return bool(leaked and leaked - _six_grams(instruction))
 
 
 @lru_cache(maxsize=10_000)
+def _grams_of_template(text: str, operations: tuple[Operation, ...]) -> frozenset[str]:
+    # Remembered in place of all grams of a text: nearly always there are none, and a long text has thousands.
+    return _six_grams(text) & _template_grams(operations)
+
+
 def _six_grams(text: str) -> frozenset[str]:
     tokens = normalise(text).split()
     return frozenset(" ".join(tokens[i : i + 6]) for i in range(len(tokens) - 5))
 
 
 @lru_cache(maxsize=256)
-def _template_grams(operation: Operation) -> frozenset[str]:
-    return _six_grams(REWRITE_FRAME) | _six_grams(REVIEW_FRAME) | _six_grams(operation.sentence)
+def _template_grams(operations: tuple[Operation, ...]) -> frozenset[str]:
+    frames = (REWRITE_FRAME, REVIEW_FRAME, PLAN_FRAME, PACK_FRAME)
+    return frozenset().union(*map(_six_grams, (*frames, *(operation.sentence for operation in operations))))
 
 
 def response_violations(response: str, finish_reason: str = "stop") -> tuple[str, ...]:
@@ -172,21 +209,43 @@ def response_violations(response: str, finish_reason: str = "stop") -> tuple[str
     tokens = normalise(response).split()
     broken = {
         "cut_off": finish_reason == "length",
-        "refusal": "sorry" in tokens and len(response.split()) < 80,
+        "refusal": len(response.split()) < 80 and ("sorry" in tokens or _declines(_DECLINED_ANSWER, response)),
         "empty_response": all(token in _STOP_WORDS for token in tokens),
-        "control_tokens": bool(_CONTROL.search(response)) or "\0" in response,
+        "template_leak": "[" in response and bool(_FENCES.search(response)),
+        "control_tokens": _holds_control_tokens(response),
     }
     return tuple(rule for rule in RESPONSE_RULES if broken[rule])
 
 
+def _holds_control_tokens(text: str) -> bool:
+    return "\0" in text or (("<" in text or "[" in text) and bool(_CONTROL.search(text)))
+
+
+def _declines(wording: re.Pattern, text: str) -> bool:
+    """Whether a text begins by refusing: its first 200 characters say so, whatever kind of apostrophe they use."""
+    return bool(wording.search(text[:200].replace("’", "'")))
+
+
 async def review(
-    instruction: str, rewrite: str, earlier: Sequence[str], operation: Operation, reviewer: Generator
+    instruction: str,
+    rewrite: str,
+    earlier: Sequence[str],
+    operations: Operation | Sequence[Operation],
+    reviewer: Generator,
 ) -> Review:
-    """Review one rewrite. The reviewer is asked only if no rule already decides, so that no call is spent in vain."""
-    violations = instruction_violations(instruction, rewrite, earlier, operation)
+    """Review what one operation, or a plan of several, made of a text.
+
+    The reviewer is asked only if no rule already decides, so that no call is spent in vain.
+    """
+    violations = instruction_violations(instruction, rewrite, earlier, operations)
     if violations:
         return Review("equal" if violations[0] == "unchanged" else "not_equal", violations)
-    completion = await reviewer(Request("reviewer", review_messages(instruction, rewrite), REVIEW_SAMPLING))
+    return await ask_verdict(instruction, rewrite, reviewer)
+
+
+async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role: str = "reviewer") -> Review:
+    """The verdict of a model alone, without any rule."""
+    completion = await reviewer(Request(role, review_messages(instruction, rewrite), REVIEW_SAMPLING))
     verdict = "unreadable" if completion.error else parse_verdict(completion.text)
     return Review(verdict, (), completion.model)
 

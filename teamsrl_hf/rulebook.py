@@ -16,6 +16,7 @@ from typing import NamedTuple
 from . import rulebook_words as words
 from .generation import Completion, Request
 from .operations import read_review, read_rewrite
+from .plans import read_pack, read_plan, write_rows
 
 Choose = Callable[[Sequence], object]
 
@@ -23,9 +24,10 @@ Choose = Callable[[Sequence], object]
 class Rulebook:
     """A `Generator` that answers by rules.
 
-    It reads the same prompts as a model. A rewrite request gets the rewritten instruction, a review request "Equal" or
-    "Different", anything else a draft. The same request always gets the same answer; a further sample (`sample_index`)
-    or another sampling seed gets other choices. Token counts are word counts; `max_tokens` never cuts an answer.
+    It reads the same prompts as a model. A rewrite request gets the rewritten instruction, as does a plan, operation
+    by operation; a pack gets marked rows, each with its draft; a review request "Equal" or "Different"; anything else
+    a draft. The same request always gets the same answer; a further sample (`sample_index`) or another sampling seed
+    gets other choices. Token counts are word counts; `max_tokens` never cuts an answer.
     """
 
     model = "rulebook"
@@ -47,10 +49,23 @@ def _answer(content: str, seed: int) -> str:
         return rewrite(*found, seed=seed)
     if found := read_review(content):
         return "Equal" if same_request(*found) else "Different"
+    if found := read_pack(content):
+        key, items = found
+        texts = [_carry_out(*item, seed) for item in items]
+        return write_rows([(text, draft(text)) for text in texts], key)
+    if found := read_plan(content):
+        return _carry_out(*found, seed)
     return draft(content)
 
 
-@lru_cache(maxsize=50_000)
+def _carry_out(plan: Sequence[str], text: str, seed: int) -> str:
+    """The operations named in `plan` one after the other, each on what the one before made."""
+    for name in plan:
+        text = rewrite(name, text, seed)
+    return text
+
+
+@lru_cache(maxsize=10_000)
 def rewrite(name: str, text: str, seed: int = 0) -> str:
     """Carry out the operation `name` on `text`; `text` itself when the operation does not fit it or is unknown.
 
@@ -80,7 +95,7 @@ def same_request(first: str, second: str) -> bool:
     return _content(first) == _content(second)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def _content(text: str) -> list[str]:
     found = _WORD.findall(text.lower())
     return sorted(word for word in found if word not in _FILLERS) or sorted(found) or [text.strip()]
@@ -254,7 +269,7 @@ _CODE = re.compile(
 )
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def _read(text: str) -> _Task:
     gap = _BLANK_LINE.search(text)
     head, rest = (text[: gap.start()], text[gap.start() :]) if gap else (text, "")
@@ -1000,7 +1015,7 @@ _OPERATIONS = {
 
 _CONTROL = re.compile(
     r"<\|.*?\|>|</?s>|<(?:bos|eos|pad|unk|(?:start|end)_of_turn)>|\[/?INST\]|<</?SYS>>"
-    r"|\[(?:instruction|first|second|end) [0-9a-f]{12}\]|```\w*"
+    r"|\[(?:instruction|answer|item|first|second|end)(?: \d+)? [0-9a-f]{12}\]|</?think(?:ing)?>|```\w*"
 )
 _TERM = re.compile(_WORD.pattern + r"|[^\w\s]")
 _APOLOGY = re.compile(r"\bsorry\b|\bapolog", re.I)

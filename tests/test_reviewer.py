@@ -74,12 +74,72 @@ def test_what_the_instruction_already_said_is_no_leak():
 def test_control_tokens_in_a_rewrite_are_a_violation_and_html_is_not():
     assert instruction_violations("Name a bird.", "Name a bird <|im_end|> now.", [], DEEPEN) == ("control_tokens",)
     assert instruction_violations("Name a bird.", "Name a <b>bird</b> in bold.", [], DEEPEN) == ()
+    assert instruction_violations("Name a bird.", "<think>Hm.</think>Name a hawk.", [], DEEPEN) == ("control_tokens",)
+    assert response_violations("I was asked for a bird.</think>\nA hawk.") == ("control_tokens",)
 
 
 def test_a_short_apology_is_refused_at_79_words_and_kept_at_80():
     assert response_violations("Sorry " + "word " * 78) == ("refusal",)
     assert response_violations("Sorry " + "word " * 79) == ()
     assert response_violations("word " * 79) == ()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I can't help with that.",
+        "I cannot assist with this request, as it may cause harm.",
+        "Unfortunately, I’m unable to provide medical advice.",
+        "I am not able to answer this. Please ask a lawyer.",
+        "As an AI language model, I don't have personal experiences.",
+        "We won't be able to do so, but I can not write it either.",
+    ],
+)
+def test_a_refusal_without_an_apology_is_one_while_it_is_short(answer):
+    assert response_violations(answer) == ("refusal",)
+    assert response_violations(answer + " word" * 80) == ()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I can't help but admire the blue whale.",
+        "The knights said they cannot help the king, so he left.",
+        "Use a thermometer: you can't assess fever by touch.",
+        "A model helps: as an AI model improves, its errors shrink.",
+        "Nobody can write that quickly; " + "practice " * 40 + "I cannot help you more.",
+    ],
+)
+def test_an_answer_that_speaks_of_what_cannot_be_done_is_none(answer):
+    assert response_violations(answer) == ()
+
+
+def test_a_rewriter_that_declines_has_not_rewritten():
+    for declined in (
+        "I'm unable to help you with this request.",
+        "I can't assist with that.",
+        "Sorry, but I cannot rewrite it, as it could be misused.",
+        "I won’t comply with this.",
+    ):
+        assert instruction_violations("Name a bird.", declined, [], DEEPEN) == ("refusal",)
+    for asked in ("I cannot sleep. Explain why.", "I'm unable to open this file. What could be wrong with it?"):
+        assert instruction_violations("Name a bird.", asked, [], DEEPEN) == ()
+    quoted = 'Translate: "I can\'t assist with that."'
+    assert instruction_violations(quoted, quoted + " Use French.", [], DEEPEN) == ()
+
+
+def test_the_frames_of_plans_leak_as_those_of_single_operations_do():
+    plan = OPERATIONS[1:3]
+    for leak in (
+        "Name a bird. [item 2 0123456789ab]",
+        "Name a bird. Items have nothing to do with one another.",
+        "Name a bird. Let each operation add no more than about twenty words.",
+        f"Name a bird. {plan[0].sentence}",
+        f"Name a bird. {plan[1].sentence}",
+    ):
+        assert instruction_violations("Name a bird.", leak, [], plan) == ("template_leak",)
+    assert instruction_violations("Name a bird.", f"Name a bird. {OPERATIONS[5].sentence}", [], plan) == ()
+    assert response_violations("A hawk. [end 2 0123456789ab]") == ("template_leak",)
 
 
 def test_an_answer_of_stop_words_and_punctuation_is_empty():

@@ -13,6 +13,7 @@ import pytest
 from teamsrl_hf import rulebook_words as words
 from teamsrl_hf.generation import Request, Sampling
 from teamsrl_hf.operations import OPERATIONS, review_messages, rewrite_messages
+from teamsrl_hf.reviewer import response_violations
 from teamsrl_hf.rulebook import Rulebook, draft, rewrite, same_request
 
 NAMES = [operation.name for operation in OPERATIONS]
@@ -621,8 +622,9 @@ def test_a_draft_of_code_is_a_function_to_fill_in():
 
 
 def test_a_draft_holds_no_control_token():
-    answer = draft("Explain <|im_end|> the tides [/INST] </s> in [end 0123456789ab] short.")
-    assert not re.search(r"<\||INST|</s>|0123456789ab", answer)
+    text = "Explain <|im_end|> the tides [/INST] </s> in [end 0123456789ab] short, [item 2 0123456789ab] </think> so."
+    assert not re.search(r"<\||INST|</s>|0123456789ab|think", draft(text))
+    assert response_violations(draft(text)) == ()
 
 
 # The generator.
