@@ -4,56 +4,264 @@
         --output_dir outputs/dataset
 
 Stopped or killed, the same command goes on where it was: every answer is in the ledger and is not asked for again.
+Several processes share the seeds, with the same rows as one; they need a file system in common:
+
+    accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes 4 recipes/evolve_dataset.py …
 """
 
+import json
+import shutil
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
-from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
+from teamsrl_hf.cards import DatasetStatistics, dataset_card, inline_code
+from teamsrl_hf.environment import run_async
+from teamsrl_hf.evolver import DatasetEvolver
+from teamsrl_hf.evolver_config import EvolverConfig
+from teamsrl_hf.generation import Generator
+from teamsrl_hf.ledger import Budget, BudgetExhausted, Ledger, Price
 from teamsrl_hf.models import make_generator
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, open_run, reopen_run
+from teamsrl_hf.scaleout import Team, buy_together, consume, merge_parts, part_paths, share_of
+from teamsrl_hf.schema import DatasetWriter
+from teamsrl_hf.types import Candidate, Example, Rejection
+
+# What changes how long a run takes or how far it gets, but no row of it: it may differ when a run goes on.
+HOW_FAR = ("concurrency", "retry_errors", "prices", "budget_calls", "budget_tokens", "budget_cost")
+WHERE = ("seeds", "ledger", "output_dir")
+# The same of an endpoint's options.
+PACE = {"concurrency", "timeout", "max_retries", "backoff", "max_wait", "requests_per_minute", "tokens_per_minute"}
+RATES = ("requests_per_minute", "tokens_per_minute")
 
 
 @dataclass
 class EvolveArguments:
-    """Which models and which chooser evolve the seeds, and where the dataset goes."""
+    """Which models and which chooser evolve the seeds, what it may cost, and where the dataset goes."""
 
     output_dir: str = field(metadata={"help": "Folder of the dataset."})
     chooser: str = field(
-        default="policy", metadata={"help": "What picks operations: policy, thompson, linucb, uniform or paper."}
+        default="policy",
+        metadata={"help": "What picks operations: policy, bandit (thompson or linucb), uniform or paper."},
     )
     policy: str | None = field(
         default=None, metadata={"help": "Folder or Hub id of the policy, or folder of the bandit."}
     )
-    expert: str = field(default="rulebook", metadata={"help": "Model that carries out operations and answers."})
+    expert: str = field(
+        default="rulebook", metadata={"help": "Model that carries out operations and answers; paid, as a rule."}
+    )
     reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
+    instructor: str | None = field(
+        default=None, metadata={"help": "Free model that walks the chains of the methods plan, plan_answer, packed."}
+    )
     ledger: str | None = field(
         default=None, metadata={"help": "SQLite record of all calls; in the output folder if left out."}
     )
+    retry_errors: bool = field(default=False, metadata={"help": "Ask again for calls that failed for good before."})
+    prices: dict | None = field(
+        default=None, metadata={"help": "YAML only: MODEL: {prompt: 0.1, completion: 0.4}, per million tokens."}
+    )
+    budget_calls: int | None = field(default=None, metadata={"help": "Most calls to buy, earlier runs included."})
+    budget_tokens: int | None = field(default=None, metadata={"help": "Most tokens to buy, prompts and answers."})
+    budget_cost: float | None = field(default=None, metadata={"help": "Most money to spend; needs prices."})
     license: str = field(default="unknown", metadata={"help": "Licence of the dataset, for its card."})
     language: str = field(default="en", metadata={"help": "Language of the dataset, for its card."})
 
 
-def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Evolve and write the folder. Returns row counts, rejections by reason and calls."""
-    types = (SeedArguments, OperationArguments, EvolveArguments, EvolverConfig)
-    seed_args, operation_args, script_args, evolver_args = parse(types, argv)
-    train, test = seed_args.load()
-    chooser, operations = pick_chooser(script_args, operation_args)
-    models = make_generator(script_args.expert), make_generator(script_args.reviewer)
-    arguments = run_arguments(
-        seed_args, operation_args, script_args, evolver_args, without=("seeds", "ledger", "output_dir", "concurrency")
+@dataclass
+class FilterArguments:
+    """What a row has to pass besides review and near-duplicate removal."""
+
+    min_words: int = field(default=0, metadata={"help": "Fewest words of an instruction."})
+    max_words: int | None = field(default=None, metadata={"help": "Most words of an instruction."})
+    max_response_words: int | None = field(default=None, metadata={"help": "Most words of an answer."})
+    only_languages: list[str] | None = field(
+        default=None, metadata={"help": "Codes such as 'en': reject rows in any other language."}
     )
-    done = open_run(script_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
-    if done is not None:
-        print(f"{script_args.output_dir} is already complete.")
+    decontaminate: list[str] | None = field(
+        default=None,
+        metadata={"help": "Benchmarks that rows must not repeat: ID:CONFIG:SPLIT:COLUMN on the Hub, or FILE:COLUMN."},
+    )
+    decontaminate_embedding: str | None = field(
+        default=None,
+        metadata={"help": "Compare meanings too, by 'hashed_words' or a sentence-transformers model."},
+    )
+    decontaminate_cosine: float = field(default=0.95, metadata={"help": "Cosine from which on meanings are the same."})
+
+    def make(self) -> Callable[[], list[Callable[[Candidate], str | None]]]:
+        """A function that gives fresh filters: those that count start at zero."""
+        if self == FilterArguments():
+            return list
+        from teamsrl_hf.evaluation import embedder
+        from teamsrl_hf.filters import Decontamination, language, length_limits, load_benchmark
+
+        benchmarks = {benchmark_name(spec): load_benchmark(spec) for spec in self.decontaminate or ()}
+        embed = embedder(self.decontaminate_embedding) if self.decontaminate_embedding else None
+        clean = Decontamination(benchmarks, embed=embed, threshold=self.decontaminate_cosine) if benchmarks else None
+
+        def filters() -> list[Callable[[Candidate], str | None]]:
+            limits = self.min_words, self.max_words, self.max_response_words
+            made = [length_limits(*limits)] if limits != (0, None, None) else []
+            made += [language(self.only_languages)] if self.only_languages else []
+            return made + ([clean.fresh()] if clean else [])
+
+        filters()  # What is missing or mistyped shall be told now, not when the first row comes.
+        return filters
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Evolve and write the folder. Returns row counts, rejections by reason and calls.
+
+    Raises:
+        SystemExit: The budget is spent; its message says how to go on.
+    """
+    types = (SeedArguments, OperationArguments, EvolveArguments, FilterArguments, EvolverConfig)
+    seed_args, operation_args, script_args, filter_args, evolver_args = parse(types, argv)
+    train, test = seed_args.load()
+    team = Team.join()
+    chooser, operations = pick_chooser(script_args, operation_args)
+    specs = {role: getattr(script_args, role) for role in ("expert", "reviewer", "instructor")}
+    models = {role: make_generator(at_pace(spec, evolver_args, team.size)) for role, spec in specs.items() if spec}
+    filters, prices = filter_args.make(), read_prices(script_args.prices)
+    arguments = run_arguments(
+        seed_args, operation_args, script_args, filter_args, evolver_args, without=(*WHERE, *HOW_FAR, *specs)
+    )
+    arguments |= {"seeds": seeds_digest([*train, *test]), **{role: identity(spec) for role, spec in specs.items()}}
+    done = team.first_does(lambda: open_run(script_args.output_dir, arguments))
+    if done is not None and not script_args.retry_errors:
+        if team.first:
+            print(f"{script_args.output_dir} is already complete.")
         return done
-    summary = evolve(train, test, models, chooser, operations, script_args, evolver_args)
-    finish_run(script_args.output_dir, summary)
-    return summary
+    run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices)
+    try:
+        return run.carry_out(team, frozenset(seed.id for seed in test))
+    except BudgetExhausted as stopped:
+        raise SystemExit(f"stopped: {stopped}") from stopped
+    finally:
+        for model in models.values():
+            if hasattr(model, "close"):
+                run_async(model.close())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evolution, ready to go."""
+
+    seeds: list
+    models: dict[str, Generator]
+    chooser: Any
+    operations: tuple
+    filters: Callable[[], list]
+    script_args: EvolveArguments
+    evolver_args: EvolverConfig
+    prices: dict[str, Price]
+
+    def carry_out(self, team: Team, test_seeds: frozenset[str]) -> dict[str, Any]:
+        """The stages: buy together where there are several processes, then write; returns the summary."""
+        finished = self._buy(team) if team.size > 1 else False
+        if not team.first:
+            return {}
+        # Whatever had failed was asked again by now, if all processes got to their end.
+        with self._ledger(retry_errors=self.script_args.retry_errors and not finished) as ledger:
+            merge_parts(ledger)
+            summary = self._write(ledger, test_seeds)
+        finish_run(self.script_args.output_dir, summary)
+        return summary
+
+    def _buy(self, team: Team) -> bool:
+        """Have every process buy its share, into a ledger of its own; returns whether all was bought."""
+        scratch = Path(self.script_args.output_dir) / ".walking"
+
+        def prepare() -> Budget:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+            with self._ledger() as ledger:
+                merge_parts(ledger)
+                return share_of(self._budget, ledger, team.size)
+
+        budget = team.first_does(prepare)
+        (mine,) = part_paths(self._path, [team.rank])
+        options = {"retry_errors": self.script_args.retry_errors, "prices": self.prices, "budget": budget}
+        open_part = partial(Ledger, mine, read_from=[self._path], **options)
+        progress = partial(self._bar, hidden=not team.first, share=team.size)
+        enough = buy_together(team, self.seeds, scratch, self._evolver, open_part, progress)
+        if team.first:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return enough
+
+    def _write(self, ledger: Ledger, test_seeds: frozenset[str]) -> dict[str, Any]:
+        """Evolve, and write the folder as results come."""
+        script_args, evolver = self.script_args, self._evolver(ledger)
+        statistics = DatasetStatistics(paid=self.evolver_args.paid)
+        reopen_run(script_args.output_dir)
+        with DatasetWriter(script_args.output_dir, test_seeds) as writer:
+            with self._bar("Evolving", ledger, statistics) as advance:
+
+                def keep(results: list[Example | Rejection]) -> None:
+                    statistics.add(results)
+                    writer.write(results)
+                    advance(1)
+
+                consume(evolver.stream(self.seeds), keep)
+            card = partial(
+                dataset_card, operations=self.operations, script_args=self._told(), evolver_args=self.evolver_args
+            )
+            writer.finish(lambda configs: card(statistics, configs, checks=found(evolver.filters)))
+        return {"dataset": str(script_args.output_dir), **statistics.summary()}
+
+    def _evolver(self, ledger: Ledger) -> DatasetEvolver:
+        recorded = {role: ledger.record(model) for role, model in self.models.items()}
+        settings = {"chooser": self.chooser, "operations": self.operations, "args": self.evolver_args}
+        return DatasetEvolver(**recorded, **settings, filters=self.filters())
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.script_args.ledger or Path(self.script_args.output_dir) / "ledger.sqlite")
+
+    @property
+    def _budget(self) -> Budget:
+        return Budget(self.script_args.budget_calls, self.script_args.budget_tokens, self.script_args.budget_cost)
+
+    def _ledger(self, retry_errors: bool = False) -> Ledger:
+        return Ledger(self._path, retry_errors=retry_errors, prices=self.prices, budget=self._budget)
+
+    def _told(self) -> EvolveArguments:
+        """The arguments as the card tells them: models by what they are, not by how fast they are asked."""
+        told = {role: told_spec(getattr(self.script_args, role)) for role in ("expert", "reviewer", "instructor")}
+        return EvolveArguments(**{**vars(self.script_args), **told})
+
+    @contextmanager
+    def _bar(
+        self,
+        title: str,
+        ledger: Ledger,
+        statistics: DatasetStatistics | None = None,
+        hidden: bool = False,
+        share: int = 1,
+    ) -> Iterator[Callable[[int], None]]:
+        """Progress: seeds, rate and time left; rows, calls and money so far. Gives what to call when some are done."""
+        from tqdm import tqdm
+
+        total = -(-len(self.seeds) // share)
+        often = 0.2 if sys.stderr.isatty() else 10  # A log file shall not drown in it.
+        with tqdm(total=total, desc=title, unit="seed", disable=hidden, mininterval=often) as bar:
+
+            def told() -> dict[str, Any]:
+                rows = {"rows": statistics.rows} if statistics else {}
+                return {**rows, "calls": ledger.calls, **({"spent": f"{ledger.cost:.4g}"} if self.prices else {})}
+
+            def advance(seeds: int) -> None:
+                # The bar asks for it only when it is drawn: formatting it for each seed would cost more than the seed.
+                if bar.update(seeds):
+                    bar.set_postfix(told(), refresh=False)
+
+            yield advance
+            bar.set_postfix(told())
 
 
 def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):
@@ -61,16 +269,18 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
     from teamsrl_hf.baselines import CHOOSERS, load_chooser
 
     name, folder, operations = script_args.chooser, script_args.policy, operation_args.select()
-    if name not in ("policy", *CHOOSERS):
-        raise ValueError(f"Unknown chooser {name!r}; use policy, {', '.join(CHOOSERS)}.")
+    if name not in ("policy", "bandit", *CHOOSERS):
+        raise ValueError(f"Unknown chooser {name!r}; use policy, {', '.join(CHOOSERS)} or bandit.")
     if name in ("uniform", "paper"):
         return CHOOSERS[name](operations), operations
     if not folder:
         raise ValueError(f"The chooser {name!r} needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
     if name != "policy":
         chooser = load_chooser(folder, operations)
+        if name not in ("bandit", chooser.name):
+            raise ValueError(f"{folder} holds the chooser {chooser.name!r}, not {name!r}; use --chooser bandit.")
         # Greedy Thompson would take one operation for ever; greedy LinUCB looks at each state.
-        chooser.explore = name == "thompson"
+        chooser.explore = chooser.name == "thompson"
         return chooser, operations
     from teamsrl_hf.policy import check_policy_operations, load_policy
 
@@ -80,33 +290,66 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
     return policy.choose, policy.config.operation_tuple()
 
 
-def evolve(train, test, models, chooser, operations, script_args, evolver_args) -> dict[str, Any]:
-    """The stages: chains, folder."""
-    from tqdm import tqdm
+def read_prices(prices: dict | None) -> dict[str, Price]:
+    """Prices by model, from YAML; ValueError on anything else than two numbers for each."""
+    try:
+        return {model: Price(**price) for model, price in (prices or {}).items()}
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"prices can't be read ({error}); write MODEL: {{prompt: 0.1, completion: 0.4}}.") from error
 
-    from teamsrl_hf.cards import dataset_card, dataset_statistics
-    from teamsrl_hf.ledger import Ledger
-    from teamsrl_hf.schema import write_folder
 
-    test_seeds = frozenset(seed.id for seed in test)
-    with Ledger(script_args.ledger or Path(script_args.output_dir) / "ledger.sqlite") as ledger:
-        evolver = DatasetEvolver(
-            expert=ledger.record(models[0]),
-            reviewer=ledger.record(models[1]),
-            chooser=chooser,
-            operations=operations,
-            args=evolver_args,
-        )
-        chains = tqdm(evolver.evolve([*train, *test]), total=len(train) + len(test), desc="Evolving", unit="seed")
-        results = [result for chain in chains for result in chain]
-        statistics = dataset_statistics(results)
-        write_folder(
-            script_args.output_dir,
-            results,
-            test_seeds,
-            lambda configs: dataset_card(results, statistics, configs, operations, script_args, evolver_args),
-        )
-    return {"dataset": str(script_args.output_dir), **statistics}
+def at_pace(spec: str | dict, evolver_args: EvolverConfig, processes: int) -> str | dict:
+    """The specification of a model, with as many requests in flight as the evolver has chains, unless it says.
+
+    Its rates are those of the endpoint, so each of several processes gets its part of them.
+    """
+    spec = as_mapping(spec)
+    if not isinstance(spec, dict) or "endpoint" not in spec:
+        return spec
+    rates = {name: spec[name] / processes for name in RATES if isinstance(spec.get(name), int | float)}
+    return {"concurrency": evolver_args.concurrency, **spec, **rates}
+
+
+def as_mapping(spec: str | dict) -> str | dict:
+    """A specification of an endpoint, or one with options, as a mapping."""
+    if isinstance(spec, str) and spec.startswith("endpoint:"):
+        return {"endpoint": spec.removeprefix("endpoint:")}
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        try:
+            return json.loads(spec)
+        except json.JSONDecodeError:
+            pass  # `make_generator` tells what is wrong with it.
+    return spec
+
+
+def identity(spec: str | dict | None) -> str | dict | None:
+    """What of a specification decides on the answers."""
+    spec = as_mapping(spec)
+    if isinstance(spec, dict):
+        spec = {name: value for name, value in spec.items() if name not in PACE}
+        return f"endpoint:{spec['endpoint']}" if spec.keys() == {"endpoint"} else spec
+    return spec
+
+
+def told_spec(spec: str | dict | None) -> str | None:
+    """A specification as one line."""
+    known = identity(spec)
+    return ", ".join(f"{name}: {value}" for name, value in known.items()) if isinstance(known, dict) else known
+
+
+def benchmark_name(spec: str) -> str:
+    """What the card calls a benchmark: of a file its name alone, not where it lies on this machine."""
+    source = spec if Path(spec).exists() else spec.partition(":")[0]
+    return Path(source).name if Path(source).exists() else spec
+
+
+def found(filters: Iterable) -> list[str]:
+    """Sentences for the card: what of the named benchmarks was found in rows."""
+    return [
+        f"Rows refused because they repeat a text of {inline_code(name)}: {count}."
+        for judge in filters
+        for name, count in getattr(judge, "matches", {}).items()
+    ]
 
 
 if __name__ == "__main__":

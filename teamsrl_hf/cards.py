@@ -3,6 +3,7 @@
 Text from seeds and models is untrusted: it is shown in fences it can't close, and reaches YAML only through a dumper.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,63 +15,127 @@ import yaml
 
 from .operations import Operation
 from .paths import resource
-from .types import Example, Rejection
+from .schema import CALL_KINDS
+from .types import Candidate, Example, Rejection
 
 PAPER_TAGS = ("teamsrl", "arxiv:2403.08694")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def dataset_statistics(results: Sequence[Example | Rejection]) -> dict[str, Any]:
-    """Rows, rejections by reason, calls by kind, calls per row, operations of accepted rows."""
-    rows = [result.candidate for result in results if isinstance(result, Example)]
-    reasons = Counter(result.reason for result in results if isinstance(result, Rejection))
-    calls: Counter[str] = Counter()
-    for result in results:
-        calls.update(dict(result.candidate.calls))
-    paid = calls["rewrite"] + calls["answer"]
-    return {
-        "rows": len(rows),
-        "rejections": dict(sorted(reasons.items())),
-        "calls": {kind: calls[kind] for kind in ("rewrite", "review", "answer")},
-        "expert_calls_per_row": round(paid / len(rows), 3) if rows else None,
-        "operations": dict(sorted(Counter(row.transition.operation for row in rows).items())),
-    }
+class DatasetStatistics:
+    """What a card tells of a dataset, gathered seed by seed; its size does not grow with the dataset's.
+
+    Args:
+        chains: How many chains to keep as a sample: of the seeds that led to a row, those whose ids have the lowest
+            hashes, so that neither timing nor the order of seeds decides.
+        paid: Kinds of calls that the expert is asked.
+    """
+
+    def __init__(self, chains: int = 5, paid: Sequence[str] = ("rewrite", "answer")):
+        self.rows = self.seeds = 0
+        self.rejections: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.operations: Counter[str] = Counter()
+        self.words = {"instruction": Counter(), "response": Counter()}
+        self.rulebook = False
+        self._most_chains, self._paid = chains, tuple(paid)
+        self._chains: list[tuple[bytes, dict[str, Any]]] = []
+
+    def add(self, results: Sequence[Example | Rejection]) -> None:
+        """Count the results of one seed."""
+        self.seeds += 1
+        for result in results:
+            self.calls.update(dict(result.candidate.calls))
+            self.rulebook |= "rulebook" in (result.candidate.transition.rewriter, result.candidate.responder)
+            if isinstance(result, Rejection):
+                self.rejections[result.reason] += 1
+        rows = [result.candidate for result in results if isinstance(result, Example)]
+        for row in rows:
+            self.rows += 1
+            self.operations[row.transition.operation] += 1
+            self.words["instruction"][len(row.transition.rewrite.split()).bit_length()] += 1
+            self.words["response"][len(row.response.split()).bit_length()] += 1
+        if rows:
+            self._sample(rows)
+
+    @property
+    def chains(self) -> list[dict[str, Any]]:
+        """The sample: of each chain its seed, its steps that became rows, and the answer to the last."""
+        return [chain for _, chain in self._chains]
+
+    def summary(self) -> dict[str, Any]:
+        """Rows, rejections by reason, calls by kind, calls per row, operations and lengths of accepted rows."""
+        paid = sum(self.calls[kind] for kind in self._paid)
+        return {
+            "seeds": self.seeds,
+            "rows": self.rows,
+            "rejections": dict(sorted(self.rejections.items())),
+            "calls": {kind: self.calls[kind] for kind in CALL_KINDS},
+            "expert_calls_per_row": round(paid / self.rows, 3) if self.rows else None,
+            "operations": dict(sorted(self.operations.items())),
+            "words": {
+                name: {_span(bits): counts[bits] for bits in sorted(counts)} for name, counts in self.words.items()
+            },
+        }
+
+    def _sample(self, rows: Sequence[Candidate]) -> None:
+        key = hashlib.blake2b(rows[0].seed.id.encode(), digest_size=8).digest()
+        if len(self._chains) == self._most_chains and (not self._chains or key >= self._chains[-1][0]):
+            return
+        steps = [(row.transition.operation, row.transition.rewrite) for row in rows]
+        self._chains.append((key, {"seed": rows[0].seed.text, "steps": steps, "response": rows[-1].response}))
+        self._chains.sort(key=lambda kept: kept[0])
+        del self._chains[self._most_chains :]
+
+
+def _span(bits: int) -> str:
+    """The numbers of so many binary digits.
+
+    >>> [_span(bits) for bits in range(4)]
+    ['0', '1', '2-3', '4-7']
+    """
+    low, high = 2**bits // 2, 2**bits - 1
+    return str(high) if low == high or not bits else f"{low}-{high}"
 
 
 def dataset_card(
-    results: Sequence[Example | Rejection],
-    statistics: Mapping[str, Any],
+    statistics: DatasetStatistics,
     configs: Sequence[Mapping[str, Any]],
     operations: Sequence[Operation],
     script_args: Any,
     evolver_args: Any,
-    chains: int = 5,
+    checks: Sequence[str] = (),
 ) -> str:
     """The dataset's card.
 
     Args:
-        configs: Which files make up which split, as `schema.write_folder` tells.
-        script_args: Attributes `license`, `language`, `expert`, `reviewer`, `chooser`, `policy`.
-        chains: How many chains to show.
+        configs: Which files make up which split, as `DatasetWriter.finish` tells.
+        script_args: Attributes `license`, `language`, `expert`, `reviewer`, `chooser`, and `instructor` where there is
+            one.
+        checks: Sentences about what else rows had to pass, and what was found.
     """
     meta = {
         "license": script_args.license,
         "language": [script_args.language],
         "task_categories": ["text-generation"],
-        "size_categories": [size_category(statistics["rows"])],
+        "size_categories": [size_category(statistics.rows)],
         "tags": ["synthetic", "instruction-tuning", *PAPER_TAGS],
         "configs": list(configs),
     }
+    words = [counts.keys() for counts in statistics.words.values()]
+    roles = {role: getattr(script_args, role, None) for role in ("expert", "reviewer", "instructor")}
     return render(
         "dataset_card.md",
         meta=front_matter(meta),
-        statistics=statistics,
+        statistics=statistics.summary(),
         operations=operations,
         sampling={name: value for name, value in asdict(evolver_args).items() if name != "concurrency"},
-        roles={"expert": script_args.expert, "reviewer": script_args.reviewer},
+        roles={role: spec for role, spec in roles.items() if spec},
         chooser=script_args.chooser,
-        rulebook=_uses_rulebook(results),
-        chains=sample_chains(results, chains),
+        spans=[_span(bits) for bits in sorted({bits for counts in words for bits in counts})],
+        rulebook=statistics.rulebook,
+        checks=checks,
+        chains=statistics.chains,
     )
 
 
@@ -138,23 +203,3 @@ def size_category(rows: int) -> str:
     ('n<1K', '1K<n<10K')
     """
     return next((name for limit, name in _SIZES if rows < limit), "n>1M")
-
-
-def sample_chains(results: Sequence[Example | Rejection], count: int) -> list[dict[str, Any]]:
-    """The `count` seeds whose chains led to a row and whose ids are lowest, a sample that content alone decides."""
-    by_seed: dict[str, list[Example]] = {}
-    for result in results:
-        if isinstance(result, Example):
-            by_seed.setdefault(result.candidate.seed.id, []).append(result)
-    return [
-        {
-            "seed": rows[0].candidate.seed.text,
-            "steps": [(row.candidate.transition.operation, row.candidate.transition.rewrite) for row in rows],
-            "response": rows[-1].candidate.response,
-        }
-        for _, rows in sorted(by_seed.items())[:count]
-    ]
-
-
-def _uses_rulebook(results: Sequence[Example | Rejection]) -> bool:
-    return any("rulebook" in (r.candidate.transition.rewriter, r.candidate.responder) for r in results)

@@ -48,7 +48,12 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
     return known["summary"]
 
 
-def finish_run(folder: str | Path, summary: dict[str, Any]) -> None:
+def reopen_run(folder: str | Path) -> None:
+    """Record that what `folder` holds is being made anew, so that it is not taken for whole until it is."""
+    finish_run(folder, None)
+
+
+def finish_run(folder: str | Path, summary: dict[str, Any] | None) -> None:
     """Record that the run in `folder` is done, and what came of it."""
     known = _read(Path(folder))
     assert known is not None, "finish_run before open_run"

@@ -1,52 +1,82 @@
-"""The published dataset: in go examples and rejections, out comes a folder that `load_dataset` takes and the Hub
-shows.
+"""The published dataset: in go examples and rejections, seed by seed, out comes a folder that `load_dataset` takes and
+the Hub shows.
 
 Config `default` holds the accepted rows, ready for `trl.SFTTrainer`; config `trajectories` every step of every
 chain, also the rejected ones, with its reason. Columns never depend on settings.
 """
 
 import hashlib
+import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .types import Candidate, Example, Rejection
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Features
 
-CALL_KINDS = ("rewrite", "review", "answer")
+CALL_KINDS = ("rewrite", "review", "answer", "walk")
 CONFIGS = {"default": "data", "trajectories": "trajectories"}
 SPLITS = ("train", "test")
 
 
-def features() -> dict[str, "Features"]:
-    """Column types of both configs."""
-    from datasets import Features, List, Value
+def schemas() -> dict[str, "pa.Schema"]:
+    """Column types of both configs, with the metadata in which `load_dataset` looks for them.
 
-    text, number = Value("string"), Value("int32")
+    Written down in Arrow's terms, since importing `datasets` takes a second, which a run would spend in mid-flight.
+    """
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int32()
     shared = {
         "id": text,
         "seed_id": text,
         "parent_id": text,
         "step": number,
         "operation": text,
-        "operations": List(text),
+        "operations": pa.list_(text),
         "verdict": text,
-        "violations": List(text),
+        "violations": pa.list_(text),
         "reviewer": text,
         "rewriter": text,
         "responder": text,
-        "calls": dict.fromkeys(CALL_KINDS, number),
+        "calls": pa.struct(dict.fromkeys(CALL_KINDS, number)),
     }
-    turns = List({"role": text, "content": text})
+    turns = pa.list_(pa.struct({"role": text, "content": text}))
     chain = dict.fromkeys(("seed_instruction", "seed_input", "instruction", "rewrite", "response"), text)
-    outcome = {"accepted": Value("bool"), "reason": text, "error": text}
-    return {
-        "default": Features({"prompt": turns, "completion": turns, **shared}),
-        "trajectories": Features({**shared, **chain, **outcome}),
+    outcome = {"accepted": pa.bool_(), "reason": text, "error": text}
+    columns = {
+        "default": {"prompt": turns, "completion": turns, **shared},
+        "trajectories": {**shared, **chain, **outcome},
     }
+    return {config: _with_metadata(pa.schema(types)) for config, types in columns.items()}
+
+
+def features() -> dict[str, "Features"]:
+    """Column types of both configs, as `load_dataset` tells them."""
+    from datasets import Features
+
+    return {config: Features.from_arrow_schema(schema) for config, schema in schemas().items()}
+
+
+def _with_metadata(schema: "pa.Schema") -> "pa.Schema":
+    told = {"info": {"features": {field.name: _feature(field.type) for field in schema}}}
+    return schema.with_metadata({"huggingface": json.dumps(told)})
+
+
+def _feature(type: "pa.DataType") -> dict[str, Any]:
+    """An Arrow type the way `datasets` writes it down."""
+    import pyarrow as pa
+
+    if pa.types.is_list(type):
+        return {"feature": _feature(type.value_type), "_type": "List"}
+    if pa.types.is_struct(type):
+        return {field.name: _feature(field.type) for field in type}
+    return {"dtype": str(type), "_type": "Value"}
 
 
 def default_row(example: Example) -> dict[str, Any]:
@@ -94,70 +124,164 @@ def _provenance(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def write_folder(
-    folder: str | Path,
-    results: Sequence[Example | Rejection],
-    test_seeds: frozenset[str],
-    card: Callable[[list[dict[str, Any]]], str],
-) -> None:
-    """Write parquet files and README.md into `folder`, replacing what an earlier, cut-off try left of them.
+class DatasetWriter:
+    """Writes results to parquet shards as they come, and makes them a dataset's folder once they are all there.
 
-    Rows of the seeds in `test_seeds` make up split `test`. A split without rows has no file, since `load_dataset`
-    can't read one.
+        with DatasetWriter(folder) as writer:
+            for results in evolver.evolve(seeds):
+                writer.write(results)
+            writer.finish(card)
+
+    Until `finish` everything lies in `folder/.writing`, so that a folder whose run was killed never looks whole; the
+    next writer starts afresh. Where a row group or a shard ends depends on its rows alone, and memory holds one row
+    group for each split of each config, however many rows there are.
 
     Args:
-        card: Makes the text of README.md from the `configs` entry its YAML must hold: which files make up which split.
+        test_seeds: Ids of the seeds whose rows make up split `test`.
+        group_rows, group_size: Rows, and characters of text, from which on a row group ends.
+        shard_size: Characters of text from which on a file ends.
+
+    Raises:
+        OSError: The folder can't be written (disk full, read-only).
     """
-    folder = Path(folder)
-    draft = folder / ".writing"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    files = {place: _write_table(draft, place, rows) for place, rows in _tables(results, test_seeds).items()}
-    (draft / "README.md").write_text(card(_configs(files)), encoding="utf-8")
-    for part in (*CONFIGS.values(), "README.md"):
-        if (draft / part).exists():
-            _replace(draft / part, folder / part)
-    draft.rmdir()
+
+    def __init__(
+        self,
+        folder: str | Path,
+        test_seeds: Container[str] = frozenset(),
+        group_rows: int = 1_000,
+        group_size: int = 2**23,
+        shard_size: int = 2**28,
+    ):
+        self.folder, self.test_seeds = Path(folder), test_seeds
+        self._limits = group_rows, group_size, shard_size
+        self._draft = self.folder / ".writing"
+        self._tables: dict[tuple[str, str], _Table] = {}
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self._draft.mkdir(parents=True)
+
+    def write(self, results: Iterable[Example | Rejection]) -> None:
+        """Add the results of one seed, or of several."""
+        for result in results:
+            split = "test" if result.candidate.seed.id in self.test_seeds else "train"
+            size = _text_size(result.candidate)
+            self._table("trajectories", split).add(trajectory_row(result), size)
+            if isinstance(result, Example):
+                self._table("default", split).add(default_row(result), size)
+
+    def finish(self, card: Callable[[list[dict[str, Any]]], str]) -> None:
+        """Close the shards, write README.md and put all in place of what an earlier run left there.
+
+        A split without rows has no file, since `load_dataset` can't read one.
+
+        Args:
+            card: Makes the text of README.md from the `configs` entry its YAML must hold: which files make up which
+                split.
+        """
+        files = {place: table.finish() for place, table in self._tables.items()}
+        (self._draft / "README.md").write_text(card(_configs(files)), encoding="utf-8")
+        for part in (*CONFIGS.values(), "README.md"):
+            if (self._draft / part).exists():
+                _replace(self._draft / part, self.folder / part)
+        self._draft.rmdir()
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Without `finish`, what was written so far is thrown away: after a full disk, room is what is wanted."""
+        for table in self._tables.values():
+            table.abandon()
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+    def _table(self, config: str, split: str) -> "_Table":
+        if (config, split) not in self._tables:
+            folder = self._draft / CONFIGS[config]
+            self._tables[config, split] = _Table(folder, split, schemas()[config], *self._limits)
+        return self._tables[config, split]
 
 
-def _write_table(folder: Path, place: tuple[str, str], rows: list[dict[str, Any]]) -> str:
-    """Write one split; returns its path within the folder.
+class _Table:
+    """One split of one config on its way to disk."""
 
-    The name holds a hash of the content: `load_dataset` caches a local folder by its name and its card's YAML alone,
-    and would hand out the rows of an older folder of the same name.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    def __init__(
+        self, folder: Path, split: str, schema: "pa.Schema", group_rows: int, group_size: int, shard_size: int
+    ):
+        self.folder, self.split, self.schema = folder, split, schema
+        self.group_rows, self.group_size, self.shard_size = group_rows, group_size, shard_size
+        self._rows: list[dict[str, Any]] = []
+        self._in_group = self._in_shard = 0
+        self._shards: list[Path] = []
+        self._writer = None
 
-    config, split = place
-    draft = folder / "table.parquet"
-    # The features' own schema carries their types in its metadata, where `load_dataset` looks for them.
-    pq.write_table(pa.Table.from_pylist(rows, schema=features()[config].arrow_schema), draft)
-    digest = hashlib.blake2b(draft.read_bytes(), digest_size=8).hexdigest()
-    path = f"{CONFIGS[config]}/{split}-00000-of-00001-{digest}.parquet"
-    (folder / path).parent.mkdir(exist_ok=True)
-    draft.rename(folder / path)
-    return path
+    def add(self, row: dict[str, Any], size: int) -> None:
+        """Take a row whose texts hold `size` characters."""
+        self._rows.append(row)
+        self._in_group += size
+        if len(self._rows) >= self.group_rows or self._in_group >= self.group_size:
+            self._end_group()
+        if self._in_shard >= self.shard_size:
+            self._end_shard()
+
+    def finish(self) -> list[str]:
+        """Write what is left; returns the shards' paths within the dataset's folder.
+
+        The names hold a hash of the content: `load_dataset` caches a local folder by its name and its card's YAML
+        alone, and would hand out the rows of an older folder of the same name.
+        """
+        if self._rows:
+            self._end_group()
+        self._end_shard()
+        names = []
+        for number, shard in enumerate(self._shards):
+            with shard.open("rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+            name = f"{self.split}-{number:05}-of-{len(self._shards):05}-{digest}.parquet"
+            shard.rename(self.folder / name)
+            names.append(f"{self.folder.name}/{name}")
+        return names
+
+    def abandon(self) -> None:
+        """Let go of the file that is open, if any."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            # A full disk has no room for the footer either.
+            with suppress(OSError):
+                writer.close()
+
+    def _end_group(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self.folder.mkdir(exist_ok=True)
+            self._shards.append(self.folder / f"{self.split}-{len(self._shards)}.part")
+            self._writer = pq.ParquetWriter(self._shards[-1], self.schema)
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.schema))
+        self._in_shard += self._in_group
+        self._rows, self._in_group = [], 0
+
+    def _end_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._in_shard = None, 0
 
 
-def _configs(files: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+def _text_size(candidate: Candidate) -> int:
+    transition = candidate.transition
+    texts = candidate.seed.text, transition.instruction, transition.rewrite, candidate.response
+    return sum(map(len, texts))
+
+
+def _configs(files: dict[tuple[str, str], list[str]]) -> list[dict[str, Any]]:
     """The `configs` entry of the card's YAML."""
     entries = []
     for config in CONFIGS:
-        listed = [{"split": split, "path": files[config, split]} for split in SPLITS if (config, split) in files]
+        splits = [(split, files[config, split]) for split in SPLITS if (config, split) in files]
+        listed = [{"split": split, "path": names[0] if len(names) == 1 else names} for split, names in splits]
         if listed:
             entries.append({"config_name": config, "data_files": listed, "default": config == "default"})
     return entries
-
-
-def _tables(results: Sequence[Example | Rejection], test_seeds: frozenset[str]) -> dict[tuple[str, str], list[dict]]:
-    tables: dict[tuple[str, str], list[dict]] = {}
-    for result in results:
-        split = "test" if result.candidate.seed.id in test_seeds else "train"
-        tables.setdefault(("trajectories", split), []).append(trajectory_row(result))
-        if isinstance(result, Example):
-            tables.setdefault(("default", split), []).append(default_row(result))
-    return tables
 
 
 def _replace(source: Path, target: Path) -> None:

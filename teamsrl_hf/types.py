@@ -114,7 +114,8 @@ class Candidate:
         operations: Operations whose accepted rewrites led from the seed to this text, this one included.
         response: The expert's answer; empty until asked.
         responder: Model that answered.
-        calls: Calls spent on this candidate by kind ("rewrite", "review", "answer"), sorted by name.
+        calls: Calls spent on this candidate by kind ("walk", "rewrite", "review", "answer"), sorted by name. "walk" is
+            what the free instructor tried; a call that several candidates share is booked on the first of them.
     """
 
     id: str

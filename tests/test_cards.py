@@ -5,7 +5,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from teamsrl_hf import Candidate, EvolverConfig, Example, Rejection, Review, Seed, Transition
-from teamsrl_hf.cards import dataset_card, dataset_statistics, fenced, inline_code, policy_card, render, size_category
+from teamsrl_hf.cards import DatasetStatistics, dataset_card, fenced, inline_code, policy_card, render, size_category
 from teamsrl_hf.operations import OPERATIONS, Operation
 
 ARGS = SimpleNamespace(
@@ -14,30 +14,68 @@ ARGS = SimpleNamespace(
 FILES = [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.parquet"}], "default": True}]
 
 
-def _result(rewrite="Name a bird of prey.", response="The hawk.", reason=None, rewriter="gpt", operation="deepen"):
+def _result(
+    rewrite="Name a bird of prey.",
+    response="The hawk.",
+    reason=None,
+    rewriter="gpt",
+    operation="deepen",
+    seed="s1",
+):
     transition = Transition("Name a bird.", operation, rewrite, Review("not_equal", (), "gpt"), rewriter)
     calls = (("answer", 1), ("review", 1), ("rewrite", 1)) if reason is None else (("rewrite", 1),)
-    candidate = Candidate("r1", Seed("s1", "Name a bird."), "s1", 0, ("deepen",), transition, response, "gpt", calls)
+    candidate = Candidate("r1", Seed(seed, "Name a bird."), seed, 0, ("deepen",), transition, response, "gpt", calls)
     return Example(candidate) if reason is None else Rejection(candidate, reason)
 
 
+def _statistics(*chains, **options):
+    statistics = DatasetStatistics(**options)
+    for results in chains:
+        statistics.add(results)
+    return statistics
+
+
 def _card(results, operations=OPERATIONS):
-    return dataset_card(results, dataset_statistics(results), FILES, operations, ARGS, EvolverConfig())
+    return dataset_card(_statistics(results), FILES, operations, ARGS, EvolverConfig())
 
 
 def test_statistics_count_rows_reasons_and_calls_of_rejected_rows_too():
-    results = [_result(), _result(reason="unchanged"), _result(reason="unchanged"), _result(reason="equal")]
-    assert dataset_statistics(results) == {
+    first = [_result(), _result(reason="unchanged"), _result(reason="unchanged")]
+    assert _statistics(first, [_result(reason="equal")]).summary() == {
+        "seeds": 2,
         "rows": 1,
         "rejections": {"equal": 1, "unchanged": 2},
-        "calls": {"rewrite": 4, "review": 1, "answer": 1},
+        "calls": {"rewrite": 4, "review": 1, "answer": 1, "walk": 0},
         "expert_calls_per_row": 5.0,
         "operations": {"deepen": 1},
+        "words": {"instruction": {"4-7": 1}, "response": {"2-3": 1}},
     }
 
 
 def test_a_set_without_rows_has_no_calls_per_row():
-    assert dataset_statistics([_result(reason="equal")])["expert_calls_per_row"] is None
+    assert _statistics([_result(reason="equal")]).summary()["expert_calls_per_row"] is None
+
+
+def test_the_sample_of_chains_is_the_same_in_any_order_and_never_grows():
+    chains = [[_result(rewrite=f"Name bird {i}.", seed=f"s{i}")] for i in range(200)]
+    forth, back = _statistics(*chains, chains=3), _statistics(*reversed(chains), chains=3)
+    assert forth.chains == back.chains
+    assert len(forth.chains) == 3
+    assert forth.chains[0].keys() == {"seed", "steps", "response"}
+    # No seed of the sample is special: one from the last half of the source can be in it.
+    assert any(int(chain["steps"][0][1].split()[2][:-1]) >= 100 for chain in forth.chains)
+
+
+def test_a_chain_that_led_to_no_row_is_not_shown():
+    assert _statistics([_result(reason="equal")]).chains == []
+
+
+def test_the_card_tells_lengths_and_what_else_was_checked():
+    card = dataset_card(
+        _statistics([_result(), _result(response="")]), FILES, OPERATIONS, ARGS, EvolverConfig(), ["No row was odd."]
+    )
+    assert "| 0 | 0 | 1 |\n| 2-3 | 0 | 1 |\n| 4-7 | 2 | 0 |" in card
+    assert "No row was odd.\n" in card
 
 
 def test_the_front_matter_is_yaml_the_hub_knows():

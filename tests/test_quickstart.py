@@ -126,7 +126,7 @@ def test_running_it_again_tells_the_same_and_does_nothing(quickstart, capsys):
 def test_the_ledger_command_prints_totals_by_role(quickstart, capsys):
     assert main(["ledger", str(quickstart[0])]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["role", "expert", "instructor", "reviewer"]
+    assert [line.split()[0] for line in lines[:4]] == ["role", "expert", "instructor", "reviewer"]
 
 
 @pytest.mark.slow

@@ -1,11 +1,15 @@
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import List, Value, load_dataset
 
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
 from teamsrl_hf.cards import front_matter
-from teamsrl_hf.schema import features, write_folder
+from teamsrl_hf.schema import DatasetWriter, features, schemas
 
 SEED, OTHER = Seed("s1", "Name a bird.", "wren, owl"), Seed("s2", "List two rivers.")
 
@@ -27,10 +31,17 @@ def _card(configs):
     return front_matter({"configs": configs})
 
 
+def write_folder(folder, results, test_seeds=frozenset(), **limits):
+    with DatasetWriter(folder, test_seeds, **limits) as writer:
+        for result in results:
+            writer.write([result])
+        writer.finish(_card)
+
+
 @pytest.fixture
 def folder(tmp_path):
     test = frozenset({"s2"})
-    write_folder(tmp_path / "set", RESULTS, test, _card)
+    write_folder(tmp_path / "set", RESULTS, test)
     return str(tmp_path / "set")
 
 
@@ -43,7 +54,7 @@ def test_load_dataset_gives_conversations_in_both_splits(folder):
     assert (row["seed_id"], row["parent_id"], row["step"]) == ("s1", "s1", 0)
     assert (row["operation"], row["operations"]) == ("deepen", ["deepen"])
     assert (row["verdict"], row["reviewer"], row["rewriter"]) == ("not_equal", "judge", "writer")
-    assert row["calls"] == {"rewrite": 1, "review": 0, "answer": 1}
+    assert row["calls"] == {"rewrite": 1, "review": 0, "answer": 1, "walk": 0}
 
 
 def test_trajectories_hold_rejections_with_their_reasons(folder):
@@ -65,20 +76,20 @@ def test_rows_stream(folder):
 
 
 def test_a_split_without_rows_has_no_file_and_the_rest_still_loads(tmp_path):
-    write_folder(tmp_path, RESULTS[:2], frozenset(), _card)
+    write_folder(tmp_path, RESULTS[:2])
     assert list(load_dataset(str(tmp_path))) == ["train"]
 
 
 def test_a_set_where_all_was_rejected_still_holds_its_trajectories(tmp_path):
     rejected = RESULTS[1:2]
-    write_folder(tmp_path, rejected, frozenset(), _card)
+    write_folder(tmp_path, rejected)
     assert len(load_dataset(str(tmp_path), "trajectories")["train"]) == 1
 
 
 def test_writing_twice_gives_the_same_bytes_and_leaves_no_draft(tmp_path):
     contents = []
     for _ in range(2):
-        write_folder(tmp_path, RESULTS, frozenset({"s2"}), _card)
+        write_folder(tmp_path, RESULTS, frozenset({"s2"}))
         contents.append({str(f.relative_to(tmp_path)): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()})
     assert contents[0] == contents[1]
     assert [re.sub(r"-[0-9a-f]{16}\b", "", name) for name in sorted(contents[0])] == [
@@ -93,7 +104,7 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_no_draft(tmp_path):
 def test_a_folder_written_anew_is_not_answered_from_the_cache_of_the_old(tmp_path):
     counts = []
     for results in (RESULTS[:1], RESULTS):
-        write_folder(tmp_path, results, frozenset(), _card)
+        write_folder(tmp_path, results)
         counts.append(len(load_dataset(str(tmp_path))["train"]))
     assert counts == [1, 2]
 
@@ -101,5 +112,81 @@ def test_a_folder_written_anew_is_not_answered_from_the_cache_of_the_old(tmp_pat
 def test_hostile_text_survives_the_round_trip(tmp_path):
     text = "---\n{{ 7 * 7 }} <script>alert(1)</script> ../../etc/passwd ‮ \\u0000 ``` " + "x" * 1_000_000
     results = [Example(_candidate(SEED, 0, text))]
-    write_folder(tmp_path, results, frozenset(), _card)
+    write_folder(tmp_path, results)
     assert load_dataset(str(tmp_path))["train"][0]["prompt"][0]["content"] == text
+
+
+def _many(count):
+    return [Example(_candidate(SEED, i, f"Name bird {i}.")) for i in range(count)]
+
+
+def _files(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_long_split_becomes_several_shards_that_load_as_one(tmp_path):
+    limits = {"group_rows": 10, "shard_size": 1_000}
+    write_folder(tmp_path, _many(95), **limits)
+    shards = sorted(file.name for file in (tmp_path / "data").iterdir())
+    # 67 characters a row, or a few more: the thousandth falls into the second row group, which ends the shard.
+    assert [re.sub(r"-[0-9a-f]{16}\b", "", name) for name in shards] == [
+        f"train-{i:05}-of-00005.parquet" for i in range(5)
+    ]
+    assert [pq.ParquetFile(tmp_path / "data" / name).metadata.num_rows for name in shards] == [20, 20, 20, 20, 15]
+    assert pq.ParquetFile(tmp_path / "data" / shards[0]).metadata.num_row_groups == 2
+    assert load_dataset(str(tmp_path))["train"]["id"][:] == [f"r{i}" for i in range(95)]
+    assert len(load_dataset(str(tmp_path), "trajectories")["train"]) == 95
+
+
+def test_how_results_come_in_changes_no_byte(tmp_path):
+    limits = {"group_rows": 10, "shard_size": 1_000}
+    write_folder(tmp_path / "one", _many(40), **limits)
+    with DatasetWriter(tmp_path / "other", **limits) as writer:
+        for start, end in ((0, 3), (3, 3), (3, 27), (27, 40)):
+            writer.write(_many(40)[start:end])
+        writer.finish(_card)
+    assert _files(tmp_path / "one") == _files(tmp_path / "other")
+
+
+def test_the_types_written_down_by_hand_are_those_that_datasets_would_write():
+    for config, expected in features().items():
+        assert schemas()[config].equals(expected.arrow_schema, check_metadata=True)
+
+
+def test_until_all_is_written_the_folder_keeps_what_it_had(tmp_path):
+    write_folder(tmp_path, RESULTS[:1])
+    before = _files(tmp_path)
+    with DatasetWriter(tmp_path, group_rows=2) as writer:
+        writer.write(_many(5))
+        during = _files(tmp_path)
+    assert {name: content for name, content in during.items() if not name.startswith(".writing/")} == before
+    assert any(name.startswith(".writing/data/") for name in during)
+    # Left without `finish`, as by an exception: the draft is gone too.
+    assert _files(tmp_path) == before
+
+
+def test_a_draft_that_a_killed_run_left_is_not_taken_over(tmp_path):
+    DatasetWriter(tmp_path, group_rows=1).write(_many(3))
+    write_folder(tmp_path, RESULTS[:1])
+    assert load_dataset(str(tmp_path))["train"]["id"][:] == ["r0"]
+    assert not (tmp_path / ".writing").exists()
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_no_draft(tmp_path):
+    script = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from test_schema import _card, _many
+from teamsrl_hf.schema import DatasetWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+try:
+    with DatasetWriter(sys.argv[1], group_rows=10) as writer:
+        writer.write(_many(2_000))
+        writer.finish(_card)
+except OSError as error:
+    print("told:", error)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith("told: "), done.stderr
+    assert list(tmp_path.iterdir()) == []

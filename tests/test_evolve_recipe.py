@@ -1,0 +1,147 @@
+"""What the options of `recipes/evolve_dataset.py` do, from YAML to rows: filters, prices, choosers, methods."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from datasets import load_dataset
+from endpoint_server import EndpointServer
+
+from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, save_chooser
+from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.operations import OPERATIONS
+
+RECIPE = load_recipe("evolve_dataset")
+SEEDS = [
+    "Explain how a sundial tells the time.",
+    "List three uses of baking soda in a kitchen.",
+    "Name a bird of prey.",
+]
+
+
+@pytest.fixture
+def evolve(tmp_path):
+    """A function that evolves three seeds, by uniform choice unless told; returns the summary."""
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in SEEDS))
+
+    def run(*options, folder="out"):
+        where = ["--seeds", str(path), "--output_dir", str(tmp_path / folder), "--test_size", "0"]
+        return RECIPE.main([*where, "--chooser", "uniform", *map(str, options)])
+
+    return run
+
+
+def test_a_row_that_repeats_a_benchmark_is_refused_and_the_card_tells_it_without_a_path(evolve, tmp_path):
+    plain = evolve(folder="plain")
+    taken = load_dataset(str(tmp_path / "plain"), split="train")[0]["prompt"][0]["content"]
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"question": taken}) + "\n")
+    summary = evolve("--decontaminate", f"{tmp_path}/exam.jsonl:question")
+    assert summary["rejections"]["contaminated"] >= 1
+    assert summary["rows"] < plain["rows"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Rows refused because they repeat a text of `exam.jsonl`: {summary['rejections']['contaminated']}." in card
+    assert str(tmp_path) not in card
+
+
+def test_lengths_are_limited(evolve):
+    assert evolve("--min_words", "1000")["rejections"]["too_short"] > 0
+    assert evolve("--max_response_words", "3", folder="short")["rejections"]["answer_too_long"] > 0
+
+
+def test_a_filter_that_cannot_be_made_is_told_before_anything_is_written(tmp_path, capsys):
+    command = ["evolve", "--chooser", "uniform", "--output_dir", str(tmp_path / "out")]
+    assert main([*command, "--decontaminate", "no-such-file.jsonl:question"]) == 2
+    assert "no-such-file.jsonl" in capsys.readouterr().err
+    assert main([*command, "--min_words", "9", "--max_words", "3"]) == 2
+    assert "min_words is 9 and max_words 3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_prices_from_yaml_are_what_calls_cost_and_budgets_are_in_their_money(evolve, tmp_path):
+    with EndpointServer() as server:
+        config = tmp_path / "evolve.yaml"
+        config.write_text(
+            f"expert: {{endpoint: stand-in@{server.url}, concurrency: 3, max_retries: 2}}\n"
+            "prices: {stand-in: {prompt: 2, completion: 8.0}}\n"
+        )
+        evolve("--config", config)
+        assert server.counts()["most_in_flight"] <= 3
+        with Ledger(tmp_path / "out" / "ledger.sqlite") as ledger:
+            expert = ledger.totals()["expert"]
+        assert expert.cost == pytest.approx((2 * expert.prompt_tokens + 8 * expert.completion_tokens) / 1e6)
+        assert expert.cost > 0
+        before = len(server.log)
+        # The same seeds into another folder with a new ledger: a tenth of the money buys about a tenth.
+        with pytest.raises(SystemExit, match=r"budget of \S+ cost is spent"):
+            evolve("--config", config, "--budget_cost", expert.cost / 10, "--max_tokens", "64", folder="poor")
+        assert len(server.log) - before < 0.3 * before
+        with Ledger(tmp_path / "poor" / "ledger.sqlite") as ledger:
+            assert ledger.cost <= expert.cost / 10
+
+
+def test_the_pace_the_price_and_the_budget_may_change_when_a_run_goes_on_and_the_model_may_not(evolve, tmp_path):
+    with EndpointServer() as server:
+        spec = f"endpoint:stand-in@{server.url}"
+        with pytest.raises(SystemExit):
+            evolve("--expert", spec, "--budget_calls", "3")
+        (tmp_path / "more.yaml").write_text(
+            f"expert: {{endpoint: stand-in@{server.url}, timeout: 9, requests_per_minute: 60000}}\n"
+            "prices: {stand-in: {prompt: 1, completion: 1}}\nconcurrency: 4\n"
+        )
+        assert evolve("--config", tmp_path / "more.yaml")["rows"] > 0
+        with pytest.raises(ValueError, match="holds a run with expert = "):
+            evolve("--expert", spec.replace("stand-in", "another"))
+
+
+@pytest.mark.parametrize("prices", ["{gpt: 3}", "{gpt: {input: 3}}", "[gpt]", "{gpt: {prompt: cheap}}"])
+def test_prices_that_say_something_else_are_told_in_one_line(prices, tmp_path, capsys):
+    (tmp_path / "evolve.yaml").write_text(f"chooser: uniform\nprices: {prices}\n")
+    assert main(["evolve", "--config", str(tmp_path / "evolve.yaml"), "--output_dir", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert "price" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("made", "explores"), [(ThompsonChooser, True), (LinUCBChooser, False)])
+def test_bandit_is_whichever_the_folder_holds(made, explores, tmp_path):
+    save_chooser(made(OPERATIONS), tmp_path)
+    arguments = SimpleNamespace(chooser="bandit", policy=str(tmp_path))
+    operations = SimpleNamespace(select=lambda: OPERATIONS, operations=None, own_operations=None)
+    chooser, _ = RECIPE.pick_chooser(arguments, operations)
+    assert (type(chooser), chooser.explore) == (made, explores)
+    arguments.chooser = "linucb" if made is ThompsonChooser else "thompson"
+    with pytest.raises(ValueError, match="use --chooser bandit"):
+        RECIPE.pick_chooser(arguments, operations)
+
+
+@pytest.mark.parametrize("method", ["plan", "plan_answer", "packed", "evol_instruct"])
+def test_every_method_runs_by_its_name(method, evolve, tmp_path):
+    summary = evolve("--method", method, "--instructor", "rulebook")
+    assert summary["seeds"] == 3
+    assert summary["rows"] > 0
+    assert f"method `{method}`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_planned_method_without_an_instructor_says_what_is_missing(tmp_path, capsys):
+    assert main(["evolve", "--chooser", "uniform", "--method", "packed", "--output_dir", str(tmp_path / "out")]) == 2
+    assert "needs an instructor" in capsys.readouterr().err
+
+
+def test_a_specification_is_told_and_compared_without_its_pace():
+    spec = {"endpoint": "m@https://h/v1", "concurrency": 9, "requests_per_minute": 60}
+    assert RECIPE.identity(spec) == "endpoint:m@https://h/v1"
+    assert (
+        RECIPE.told_spec({"transformers": "org/m", "quantization": "4bit"})
+        == "transformers: org/m, quantization: 4bit"
+    )
+    assert RECIPE.told_spec(None) is None
+    assert RECIPE.at_pace("endpoint:m@https://h/v1", EvolverConfig(concurrency=7), 1)["concurrency"] == 7
+    assert RECIPE.at_pace(spec, EvolverConfig(concurrency=7), 1)["concurrency"] == 9
+
+
+def test_processes_share_the_rates_of_an_endpoint():
+    spec = {"endpoint": "m@https://h/v1", "requests_per_minute": 60, "tokens_per_minute": 1000}
+    told = RECIPE.at_pace(spec, EvolverConfig(), 4)
+    assert (told["requests_per_minute"], told["tokens_per_minute"]) == (15, 250)
