@@ -3,20 +3,27 @@
     python recipes/sft.py --config recipes/quickstart/sft.yaml --dataset_name outputs/dataset \\
         --output_dir outputs/model
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/sft.py --config … --dataset_name …
+    teamsrl sft --config recipes/sft/llama_3_1_8b_qlora_24gb.yaml --accelerate_config single_gpu --dataset_name …
 
-Only the answers are learned (`completion_only_loss`). Stopped or killed, the same command goes on from its last
-checkpoint.
+Only the answers are learned (`completion_only_loss`). Before a weight is loaded, what can't work is told in one line,
+and then what the run will need. Stopped or killed, the same command goes on from its last checkpoint. An adapter
+becomes part of its model with `merge_adapter.py`.
 """
 
 import hashlib
 import math
+import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import guarded, parse, run_arguments
+from teamsrl_hf.estimate import Launch
 from teamsrl_hf.runs import finish_run, open_run
+
+# What may change between a run and the command that goes on with it.
+_ELSEWHERE = ("dataset_name", "output_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo")
 
 
 @dataclass
@@ -27,7 +34,22 @@ class SFTArguments:
     dataset_config: str | None = field(default=None, metadata={"help": "Its configuration; left out: the default."})
     dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
     dataset_test_split: str = field(
-        default="test", metadata={"help": "Split to measure the loss on; where there is none, 5 % are held out."}
+        default="test", metadata={"help": "Split to measure the loss on; where there is none, rows are held out."}
+    )
+    datasets: list[dict] | None = field(
+        default=None,
+        metadata={
+            "help": "YAML only, in place of dataset_name: a mixture as TRL has it, each with path, and name, split, "
+            "data_files, data_dir, columns, fraction where needed."
+        },
+    )
+    test_split_size: float = field(default=0.05, metadata={"help": "Share of rows held out where no split is."})
+    long_rows: str = field(
+        default="cut",
+        metadata={"help": "Rows longer than max_length: cut them, or drop them.", "choices": ["cut", "drop"]},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a lower loss, and keep the best."}
     )
     tiny_model: bool = field(
         default=False,
@@ -39,59 +61,121 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Load, train, measure before and after, save. Returns losses, counts and where the model lies."""
     from trl import ModelConfig, SFTConfig
 
+    from teamsrl_hf.sft_checks import asks_for_cpu, check_devices
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    launch = Launch.from_environ(os.environ)  # Before the arguments exist, which write into it.
+    if "--help" not in argv and "-h" not in argv:
+        check_devices(asks_for_cpu(argv), count_devices(), launch)
     script_args, model_args, sft_args = parse((SFTArguments, ModelConfig, SFTConfig), argv)
-    check_arguments(script_args, model_args, sft_args)
+    push = settle_arguments(script_args, model_args, sft_args, launch)
     train, test = load_rows(script_args, sft_args)
-    arguments = run_arguments(script_args, model_args, sft_args, without=("dataset_name", "output_dir"))
+    arguments = run_arguments(script_args, model_args, sft_args, without=_ELSEWHERE)
     with sft_args.main_process_first():  # Else the others meet a folder that is half claimed.
-        done = open_run(sft_args.output_dir, {"rows": rows_digest(train, test), **arguments})
-    if done is not None:
+        summary = open_run(sft_args.output_dir, {"rows": rows_digest(train, test), **arguments})
+    if summary is not None:
         print(f"{sft_args.output_dir} is already complete.")
-        return done
-    summary = fine_tune(train, test, script_args, model_args, sft_args)
-    if sft_args.process_index == 0:
-        finish_run(sft_args.output_dir, summary)
+    else:
+        summary = fine_tune(train, test, script_args, model_args, sft_args, launch)
+        if sft_args.process_index == 0:
+            finish_run(sft_args.output_dir, summary)
+    if push and sft_args.process_index == 0:
+        print(push_model(sft_args))
     return summary
 
 
-def check_arguments(script_args: SFTArguments, model_args, sft_args) -> None:
-    """Settle the arguments; ValueError for what is missing, doubled or not done here."""
-    if not script_args.dataset_name:
-        raise ValueError("No dataset given; pass --dataset_name FOLDER_OR_HUB_ID.")
+def count_devices() -> int:
+    """Accelerators of this machine."""
+    import torch
+
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
+def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> bool:
+    """Complete the arguments; ValueError for what can't work. Returns whether the result is to be pushed."""
+    from teamsrl_hf import sft_checks
+
+    if bool(script_args.dataset_name) == bool(script_args.datasets):
+        raise ValueError("Give either --dataset_name FOLDER_OR_HUB_ID or, in the YAML file, several under datasets.")
     if script_args.tiny_model == bool(model_args.model_name_or_path):
         raise ValueError("Give either --model_name_or_path FOLDER_OR_HUB_ID or --tiny_model true.")
-    if sft_args.push_to_hub:
-        raise ValueError("push_to_hub is not done while training; run `teamsrl push` on the finished folder.")
     if sft_args.assistant_only_loss:
         raise ValueError("assistant_only_loss is for `messages` rows; completion_only_loss does the same for these.")
+    if sft_args.hub_token:
+        raise ValueError("hub_token would end up in files and logs; set HF_TOKEN in the environment.")
+    if sft_args.trust_remote_code:
+        raise ValueError(
+            "trust_remote_code would run code from the Hub; this recipe takes models of transformers only."
+        )
+    sft_checks.check_quantization(model_args, launch)
+    sft_checks.check_adapter(model_args, launch)
+    sft_checks.check_precision(sft_args, launch)
+    sft_checks.check_extras(model_args, sft_args)
+    sft_checks.settle_early_stopping(script_args.early_stopping_patience, sft_args)
     if sft_args.completion_only_loss is None:
         sft_args.completion_only_loss = True
     # Inside train(), since DeepSpeed and FSDP have no engine to evaluate with before it.
     sft_args.eval_on_start = True
+    push, sft_args.push_to_hub = sft_args.push_to_hub, False  # The finished folder is pushed, in one commit.
+    if push and not sft_args.hub_model_id:
+        raise ValueError("push_to_hub needs --hub_model_id USER/NAME.")
+    return push
 
 
 def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
     """Checked rows to train and to test on."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
+    from teamsrl_hf.sft import check_sft_dataset, hold_out
 
-    from teamsrl_hf.paths import folder_cache
-    from teamsrl_hf.sft import check_sft_dataset, first_line, hold_out
-
+    if script_args.datasets:
+        return hold_out(load_mixture(script_args.datasets), sft_args.seed, script_args.test_split_size)
     name = script_args.dataset_name
-    try:
-        cache_dir = folder_cache(name) if Path(name).is_dir() else None
-        splits = load_dataset(name, script_args.dataset_config, cache_dir=cache_dir)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
+    splits = load_source(name, script_args.dataset_config)
     if script_args.dataset_train_split not in splits:
         raise ValueError(
             f"Dataset {name!r} has no split {script_args.dataset_train_split!r}, only {', '.join(splits)}."
         )
     train = check_sft_dataset(splits[script_args.dataset_train_split])
     if script_args.dataset_test_split not in splits:
-        return hold_out(train, sft_args.seed)
+        return hold_out(train, sft_args.seed, script_args.test_split_size)
     return train, check_sft_dataset(splits[script_args.dataset_test_split])
+
+
+def load_source(name: str, config: str | None = None, **options) -> Any:
+    """What `load_dataset` makes of a folder or Hub id; what is wrong with it in one line."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    from teamsrl_hf.paths import folder_cache
+    from teamsrl_hf.sft import first_line
+
+    try:
+        cache_dir = folder_cache(name) if Path(name).is_dir() else None
+        return load_dataset(name, config, cache_dir=cache_dir, **options)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise ValueError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
+
+
+def load_mixture(parts: list[dict]) -> Any:
+    """The rows of several datasets, listed as in TRL's `DatasetMixtureConfig`."""
+    from trl.scripts.utils import DatasetConfig
+
+    from teamsrl_hf.sft import check_sft_dataset, mix_datasets
+
+    loaded, fractions = [], []
+    for part in parts:
+        try:
+            source = DatasetConfig(**part)
+        except TypeError as error:
+            known = ", ".join(field.name for field in fields(DatasetConfig) if field.name != "path")
+            raise ValueError(f"Can't read {part} of the mixture; it needs path and may have {known}.") from error
+        files = {"data_dir": source.data_dir, "data_files": source.data_files}
+        rows = load_source(source.path, source.name, split=source.split, **files)
+        try:
+            loaded.append(check_sft_dataset(rows.select_columns(source.columns) if source.columns else rows))
+        except ValueError as error:
+            raise ValueError(f"Dataset {source.path!r} of the mixture: {error}") from error
+        fractions.append(source.fraction)
+    return mix_datasets(loaded, fractions)
 
 
 def rows_digest(*datasets) -> str:
@@ -105,26 +189,23 @@ def rows_digest(*datasets) -> str:
     return digest.hexdigest()
 
 
-def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args) -> dict[str, Any]:
-    """The stages: model, tokens, trainer, train (which evaluates first), evaluate, save, card."""
+def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, launch: Launch) -> dict[str, Any]:
+    """The stages: tokens, estimate, model, trainer, train (which evaluates first), evaluate, save, card."""
     from transformers.trainer_utils import get_last_checkpoint
-    from trl import SFTTrainer, get_peft_config
+    from trl import get_peft_config
 
     from teamsrl_hf.sft import count_parameters
 
+    tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
+    tokens = encode(train, tokenizer, script_args, sft_args)
+    test_tokens = encode(test, tokenizer, script_args, sft_args)
+    sft_args.eos_token = tokenizer.eos_token  # TRL writes it into the model's configurations.
+    if sft_args.process_index == 0:
+        print(foresee(tokens.rows, config, model_args, sft_args, launch), file=sys.stderr)
     if script_args.tiny_model:
-        model_args.model_name_or_path = build_base(train, sft_args)
-    model, tokenizer = load_model(model_args, sft_args)
-    train_tokens, cut = encode(train, tokenizer, sft_args)
-    test_tokens, _ = encode(test, tokenizer, sft_args)
-    trainer = SFTTrainer(
-        model=model,
-        args=sft_args,
-        train_dataset=train_tokens,
-        eval_dataset=test_tokens,
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
-    )
+        model_args.model_name_or_path = build_base(train, tokenizer, sft_args)
+    model = load_model(model_args, sft_args)
+    trainer = build_trainer(model, tokenizer, tokens, test_tokens, get_peft_config(model_args), script_args, sft_args)
     trainable, total = count_parameters(trainer.model)
     checkpoint = sft_args.resume_from_checkpoint or get_last_checkpoint(sft_args.output_dir)
     trained = trainer.train(resume_from_checkpoint=checkpoint)
@@ -132,11 +213,13 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args) -> d
     summary = {
         "model": str(sft_args.output_dir),
         **measures(losses[0], trainer.evaluate()["eval_loss"]),
-        "rows": len(train),
-        "test_rows": len(test),
-        "cut_rows": cut,
+        "rows": len(tokens.rows),
+        "test_rows": len(test_tokens.rows),
+        "cut_rows": tokens.cut,
+        "dropped_rows": tokens.dropped,
         "steps": trainer.state.global_step,
         "processes": sft_args.world_size,
+        "wrapper": type(trainer.model_wrapped).__name__,
         "trainable_parameters": trainable,
         "parameters": total,
         "seconds": round(trained.metrics["train_runtime"], 1),
@@ -146,54 +229,150 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args) -> d
     return summary
 
 
-def build_base(train, sft_args) -> str:
+def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tuple[Any, Any]:
+    """A tokenizer whose chat template ends answers as it ends a sequence, and the model's configuration."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from teamsrl_hf.sft import chat_texts, first_line, settle_chat_template, tiny_config, train_tokenizer
+
+    if script_args.tiny_model:
+        tokenizer = train_tokenizer(chat_texts(train))
+        return tokenizer, tiny_config(tokenizer)
+    name = model_args.model_name_or_path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=model_args.model_revision)
+        config = AutoConfig.from_pretrained(name, revision=model_args.model_revision)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"Can't load model {name!r} (a folder or a Hub id): {first_line(error)}") from error
+    before = tokenizer.eos_token
+    settle_chat_template(tokenizer, sft_args.eos_token, sft_args.chat_template_path)
+    if before != tokenizer.eos_token and sft_args.process_index == 0:
+        print(f"Answers will end with {tokenizer.eos_token!r}, not {before!r}.", file=sys.stderr)
+    return tokenizer, config
+
+
+@dataclass
+class Tokens:
+    """Rows as token ids, how many of them lose their end, and how many were left out."""
+
+    rows: Any
+    cut: int
+    dropped: int
+
+
+def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
+    """Tokenized rows that leave something to learn within `max_length`."""
+    from teamsrl_hf.sft import check_lengths, count_broken_prompts, tokenize
+
+    with sft_args.main_process_first():
+        tokens = tokenize(rows, tokenizer, sft_args.dataset_num_proc)
+    if sft_args.process_index == 0 and (broken := count_broken_prompts(rows, tokenizer)):
+        print(
+            f"Warning: the chat template shows {broken} of the first {min(200, len(rows))} prompts otherwise when an "
+            "answer follows, so the model learns another context than it will be asked in.",
+            file=sys.stderr,
+        )
+    return Tokens(*check_lengths(tokens, sft_args.max_length, drop=script_args.long_rows == "drop"))
+
+
+def foresee(rows, config, model_args, sft_args, launch: Launch) -> str:
+    """The line that tells what will be trained, for how long, and whether it fits."""
+    from teamsrl_hf.estimate import count_steps, estimate_line
+
+    limit, batch = sft_args.max_length, sft_args.per_device_train_batch_size
+    lengths = [min(len(ids), limit or len(ids)) for ids in rows["input_ids"]]
+    estimate = estimate_run(config, limit if sft_args.packing else max(lengths), model_args, sft_args, launch)
+    steps = count_steps(
+        lengths,
+        batch=batch * sft_args.world_size,
+        accumulation=sft_args.gradient_accumulation_steps,
+        epochs=sft_args.num_train_epochs,
+        max_steps=sft_args.max_steps,
+        pack_to=limit if sft_args.packing else None,
+    )
+    available, device = memory_per_process(sft_args, launch), sft_args.device.type.upper()
+    return estimate_line(estimate, available, device, steps, sft_args.world_size)
+
+
+def estimate_run(config, length: int, model_args, sft_args, launch: Launch) -> Any:
+    """Bytes on each device when a forward pass takes rows of `length` tokens."""
+    from trl import get_peft_config
+
+    from teamsrl_hf.estimate import estimate_memory, model_shape
+
+    return estimate_memory(
+        model_shape(config, get_peft_config(model_args)),
+        tokens=sft_args.per_device_train_batch_size * length,
+        dtype=str(config.dtype or "float32").split(".")[-1] if model_args.dtype == "auto" else model_args.dtype,
+        mixed=bool(sft_args.bf16 or sft_args.fp16),
+        bits=4 if model_args.load_in_4bit else 8 if model_args.load_in_8bit else 0,
+        double_quantization=model_args.use_bnb_nested_quant,
+        optimizer=str(sft_args.optim.value),
+        checkpointing=bool(sft_args.gradient_checkpointing),
+        launch=launch,
+    )
+
+
+def memory_per_process(sft_args, launch: Launch) -> float:
+    """Bytes of the device, or of this machine's memory shared by its processes."""
+    import psutil
+    import torch
+
+    if sft_args.device.type == "cuda":
+        return torch.cuda.get_device_properties(sft_args.device).total_memory
+    return psutil.virtual_memory().total / launch.local_world_size
+
+
+def build_base(train, tokenizer, sft_args) -> str:
     """The tiny base model's folder, `base` in the output folder; one process of a machine writes it."""
     from teamsrl_hf.sft import build_tiny_model, chat_texts
 
     base = Path(sft_args.output_dir) / "base"
     with sft_args.main_process_first():
         if sft_args.local_process_index == 0:
-            build_tiny_model(chat_texts(train), base, sft_args.seed)
+            build_tiny_model(chat_texts(train), base, sft_args.seed, tokenizer)
     return str(base)
 
 
-def load_model(model_args, sft_args) -> tuple[Any, Any]:
-    """Base model, quantized where asked, and its tokenizer with a chat template and an end-of-sequence token."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def load_model(model_args, sft_args) -> Any:
+    """Base model, quantized where asked."""
+    from transformers import AutoModelForCausalLM
     from trl import get_quantization_config
 
-    from teamsrl_hf.sft import first_line, guard_cpu_4bit, settle_chat_template
+    from teamsrl_hf.quantization import guard_cpu_4bit
+    from teamsrl_hf.sft import first_line
 
     name = model_args.model_name_or_path
-    source = {"revision": model_args.model_revision, "trust_remote_code": sft_args.trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **source)
         model = AutoModelForCausalLM.from_pretrained(
             name,
-            **source,
+            revision=model_args.model_revision,
             dtype=model_args.dtype,
             attn_implementation=model_args.attn_implementation,
             quantization_config=get_quantization_config(model_args),
             use_safetensors=True,
         )
-    except OSError as error:
-        raise ValueError(f"Can't load model {name!r} (a folder or a Hub id): {first_line(error)}") from error
-    except ImportError as error:
-        raise ValueError(f"{first_line(error)} (for 4-bit: pip install 'teamsrl-hf[quantization]')") from error
+    except (OSError, ImportError) as error:
+        raise ValueError(f"Can't load model {name!r}: {first_line(error)}") from error
     guard_cpu_4bit(model)
-    return model, settle_chat_template(tokenizer, sft_args.eos_token, sft_args.chat_template_path)
+    return model
 
 
-def encode(rows, tokenizer, sft_args) -> tuple[Any, int]:
-    """Rows as token ids, and how many of them are longer than `max_length`, so that their end is lost."""
-    from teamsrl_hf.sft import tokenize
+def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_config, script_args, sft_args) -> Any:
+    """TRL's trainer, told to stop early where that was asked for."""
+    from transformers import EarlyStoppingCallback
+    from trl import SFTTrainer
 
-    with sft_args.main_process_first():
-        tokens = tokenize(rows, tokenizer, sft_args.dataset_num_proc)
-    limit = sft_args.max_length
-    if not any(1 in mask[:limit] for mask in tokens["completion_mask"]):
-        raise ValueError(f"Every prompt fills max_length = {limit} tokens, leaving no answer to learn; raise it.")
-    return tokens, sum(len(ids) > limit for ids in tokens["input_ids"]) if limit else 0
+    patience = script_args.early_stopping_patience
+    return SFTTrainer(
+        model=model,
+        args=sft_args,
+        train_dataset=tokens.rows,
+        eval_dataset=test_tokens.rows,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        callbacks=[EarlyStoppingCallback(patience)] if patience is not None else None,
+    )
 
 
 def measures(before: float, after: float) -> dict[str, float]:
@@ -207,15 +386,35 @@ def measures(before: float, after: float) -> dict[str, float]:
 
 
 def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args, sft_args) -> None:
-    """Adapter (or whole model), tokenizer and card."""
-    from teamsrl_hf.sft import sft_card
+    """Adapter (or whole model), tokenizer, loss curve and card."""
+    from teamsrl_hf.sft_card import PLOT, draw_losses, sft_card
 
     trainer.save_model(sft_args.output_dir)
     if sft_args.process_index:
         return
-    folder = Path(sft_args.output_dir)
+    folder, history = Path(sft_args.output_dir), trainer.state.log_history
     (folder / "training_args.bin").unlink(missing_ok=True)  # A pickle, and nothing reads it.
-    (folder / "README.md").write_text(sft_card(summary, script_args, model_args, sft_args), encoding="utf-8")
+    plot = PLOT if draw_losses(history, folder / PLOT) else None
+    card = sft_card(summary, script_args, model_args, sft_args, history, plot)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def push_model(sft_args) -> str:
+    """Push the finished folder in one commit; private unless `hub_private_repo` says otherwise. Returns its URL."""
+    from teamsrl_hf.hub import push_folder
+
+    try:
+        return push_folder(
+            sft_args.output_dir,
+            sft_args.hub_model_id,
+            repo_type="model",
+            commit_message="Upload fine-tuned model",
+            private=sft_args.hub_private_repo is not False,
+        )
+    except RuntimeError as error:  # The Hub refused or stayed away; the model lies in its folder.
+        raise OSError(
+            f"{error} The model is complete in {sft_args.output_dir}; run the same command again."
+        ) from error
 
 
 if __name__ == "__main__":

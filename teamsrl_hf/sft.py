@@ -1,15 +1,13 @@
-"""Parts of fine-tuning: in go prompt/completion rows, out come token ids, a tiny model, a card, a merged model."""
+"""Parts of fine-tuning: in go prompt/completion rows, out come token ids, a tiny model, a merged model."""
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, Value, concatenate_datasets
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -20,10 +18,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from .cards import PAPER_TAGS, front_matter, render
 from .operations import fence
 
 ROLES = ("system", "user", "assistant")
+_MESSAGES = [{"role": Value("string"), "content": Value("string")}]
+_FEATURES = Features({"prompt": _MESSAGES, "completion": _MESSAGES})
 
 # Role marks are single tokens in the tiny model and plain text in any other; both end every turn with their own EOS.
 CHAT_TEMPLATE = (
@@ -41,10 +40,14 @@ CHAT_TEMPLATE = (
 def check_sft_dataset(dataset: Dataset) -> Dataset:
     """The `prompt` and `completion` columns of `dataset`, all others dropped: provenance must not reach the trainer.
 
+    A dataset with `messages` and without `completion` becomes one: what its last message says is the completion.
+
     Raises:
         ValueError: A column is missing, there are no rows, a cell is no list of messages with a known role and a text,
             or a completion does not end with the assistant.
     """
+    if "messages" in dataset.column_names and "completion" not in dataset.column_names:
+        dataset = _split_conversations(dataset)
     for column in ("prompt", "completion"):
         if column not in dataset.column_names:
             raise ValueError(
@@ -59,7 +62,45 @@ def check_sft_dataset(dataset: Dataset) -> Dataset:
             _check_messages(messages, f"Row {number}, column {column!r}")
         if row["completion"][-1]["role"] != "assistant":
             raise ValueError(f"Row {number}, column 'completion', must end with a message of role 'assistant'.")
-    return dataset
+    return dataset if dataset.features == _FEATURES else dataset.map(_only_text, features=_FEATURES)
+
+
+def _split_conversations(dataset: Dataset) -> Dataset:
+    for number, row in enumerate(dataset.select_columns(["messages"])):
+        _check_messages(row["messages"], f"Row {number}, column 'messages'")
+        if len(row["messages"]) < 2:
+            raise ValueError(f"Row {number}, column 'messages', holds one message; wanted a question and its answer.")
+    return dataset.map(
+        lambda row: {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]},
+        remove_columns=dataset.column_names,
+    )
+
+
+def _only_text(row: dict) -> dict:
+    """Messages without further keys, so that datasets of several makers fit together."""
+    return {column: [{"role": m["role"], "content": m["content"]} for m in row[column]] for column in row}
+
+
+def mix_datasets(datasets: Sequence[Dataset], fractions: Sequence[float | None] = ()) -> Dataset:
+    """Checked datasets, one after the other; with `fractions`, the first rows of each, in such shares of the whole.
+
+    The mixture is as large as the shares allow without repeating a row, as TRL's `get_dataset` has it.
+
+    Raises:
+        ValueError: Some fractions are given and some are not, or they are not positive.
+    """
+    given = [fraction for fraction in fractions if fraction is not None]
+    if not given:
+        return concatenate_datasets(list(datasets))
+    if len(given) < len(datasets) or min(given) <= 0:
+        raise ValueError(
+            f"The fractions of the mixture are {list(fractions)}; give each dataset a positive one, or none."
+        )
+    shares = [fraction / sum(given) for fraction in given]
+    total = min(len(dataset) / share for dataset, share in zip(datasets, shares))
+    return concatenate_datasets(
+        [dataset.select(range(round(share * total))) for dataset, share in zip(datasets, shares)]
+    )
 
 
 def _check_messages(messages: object, where: str) -> None:
@@ -97,14 +138,29 @@ def chat_texts(dataset: Dataset) -> Iterator[str]:
             yield message["content"]
 
 
-def build_tiny_model(texts: Iterable[str], output_dir: str | Path, seed: int = 0) -> Path:
+def build_tiny_model(
+    texts: Iterable[str], output_dir: str | Path, seed: int = 0, tokenizer: PreTrainedTokenizerFast | None = None
+) -> Path:
     """Write a randomly initialised Llama of about 0.3 million parameters and a tokenizer trained on `texts`.
+
+    Args:
+        tokenizer: What `train_tokenizer` made of the same texts, where it is at hand.
 
     Returns:
         `output_dir`, which `from_pretrained` loads. The same texts and seed give the same files.
     """
-    tokenizer = _train_tokenizer(texts)
-    config = LlamaConfig(
+    tokenizer = tokenizer or train_tokenizer(texts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # Not AutoModel.from_config: once ZeRO-3 arguments exist, that would partition the weights and save none.
+        LlamaForCausalLM(tiny_config(tokenizer)).save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
+    return Path(output_dir)
+
+
+def tiny_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """The shape of the tiny model."""
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=172,
@@ -115,16 +171,10 @@ def build_tiny_model(texts: Iterable[str], output_dir: str | Path, seed: int = 0
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # Not AutoModel.from_config: once ZeRO-3 arguments exist, that would partition the weights and save none.
-        LlamaForCausalLM(config).save_pretrained(output_dir)
-    tokenizer.save_pretrained(output_dir)
-    return Path(output_dir)
 
 
-def _train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: every text can be encoded, so no unknown token is needed."""
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
+    """A tokenizer of byte-level BPE: every text can be encoded, so no unknown token is needed."""
     roles = [f"<|{role}|>" for role in ROLES]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -186,16 +236,43 @@ def tokenize(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: int
     return dataset.map(encode, remove_columns=dataset.column_names, num_proc=num_proc, desc="Tokenizing")
 
 
-def guard_cpu_4bit(model: torch.nn.Module) -> int:
-    """Keep the 4-bit layers of a model on the CPU trainable after an evaluation; returns how many were guarded.
+def check_lengths(tokens: Dataset, max_length: int | None, drop: bool = False) -> tuple[Dataset, int, int]:
+    """The tokenized rows to train on, how many of them lose their end at `max_length`, and how many were left out.
 
-    On processors with AVX512-BF16, bitsandbytes repacks such a layer in its first forward in evaluation mode for an
-    operation without gradients; training then goes on with wrong ones. Call this before the first forward.
+    A row that loses its end teaches no end of an answer; one whose prompt fills `max_length` teaches nothing. With
+    `drop`, both are left out.
+
+    Raises:
+        ValueError: A prompt fills `max_length` and `drop` is not set, or no row remains.
     """
-    layers = [layer for layer in model.modules() if hasattr(layer, "support_avx512bf16_for_cpu")]
-    for layer in layers:
-        layer.support_avx512bf16_for_cpu = False
-    return len(layers)
+    if max_length is None:
+        return tokens, 0, 0
+    prompts = [mask.index(1) if 1 in mask else len(mask) for mask in tokens["completion_mask"]]
+    lengths = [len(ids) for ids in tokens["input_ids"]]
+    long = [i for i, length in enumerate(lengths) if length > max_length]
+    filled = sum(length >= max_length for length in prompts)
+    if drop and len(long) < len(lengths):
+        keep = sorted({*range(len(lengths))} - {*long})
+        return (tokens.select(keep) if long else tokens), 0, len(long)
+    if filled or drop:
+        raise ValueError(
+            f"max_length = {max_length} tokens is too short: prompts alone fill it in {filled} of {len(lengths)} rows "
+            f"(the longest prompt has {max(prompts)}), and {len(long)} rows would be cut (the longest has "
+            f"{max(lengths)}); raise it{'' if drop else ', or leave long rows out with long_rows: drop'}."
+        )
+    return tokens, len(long), 0
+
+
+def count_broken_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, most: int = 200) -> int:
+    """How many of the first rows the template renders so that the prompt at generation is no beginning of the row.
+
+    A model trained on such rows never saw what it is asked later.
+    """
+    broken = 0
+    for row in dataset.select(range(min(most, len(dataset)))):
+        prompt = encode_chat(tokenizer, row["prompt"], add_generation_prompt=True)
+        broken += encode_chat(tokenizer, row["prompt"] + row["completion"])[: len(prompt)] != prompt
+    return broken
 
 
 def merge_adapter(adapter_dir: str | Path, output_dir: str | Path, dtype: str = "float32") -> Path:
@@ -221,19 +298,30 @@ def merge_adapter(adapter_dir: str | Path, output_dir: str | Path, dtype: str = 
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True)
     except OSError as error:
         raise ValueError(f"Cannot load the adapter's base model {base!r}: {first_line(error)}") from error
-    PeftModel.from_pretrained(model, adapter_dir).merge_and_unload().save_pretrained(output_dir)
-    AutoTokenizer.from_pretrained(adapter_dir).save_pretrained(output_dir)
+    tokenizer = AutoTokenizer.from_pretrained(adapter_dir)
+    merged = PeftModel.from_pretrained(model, adapter_dir).merge_and_unload()
+    # Training may have settled on another end than the base's; generation has to wait for that one.
+    merged.config.eos_token_id = merged.generation_config.eos_token_id = tokenizer.eos_token_id
+    merged.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
     return Path(output_dir)
 
 
 def settle_chat_template(
     tokenizer: PreTrainedTokenizerBase, eos_token: str | None = None, chat_template_path: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer with the given end of sequence and template; one without a template gets `CHAT_TEMPLATE`.
+    """The tokenizer with a chat template whose answers end with its end-of-sequence token.
+
+    One without a template gets `CHAT_TEMPLATE`. Where the template ends answers with another special token (as with
+    Qwen's base models), that becomes the end of sequence: a model that learns one end while generation waits for
+    another never stops.
 
     Raises:
-        ValueError: The path is no .jinja file, or the tokenizer has no end-of-sequence token.
+        ValueError: The path is no .jinja file, the tokenizer lacks `eos_token` or has no end-of-sequence token, or
+            answers end with no special token, or not with the `eos_token` asked for.
     """
+    if eos_token and eos_token not in tokenizer.get_vocab():
+        raise ValueError(f"eos_token {eos_token!r} is no token of this tokenizer; name one of its tokens.")
     if eos_token:
         tokenizer.eos_token = eos_token
     if chat_template_path:
@@ -243,7 +331,28 @@ def settle_chat_template(
     if tokenizer.eos_token is None:
         raise ValueError("The tokenizer has no end-of-sequence token; name one of its tokens with eos_token.")
     tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
+    end = answer_end(tokenizer)
+    if end is None:
+        raise ValueError(
+            "The chat template ends answers with no special token, so the model would never learn to stop; "
+            "give another with chat_template_path."
+        )
+    if eos_token and end != eos_token:
+        raise ValueError(
+            f"eos_token is {eos_token!r}, but the chat template ends answers with {end!r}; give that one."
+        )
+    tokenizer.eos_token = end
     return tokenizer
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The special token that the chat template puts after an answer; its end of sequence if that is among several."""
+    answer = "An answer."
+    turns = [{"role": "user", "content": "A question."}, {"role": "assistant", "content": answer}]
+    tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(answer)[2]
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    found = [token for token in tokenizer.tokenize(tail) if token in special | {tokenizer.eos_token}]
+    return tokenizer.eos_token if tokenizer.eos_token in found else next(iter(found), None)
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
@@ -253,68 +362,6 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     # Under ZeRO-3 a process holds a part of each parameter; `ds_numel` is the whole's size.
     sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
-
-
-def sft_card(summary: Mapping[str, Any], script_args: Any, model_args: Any, sft_args: Any) -> str:
-    """The card of a fine-tuned model. Folders of this machine are named by their last part, and never in the YAML.
-
-    Args:
-        summary: What the recipe returns.
-        script_args: Attributes `dataset_name`, `tiny_model`.
-        model_args: TRL's `ModelConfig`.
-        sft_args: TRL's `SFTConfig`.
-    """
-    base, dataset = model_args.model_name_or_path, script_args.dataset_name
-    public = {} if Path(base).exists() else {"base_model": base}
-    if public and model_args.use_peft:
-        public["base_model_relation"] = "adapter"
-    if not Path(dataset).exists():
-        public["datasets"] = [dataset]
-    meta = {
-        "library_name": "peft" if model_args.use_peft else "transformers",
-        "pipeline_tag": "text-generation",
-        **public,
-        "tags": ["sft", "trl", *(["lora"] if model_args.use_peft else []), *PAPER_TAGS],
-    }
-    return render(
-        "sft_card.md",
-        meta=front_matter(meta),
-        summary=summary,
-        base=Path(base).name if Path(base).exists() else base,
-        dataset=Path(dataset).name if Path(dataset).exists() else dataset,
-        tiny=script_args.tiny_model,
-        adapter=model_args.use_peft,
-        settings=_settings(model_args, sft_args),
-        hardware=_hardware(sft_args),
-        versions={name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")},
-    )
-
-
-def _settings(model_args: Any, sft_args: Any) -> dict[str, Any]:
-    """What somebody else needs to repeat the run."""
-    batch = sft_args.per_device_train_batch_size * sft_args.gradient_accumulation_steps * sft_args.world_size
-    settings = {
-        "learning_rate": sft_args.learning_rate,
-        "lr_scheduler_type": str(sft_args.lr_scheduler_type.value),
-        "batch size over all processes": batch,
-        "max_length": sft_args.max_length,
-        "completion_only_loss": sft_args.completion_only_loss,
-        "precision": "bf16" if sft_args.bf16 else "fp16" if sft_args.fp16 else "fp32",
-        "seed": sft_args.seed,
-    }
-    if model_args.load_in_4bit or model_args.load_in_8bit:
-        settings["quantized base"] = model_args.bnb_4bit_quant_type if model_args.load_in_4bit else "int8"
-    if model_args.use_peft:
-        names = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_modules_to_save")
-        settings |= {name: getattr(model_args, name) for name in names if getattr(model_args, name) is not None}
-    return settings
-
-
-def _hardware(sft_args: Any) -> str:
-    """Processes and what each of them ran on."""
-    on_gpu = sft_args.device.type == "cuda"
-    device = torch.cuda.get_device_name(sft_args.device) if on_gpu else sft_args.device.type.upper()
-    return f"{sft_args.world_size} × {device}"
 
 
 def first_line(error: BaseException) -> str:

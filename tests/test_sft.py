@@ -1,84 +1,31 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from datasets import Dataset
-from safetensors.torch import load_file
+from sft_data import CONFIG, FACTS, README, assistant, geography, losses, row, run, user, write_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from teamsrl_hf import paths
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.paths import resource
+from teamsrl_hf.quantization import guard_cpu_4bit
 from teamsrl_hf.sft import (
     CHAT_TEMPLATE,
     build_tiny_model,
     chat_texts,
     check_sft_dataset,
     encode_chat,
-    guard_cpu_4bit,
     hold_out,
     merge_adapter,
     settle_chat_template,
-    sft_card,
     tokenize,
 )
-
-CONFIG = str(resource("recipes/quickstart/sft.yaml"))
-FACTS = {
-    "Peru": ("Lima", "Spanish"),
-    "Kenya": ("Nairobi", "Swahili"),
-    "Japan": ("Tokyo", "Japanese"),
-    "Norway": ("Oslo", "Norwegian"),
-    "Egypt": ("Cairo", "Arabic"),
-    "Cuba": ("Havana", "Spanish"),
-}
-README = """\
----
-configs:
-- config_name: default
-  data_files:
-  - {split: train, path: default/train.parquet}
-  - {split: test, path: default/test.parquet}
-- config_name: trajectories
-  data_files:
-  - {split: train, path: trajectories/train.parquet}
----
-"""
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def row(prompt, completion):
-    """A row with the provenance columns of an evolved dataset."""
-    return {
-        "prompt": [user(prompt)],
-        "completion": [assistant(completion)],
-        "id": "c1",
-        "operations": ["deepen", "concretize"],
-        "step": 1,
-        "model": "rulebook",
-        "calls": '{"rewrite": 1}',
-    }
-
-
-def geography():
-    for country, (capital, language) in FACTS.items():
-        yield row(f"Name the capital of {country}.", f"The capital of {country} is {capital}.")
-        yield row(f"Which language is spoken in {country}?", f"People in {country} speak {language}.")
-        yield row(f"Where is {capital}?", f"{capital} is the capital of {country}.")
-        yield row(f"Greet somebody in {country}.", f"In {country} you would greet them in {language}.")
+from teamsrl_hf.sft_card import sft_card
 
 
 @pytest.fixture(scope="module")
@@ -87,23 +34,13 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def folder(rows, tmp_path_factory):
-    root = tmp_path_factory.mktemp("dataset")
-    rows.select(range(18)).to_parquet(root / "default" / "train.parquet")
-    rows.select(range(18, 24)).to_parquet(root / "default" / "test.parquet")
-    Dataset.from_list([{"id": "t1"}]).to_parquet(root / "trajectories" / "train.parquet")
-    (root / "README.md").write_text(README)
-    return str(root)
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")
 def tiny(rows, tmp_path_factory):
     return build_tiny_model(chat_texts(check_sft_dataset(rows)), tmp_path_factory.mktemp("tiny"), seed=1)
-
-
-def run(dataset, output_dir, *options):
-    argv = ["--config", CONFIG, "--dataset_name", str(dataset), "--output_dir", str(output_dir), *options]
-    return load_recipe("sft").main([*argv, "--disable_tqdm", "true"])
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +146,9 @@ def test_a_tokenizer_without_template_gets_ours_and_one_without_end_is_refused(t
     tokenizer.chat_template = None
     assert settle_chat_template(tokenizer).chat_template == CHAT_TEMPLATE
     own = tmp_path / "own.jinja"
-    own.write_text("{{ messages[0]['content'] }}")
+    own.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}<|pad|>")
     assert settle_chat_template(tokenizer, "<|pad|>", str(own)).eos_token == "<|pad|>"
-    assert encode_chat(tokenizer, [user("Lima")]) == tokenizer("Lima")["input_ids"]
+    assert encode_chat(tokenizer, [user("Lima")]) == tokenizer("Lima<|pad|>")["input_ids"]
     with pytest.raises(ValueError, match=r"is no \.jinja file"):
         settle_chat_template(tokenizer, None, "chatml")
     tokenizer.eos_token = None
@@ -259,7 +196,7 @@ def test_merging_a_folder_without_adapter_is_refused(tmp_path):
 def test_the_output_folder_holds_no_pickle(tuned):
     output_dir, _ = tuned
     suffixes = {path.suffix for path in output_dir.rglob("*") if path.is_file()}
-    assert suffixes == {".safetensors", ".json", ".jinja", ".md"}
+    assert suffixes - {".png"} == {".safetensors", ".json", ".jinja", ".md"}
 
 
 def test_the_card_tells_what_was_computed_and_no_path(tuned, folder):
@@ -281,13 +218,12 @@ def test_hostile_names_cannot_break_out_of_the_card():
     from trl import ModelConfig, SFTConfig
 
     name = "evil/`x`\n---\nlicense: mit\n# Gotcha"
+    counts = ("rows", "test_rows", "cut_rows", "dropped_rows", "steps", "trainable_parameters", "parameters")
+    summary = dict.fromkeys(("loss_before", "loss_after", "perplexity_before", "perplexity_after"), 1.0)
     card = sft_card(
-        dict.fromkeys(("loss_before", "loss_after", "perplexity_before", "perplexity_after"), 1.0)
-        | dict.fromkeys(
-            ("rows", "test_rows", "cut_rows", "steps", "trainable_parameters", "parameters", "seconds"), 1
-        ),
-        SimpleNamespace(dataset_name=name, tiny_model=False),
-        ModelConfig(model_name_or_path=name),
+        summary | dict.fromkeys((*counts, "seconds"), 1),
+        load_recipe("sft").SFTArguments(dataset_name=name),
+        ModelConfig(model_name_or_path=name, lora_target_modules=["```\n# Gotcha"]),
         SFTConfig(output_dir="unused", use_cpu=True, bf16=False, activation_checkpointing=False),
     )
     meta = next(yaml.safe_load_all(card))
@@ -305,7 +241,7 @@ def test_two_runs_with_one_seed_agree(folder, tmp_path):
 
 
 def test_a_run_that_was_cut_off_goes_on_from_its_checkpoint_and_a_finished_one_is_not_run_again(folder, tmp_path):
-    options = ("--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2")
+    options = ("--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2", "--logging_steps", "1")
     finished = run(folder, tmp_path / "run", *options)
     assert run(folder, tmp_path / "run", *options) == finished
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -313,6 +249,8 @@ def test_a_run_that_was_cut_off_goes_on_from_its_checkpoint_and_a_finished_one_i
     (tmp_path / "run" / "checkpoint-4").rename(tmp_path / "checkpoint-4")
     resumed = run(folder, tmp_path / "run", *options)
     assert resumed | {"seconds": 0} == finished | {"seconds": 0}
+    assert losses(tmp_path / "run" / "checkpoint-4") == losses(tmp_path / "checkpoint-4")
+    assert len(losses(tmp_path / "checkpoint-4")) == 4
     state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
     assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [0, 2]
 
@@ -375,7 +313,7 @@ def test_rows_that_cannot_be_learned_from_are_named_in_one_line(bad, complaint):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ([], "No dataset given; pass --dataset_name"),
+        (["--dataset_name", ""], "Give either --dataset_name FOLDER_OR_HUB_ID or, in the YAML file, several"),
         (["--dataset_name", "missing/dataset"], "Can't load dataset 'missing/dataset' (a folder or a Hub id)"),
         (["--dataset_name", "DATA", "--dataset_config", "trajectories"], "has no column 'prompt', only id"),
         (["--dataset_name", "DATA", "--dataset_train_split", "dev"], "has no split 'dev', only train, test"),
@@ -385,8 +323,11 @@ def test_rows_that_cannot_be_learned_from_are_named_in_one_line(bad, complaint):
             ["--dataset_name", "DATA", "--tiny_model", "false", "--model_name_or_path", "no/such"],
             "Can't load model 'no/such' (a folder or a Hub id)",
         ),
-        (["--dataset_name", "DATA", "--max_length", "3"], "Every prompt fills max_length = 3 tokens"),
-        (["--dataset_name", "DATA", "--push_to_hub", "true"], "run `teamsrl push` on the finished folder"),
+        (
+            ["--dataset_name", "DATA", "--max_length", "3"],
+            "prompts alone fill it in 18 of 18 rows (the longest prompt has",
+        ),
+        (["--dataset_name", "DATA", "--push_to_hub", "true"], "push_to_hub needs --hub_model_id USER/NAME"),
         (["--dataset_name", "DATA", "--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--lerning_rate", "1"], "['--lerning_rate', '1']"),
     ],
@@ -452,47 +393,6 @@ def test_gradients_of_a_4bit_model_do_not_depend_on_an_evaluation_before(tiny):
     expected, found = gradients(False), gradients(True)
     assert len(expected) == 28
     torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "distributed_type", "processes"),
-    [
-        ("cpu", "NO", 1),
-        ("ddp", "MULTI_GPU", 2),
-        ("zero2", "DEEPSPEED", 2),
-        ("zero3", "DEEPSPEED", 2),
-        ("fsdp2", "FSDP", 2),
-    ],
-)
-def test_every_accelerate_config_is_complete_and_known_to_accelerate(name, distributed_type, processes):
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    config = load_config_from_file(str(resource(f"accelerate_configs/{name}.yaml")))
-    assert (config.distributed_type.value, config.num_processes) == (distributed_type, processes)
-    assert config.num_machines == 1
-
-
-def test_two_processes_learn_what_one_learns_from_the_same_batches(folder, tmp_path):
-    options = ["--train_sampling_strategy", "sequential", "--num_train_epochs", "1", "--max_steps", "-1"]
-    alone = run(folder, tmp_path / "alone", *options, "--per_device_train_batch_size", "6")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    command += ["--config_file", str(resource("accelerate_configs/ddp.yaml")), str(resource("recipes/sft.py"))]
-    command += ["--config", CONFIG, "--dataset_name", folder, "--output_dir", str(tmp_path / "both"), *options]
-    root = str(resource("recipes").parent)
-    done = subprocess.run(
-        [*command, "--per_device_train_batch_size", "3"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    both = json.loads((tmp_path / "both" / "run.json").read_text())["summary"]
-    assert (alone["processes"], alone["steps"]) == (1, 3)
-    assert (both["processes"], both["steps"]) == (2, 3)
-    # Not so if each process kept its own gradients, which come from half of every batch.
-    weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("both", "alone")]
-    torch.testing.assert_close(*weights, atol=1e-5, rtol=0)
 
 
 def test_resources_are_found_in_the_package_first_then_beside_it(tmp_path, monkeypatch):

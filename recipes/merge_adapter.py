@@ -1,0 +1,47 @@
+"""Make a LoRA adapter part of its base model: one folder that loads without PEFT, serves anywhere and can be pushed.
+
+    python recipes/merge_adapter.py --adapter outputs/model --output_dir outputs/merged --dtype bfloat16
+
+The base is loaded in full precision, also where the adapter was trained on four bits: merging into those loses too
+much.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from teamsrl_hf.arguments import guarded, parse
+
+
+@dataclass
+class MergeArguments:
+    """What is merged, and where it goes."""
+
+    adapter: str | None = field(default=None, metadata={"help": "Folder that the fine-tuning wrote."})
+    output_dir: str | None = field(default=None, metadata={"help": "Where the merged model goes; a new folder."})
+    dtype: str = field(
+        default="float32",
+        metadata={"help": "Precision of the merged model.", "choices": ["float32", "bfloat16", "float16"]},
+    )
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Merge, and write model, tokenizer and card."""
+    (args,) = parse((MergeArguments,), argv)
+    if not (args.adapter and args.output_dir):
+        raise ValueError("Nothing to do; pass --adapter FOLDER and --output_dir FOLDER.")
+    if Path(args.output_dir).exists() and any(Path(args.output_dir).iterdir()):
+        raise ValueError(f"The output folder {args.output_dir} is not empty; give a new one.")
+
+    from teamsrl_hf.sft import merge_adapter
+    from teamsrl_hf.sft_card import merged_card
+
+    folder = merge_adapter(args.adapter, args.output_dir, args.dtype)
+    (folder / "README.md").write_text(merged_card(args.adapter, args.dtype), encoding="utf-8")
+    print(f"The merged model lies in {folder}.")
+    return {"model": str(folder)}
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,209 @@
+"""The card of a fine-tuned model: in go a run's summary, arguments and losses, out come Markdown and a plot.
+
+Folders of this machine are named by their last part, and never in the YAML front matter.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from enum import Enum
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .cards import PAPER_TAGS, front_matter, render
+from .runs import RUN_FILE
+
+PLOT = "loss.png"
+# They tell where files lie, how a run is watched, or what `hub` does with it; not how the model came about.
+_NOT_RECIPE = (
+    *("output_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "run_name"),
+    *("report_to", "disable_tqdm", "resume_from_checkpoint", "model_name_or_path", "dataset_name", "datasets"),
+    *(
+        "eval_on_start",
+        "trackio_space_id",
+        "project",
+        "logging_steps",
+        "gradient_checkpointing",
+        "fsdp",
+        "fsdp_config",
+    ),
+    *("accelerator_config", "deepspeed", "chat_template_path", "use_cpu"),
+)
+
+
+def sft_card(
+    summary: Mapping[str, Any],
+    script_args: Any,
+    model_args: Any,
+    sft_args: Any,
+    history: Sequence[Mapping[str, float]] = (),
+    plot: str | None = None,
+) -> str:
+    """The text of README.md.
+
+    Args:
+        summary: What the recipe returns.
+        script_args: Attributes `dataset_name`, `datasets`, `tiny_model`.
+        model_args: TRL's `ModelConfig`.
+        sft_args: TRL's `SFTConfig`.
+        history: The trainer's `state.log_history`.
+        plot: File name of the loss curve, if it was drawn.
+    """
+    base, adapter = model_args.model_name_or_path, model_args.use_peft
+    sources = dataset_sources(script_args)
+    public = {} if Path(base).exists() else {"base_model": base}
+    if public:
+        public["base_model_relation"] = "adapter" if adapter else "finetune"
+    if online := [source for source in sources if not Path(source).exists()]:
+        public["datasets"] = online
+    meta = {
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        **public,
+        "tags": ["sft", "trl", *(["lora"] if adapter else []), *PAPER_TAGS],
+    }
+    return render(
+        "sft_card.md",
+        meta=front_matter(meta),
+        summary=summary,
+        base=_shown(base),
+        base_link=_hub_link(base),
+        datasets=[{"name": _shown(s), "link": _hub_link(s, "datasets/"), "calls": data_calls(s)} for s in sources],
+        tiny=script_args.tiny_model,
+        adapter=adapter,
+        recipe=recipe_text(script_args, model_args, sft_args),
+        batch=sft_args.per_device_train_batch_size * sft_args.gradient_accumulation_steps * sft_args.world_size,
+        hardware=_hardware(sft_args),
+        curve=loss_curve(history),
+        plot=plot,
+        versions={name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")},
+    )
+
+
+def merged_card(adapter_dir: str | Path, dtype: str) -> str:
+    """The card of an adapter's folder made into that of the model it was merged into."""
+    folder = Path(adapter_dir)
+    own = folder / "README.md"
+    card = own.read_text(encoding="utf-8") if own.is_file() else ""
+    base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    meta: dict[str, Any] = {}
+    if card.startswith("---\n") and "\n---\n" in card:
+        front, card = card[4:].split("\n---\n", 1)
+        meta = yaml.safe_load(front) or {}
+    meta |= {"library_name": "transformers", "tags": [tag for tag in meta.get("tags", []) if tag != "lora"]}
+    if "base_model_relation" in meta:
+        meta["base_model_relation"] = "finetune"
+    shown = {"base": _shown(base), "adapter": _shown(str(folder)), "dtype": dtype}
+    return render(
+        "merged_card.md", meta=front_matter(meta), card=re.sub(r"^# .*$", "", card, count=1, flags=re.M), **shown
+    )
+
+
+def dataset_sources(script_args: Any) -> list[str]:
+    """Names of the datasets of a run, in the order in which they are mixed."""
+    mixture = getattr(script_args, "datasets", None)
+    return [str(part.get("path")) for part in mixture] if mixture else [script_args.dataset_name]
+
+
+def _shown(name: str) -> str:
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _hub_link(name: str, kind: str = "") -> str | None:
+    """The page of a Hub id; None for a folder, and for what is no id and could break out of the link."""
+    is_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
+    return f"https://huggingface.co/{kind}{name}" if is_id else None
+
+
+def recipe_text(*dataclasses: Any) -> str:
+    """The arguments that differ from their defaults, as YAML that `--config` takes."""
+    recipe: dict[str, Any] = {}
+    for values in dataclasses:
+        for entry in fields(values):
+            default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+            value = getattr(values, entry.name)
+            if entry.init and value not in (default, None, []) and entry.name not in _NOT_RECIPE:
+                recipe[entry.name] = value.value if isinstance(value, Enum) else value
+    return yaml.safe_dump({name: value for name, value in recipe.items() if _plain(value)}, sort_keys=False).strip()
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, list | dict):
+        return all(_plain(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def data_calls(dataset: str) -> dict[str, str]:
+    """What a dataset cost in model calls, by the run in its folder, or else by its card; empty where neither tells."""
+    folder = Path(dataset)
+    if folder.is_dir():
+        try:
+            summary = json.loads((folder / RUN_FILE).read_text())["summary"]
+            counts = {f"{kind} calls": f"{count:,}" for kind, count in summary["calls"].items()}
+            return counts | {"expert calls per row": str(summary["expert_calls_per_row"])}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # Downloaded, or not made by this project; its card may tell.
+    return calls_of_card(_card(dataset))
+
+
+def calls_of_card(card: str) -> dict[str, str]:
+    r"""The rows of a dataset card's tables that count calls.
+
+    >>> calls_of_card("| rows | 7 |\n| reviewer calls | 12 |\n| expert calls per row | 1.7 |")
+    {'reviewer calls': '12', 'expert calls per row': '1.7'}
+    """
+    return dict(re.findall(r"^\| ([^|\n]{0,80}\bcalls\b[^|\n]{0,80}) \| ([\d.,+ ]+) \|$", card, re.M))
+
+
+def _card(dataset: str) -> str:
+    path = Path(dataset) / "README.md"
+    if Path(dataset).exists():
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(dataset, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # Offline, or a repository without a card: the card of the model says less then.
+        return ""
+
+
+def loss_curve(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    """Steps and losses, of training and of the held-out rows."""
+    curve = {
+        "training": [(int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry],
+        "held-out rows": [
+            (int(entry["step"]), float(entry["eval_loss"])) for entry in history if "eval_loss" in entry
+        ],
+    }
+    return {name: points for name, points in curve.items() if points}
+
+
+def draw_losses(history: Sequence[Mapping[str, float]], path: str | Path) -> bool:
+    """Draw the loss curve as PNG; False, and nothing drawn, without matplotlib (the extra `plots`) or losses."""
+    curve = loss_curve(history)
+    if not curve or find_spec("matplotlib") is None:
+        return False
+    from matplotlib.figure import Figure  # Not pyplot, which keeps figures and looks for a screen.
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curve.items():
+        axes.plot(*zip(*points), label=name, marker="o" if len(points) < 20 else None, markersize=3)
+    axes.set(xlabel="step", ylabel="loss (nats per answer token)")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return True
+
+
+def _hardware(sft_args: Any) -> str:
+    """Processes and what each of them ran on."""
+    import torch
+
+    on_gpu = sft_args.device.type == "cuda"
+    device = torch.cuda.get_device_name(sft_args.device) if on_gpu else sft_args.device.type.upper()
+    return f"{sft_args.world_size} × {device}"
