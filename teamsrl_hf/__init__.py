@@ -15,17 +15,22 @@ _ROOMS = {
     ),
     "callbacks": ("EvolvedExamplesCallback",),
     "environment": ("rollout",),
+    "evaluation": ("instruction_measures", "query_efficiency"),
     "evolver": ("DatasetEvolver", "EvolverConfig"),
+    "filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
     "generation": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
-    "ledger": ("Ledger",),
+    "judging": ("judge_pairs", "win_rate"),
+    "ledger": ("Budget", "BudgetExhausted", "Ledger", "Price"),
     "local_generation": ("TransformersGenerator",),
     "models": ("make_generator",),
     "operations": ("OPERATIONS", "Operation"),
     "policy": ("OperationPolicy", "OperationPolicyConfig", "load_policy"),
     "ppo_config": ("InstructionGenPPOConfig",),
     "ppo_trainer": ("InstructionGenPPOTrainer",),
+    "privacy": ("audit",),
     "reviewer": ("novelty_reward", "validity_reward"),
     "rulebook": ("Rulebook",),
+    "schema": ("DatasetWriter",),
     "seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
     "types": ("Candidate", "Example", "Rejection", "Review", "Seed", "State", "Trajectory", "Transition"),
 }
@@ -43,15 +48,26 @@ if TYPE_CHECKING:
     from .baselines import uniform_chooser as uniform_chooser
     from .callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback
     from .environment import rollout as rollout
+    from .evaluation import instruction_measures as instruction_measures
+    from .evaluation import query_efficiency as query_efficiency
     from .evolver import DatasetEvolver as DatasetEvolver
     from .evolver import EvolverConfig as EvolverConfig
+    from .filters import Decontamination as Decontamination
+    from .filters import language as language
+    from .filters import length_limits as length_limits
+    from .filters import load_benchmark as load_benchmark
     from .generation import Completion as Completion
     from .generation import EndpointGenerator as EndpointGenerator
     from .generation import Generator as Generator
     from .generation import Request as Request
     from .generation import Sampling as Sampling
     from .generation import ScriptedGenerator as ScriptedGenerator
+    from .judging import judge_pairs as judge_pairs
+    from .judging import win_rate as win_rate
+    from .ledger import Budget as Budget
+    from .ledger import BudgetExhausted as BudgetExhausted
     from .ledger import Ledger as Ledger
+    from .ledger import Price as Price
     from .local_generation import TransformersGenerator as TransformersGenerator
     from .models import make_generator as make_generator
     from .operations import OPERATIONS as OPERATIONS
@@ -61,9 +77,11 @@ if TYPE_CHECKING:
     from .policy import load_policy as load_policy
     from .ppo_config import InstructionGenPPOConfig as InstructionGenPPOConfig
     from .ppo_trainer import InstructionGenPPOTrainer as InstructionGenPPOTrainer
+    from .privacy import audit as audit
     from .reviewer import novelty_reward as novelty_reward
     from .reviewer import validity_reward as validity_reward
     from .rulebook import Rulebook as Rulebook
+    from .schema import DatasetWriter as DatasetWriter
     from .seeds import load_seeds as load_seeds
     from .seeds import seeds_to_dataset as seeds_to_dataset
     from .seeds import split_seeds as split_seeds

@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.util
+import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,8 +17,17 @@ from .paths import resource
 RECIPES = {
     "train-policy": ("train_policy", "train the operation policy with PPO"),
     "evolve": ("evolve_dataset", "evolve seeds into a dataset"),
-    "sft": ("sft", "fine-tune a causal LM on a dataset"),
+    "sft": ("sft", "fine-tune a causal LM on a dataset; --accelerate_config NAME launches processes"),
+    "compare": ("compare", "compare methods head to head at equal paid calls"),
+    "eval": ("eval_model", "benchmark a fine-tuned model with lm-evaluation-harness"),
+    "audit": ("audit", "can rows a model was trained on be told from others?"),
 }
+
+# Options of `teamsrl sft` that go to `accelerate launch`; with one of them it starts the recipe's processes.
+LAUNCH_OPTIONS = (
+    *("--accelerate_config", "--num_processes", "--mixed_precision", "--gpu_ids", "--num_machines"),
+    *("--machine_rank", "--main_process_ip", "--main_process_port"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv and argv[0] in RECIPES:
         from .arguments import guarded
 
-        return guarded(lambda: load_recipe(RECIPES[argv[0]][0]).main(argv[1:]))
+        launch, options = split_launch_options(argv[1:]) if argv[0] == "sft" else ([], argv[1:])
+        if launch:
+            return launch_recipe(RECIPES[argv[0]][0], launch, options)
+        return guarded(lambda: load_recipe(RECIPES[argv[0]][0]).main(options))
     args = _parser().parse_args(argv)
     from .arguments import guarded
 
@@ -47,8 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     quickstart.add_argument("--drop_duplicate_seeds", action="store_true", help="keep the first of equal seeds")
     quickstart.add_argument("--output_dir", default="teamsrl-quickstart", help="where all goes (default: %(default)s)")
     quickstart.set_defaults(run=_quickstart)
-    ledger = commands.add_parser("ledger", help="totals of a ledger of model calls")
+    ledger = commands.add_parser("ledger", help="what a run's model calls cost, in all and per accepted row")
     ledger.add_argument("folder", help="folder that holds ledger.sqlite, or the file itself")
+    ledger.add_argument("--json", action="store_true", help="print JSON")
     ledger.set_defaults(run=_ledger)
     push = commands.add_parser("push", help="push a folder to the Hub in one commit")
     push.add_argument("folder", help="folder with a README.md")
@@ -72,6 +87,68 @@ def load_recipe(name: str) -> ModuleType:
     sys.modules[module_name] = module  # Dataclasses look their module up by name.
     spec.loader.exec_module(module)
     return module
+
+
+def split_launch_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of a command line that are for `accelerate launch`, and the rest.
+
+    >>> split_launch_options(["--config", "a.yaml", "--num_processes=2", "--accelerate_config", "zero3"])
+    (['--num_processes', '2', '--accelerate_config', 'zero3'], ['--config', 'a.yaml'])
+    """
+    launch: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, given, value = word.partition("=")
+        if name in LAUNCH_OPTIONS:
+            launch += [name, value if given else next(words, "")]
+        else:
+            rest.append(word)
+    return launch, rest
+
+
+def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> int:
+    """Run a recipe's processes with `accelerate launch`; returns the exit status. What went wrong, they tell."""
+    from .arguments import guarded
+
+    status = 0
+
+    def run() -> None:
+        nonlocal status
+        words = _accelerate_words(launch)  # Before accelerate, which takes seconds to import.
+        from subprocess import CalledProcessError
+
+        from accelerate.commands.launch import launch_command, launch_command_parser
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        try:
+            launch_command(launch_command_parser().parse_args([*words, str(resource(f"recipes/{name}.py")), *options]))
+        except ChildFailedError as error:
+            status = error.get_first_failure()[1].exitcode
+        except CalledProcessError as error:
+            status = error.returncode
+
+    refused = guarded(run)
+    if status not in (0, 2):  # With 2 the process has said what is wrong.
+        print(f"error: a process of the launch ended with status {status}", file=sys.stderr)
+    return refused or (status if status > 0 else 1 if status else 0)
+
+
+def _accelerate_words(launch: Sequence[str]) -> list[str]:
+    """Options as accelerate has them: `--accelerate_config` takes the name of a file of ours, or a path."""
+    words: list[str] = []
+    for option, value in zip(launch[::2], launch[1::2]):
+        if not value:
+            raise ValueError(f"{option} needs a value.")
+        if option != "--accelerate_config":
+            words += [option, value]
+            continue
+        known = sorted(file.stem for file in resource("accelerate_configs").glob("*.yaml"))
+        if value not in known and not Path(value).is_file():
+            raise ValueError(f"No accelerate config {value!r}; give the path of a file, or one of {', '.join(known)}.")
+        words += ["--config_file", str(resource(f"accelerate_configs/{value}.yaml")) if value in known else value]
+    return words
 
 
 def _quickstart(args: argparse.Namespace) -> None:
@@ -153,18 +230,10 @@ model              {out / "model"}"""
 
 
 def _ledger(args: argparse.Namespace) -> None:
-    from .ledger import Ledger
+    from .accounting import report, table
 
-    path = Path(args.folder)
-    path = path / "ledger.sqlite" if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f"There is no ledger at {path}; give the output folder of a run, or the ledger itself.")
-    with Ledger(path) as ledger:
-        print(f"{'role':<12}{'calls':>9}{'errors':>9}{'prompt tokens':>15}{'answer tokens':>15}{'seconds':>10}")
-        for role, t in ledger.totals().items():
-            print(
-                f"{role:<12}{t.calls:>9}{t.errors:>9}{t.prompt_tokens:>15}{t.completion_tokens:>15}{t.seconds:>10.1f}"
-            )
+    found = report(args.folder)
+    print(json.dumps(found, indent=2) if args.json else table(found))
 
 
 def _push(args: argparse.Namespace) -> None:

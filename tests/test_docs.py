@@ -134,3 +134,26 @@ def test_continuous_integration_installs_and_tests_as_the_readme_says():
     script = (ROOT / ".ci" / "run").read_text()
     assert 'pip install -q -e ".[test]"' in script
     assert script.rstrip().endswith("pytest")
+
+
+def test_every_option_the_readme_names_is_one_of_some_command():
+    named = set(re.findall(r"`--(\w+)", (ROOT / "README.md").read_text()))
+    known = set().union(*(_help(f"recipes/{recipe}.py") for recipe, _ in RECIPES.values()), {"seeds"})
+    assert named - known == set()
+
+
+def test_the_readme_tells_what_each_method_costs():
+    from teamsrl_hf import DatasetEvolver, EvolverConfig, Example, Rulebook, load_seeds, uniform_chooser
+    from teamsrl_hf.evolver_config import METHODS
+    from teamsrl_hf.operations import OPERATIONS
+
+    table = re.findall(r"^\| `(\w+)` \| [^|]* \| (\d+) \| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.M)
+    model, chooser, measured = Rulebook(), uniform_chooser(OPERATIONS), []
+    for method in METHODS:
+        args = EvolverConfig(method=method)
+        evolver = DatasetEvolver(model, model, chooser, OPERATIONS, args, instructor=model)
+        results = [result for chain in evolver.evolve(load_seeds()) for result in chain]
+        rows = sum(isinstance(result, Example) for result in results)
+        calls = sum(count for result in results for kind, count in result.candidate.calls if kind in args.paid)
+        measured.append((method, str(rows), f"{calls / rows:.2f}"))
+    assert table == measured
