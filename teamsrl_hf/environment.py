@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
@@ -156,9 +157,23 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
     All calls share one loop in a daemon thread, since a client's connections belong to the loop that opened them.
     """
-    future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
+    task: list[asyncio.Task] = []
+    stopped = False
+
+    async def run() -> Result:
+        task.append(asyncio.current_task())
+        if stopped:
+            raise asyncio.CancelledError
+        return await coroutine
+
     try:
+        future = asyncio.run_coroutine_threadsafe(run(), _loop())
+        # Not result() alone: a signal that reached another thread would not wake this one, and Ctrl-C do nothing.
+        while not wait([future], timeout=0.2).done:
+            pass
         return future.result()
     except KeyboardInterrupt:
-        future.cancel()
+        # Not future.cancel(): the interrupt may have come when there was no future yet, but a task soon to start.
+        stopped = True
+        _loop().call_soon_threadsafe(lambda: [running.cancel() for running in task])
         raise

@@ -8,6 +8,8 @@ whatever depends on the rows before it is decided in `accept`, so that timing ne
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 from . import methods
 from .dedup import NearDuplicates
@@ -104,6 +106,12 @@ class DatasetEvolver:
         reason = methods.answer_problem(completion) or self._filtered(candidate)
         return Rejection(candidate, reason) if reason else Example(candidate)
 
+    def push_to_hub(self, folder: str | Path, repo_id: str, **options: Any) -> str:
+        """Push the folder that a `DatasetWriter` finished, in one commit; returns its URL. See `hub.push_dataset`."""
+        from .hub import push_dataset
+
+        return push_dataset(folder, repo_id, **options)
+
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
         """Let calls under way end and be recorded, at most for `seconds`; call it when the stages were cut short."""
         await self._calls.settle(seconds)
@@ -123,7 +131,7 @@ class DatasetEvolver:
         try:
             async with (
                 aclosing(in_order(self.walk, each(self.groups(seeds)), self.args.walkers)) as walked,
-                aclosing(in_order(self._answer_chain, self._decide(walked), self.args.concurrency)) as finished,
+                aclosing(self._answer_all(self._decide(walked))) as finished,
             ):
                 async for results in finished:
                     yield results
@@ -145,6 +153,15 @@ class DatasetEvolver:
         async for chains in groups:
             for candidates in chains:
                 yield [(candidate, self.accept(candidate)) for candidate in candidates]
+
+    async def _answer_all(self, chains: AsyncIterator[list[Decided]]) -> AsyncIterator[list[Example | Rejection]]:
+        if not self.args.answered_in_walk:
+            async with aclosing(in_order(self._answer_chain, chains, self.args.concurrency)) as finished:
+                async for results in finished:
+                    yield results
+            return
+        async for chain in chains:  # Nothing is left to wait for, so tasks would only take time.
+            yield [await self.answer(candidate, reason) for candidate, reason in chain]
 
     async def _answer_chain(self, chain: list[Decided]) -> list[Example | Rejection]:
         at_once = is_immediate(self._models.expert)

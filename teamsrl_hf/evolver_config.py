@@ -70,6 +70,11 @@ class EvolverConfig:
         return ("rewrite", "answer", *(["review"] if self.method == "evol_instruct" else []))
 
     @property
+    def answered_in_walk(self) -> bool:
+        """Whether candidates come with their answers."""
+        return self.method in ("plan_answer", "packed", "evol_instruct")
+
+    @property
     def pack_size(self) -> int:
         """Rows asked for in one call."""
         return self.rows_per_call if self.method == "packed" else 1
