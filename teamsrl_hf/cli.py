@@ -66,11 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("--json", action="store_true", help="print JSON")
     ledger.set_defaults(run=_ledger)
     push = commands.add_parser("push", help="push a folder to the Hub in one commit")
-    push.add_argument("folder", help="folder with a README.md")
-    push.add_argument("repo_id", help="user/name on the Hub")
-    push.add_argument("--repo_type", default="dataset", choices=("dataset", "model"))
-    push.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
-    push.add_argument("--overwrite", action="store_true", help="also over a repository this tool did not write")
+    load_recipe("push_folder").add_arguments(push)
     push.set_defaults(run=_push)
     for name, (_, text) in RECIPES.items():
         commands.add_parser(name, help=f"{text} (all arguments: teamsrl {name} --help)", add_help=False)
@@ -237,13 +233,7 @@ def _ledger(args: argparse.Namespace) -> None:
 
 
 def _push(args: argparse.Namespace) -> None:
-    from .hub import push_folder
-
-    options = {"repo_type": args.repo_type, "private": not args.public, "overwrite": args.overwrite}
-    try:
-        print(push_folder(args.folder, args.repo_id, commit_message="Upload with teamsrl push", **options))
-    except RuntimeError as error:  # The Hub refused or stayed away; nothing of ours is broken.
-        raise OSError(error) from error
+    load_recipe("push_folder").push(args)
 
 
 if __name__ == "__main__":

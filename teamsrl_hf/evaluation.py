@@ -1,7 +1,8 @@
 """Measures of a set of instructions: in come texts, embeddings or counts, out come numbers and their intervals.
 
 Set measures depend on the number of texts: compare sets of equal size. Judge a learned policy under an embedding other
-than the one that paid its reward; the default here sees words, as rule-based rewards do, so pass a sentence embedding.
+than the one that paid its reward; the default here sees words, as rule-based rewards do, so name a sentence embedding.
+`metrics/` holds the same measures as modules of the `evaluate` library.
 """
 
 import math
@@ -9,30 +10,63 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
+from .features import hashed_vectors
+from .ledger import Ledger
+from .operations import OPERATIONS, Operation
+from .reviewer import instruction_violations, response_violations
+
 Embed = Callable[[Sequence[str]], np.ndarray]
+Interval = tuple[float, float]
+HASHED_WORDS = "hashed_words"
+# Below this many texts half of them are too few to learn a spread from.
+TEXTS_FOR_INTERVAL = 20
 
 # What Evol-Instruct (arXiv 2304.12244) spent: 52,000 seeds x 4 rounds x 3 calls, for 250,000 rows.
 EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS = 624_000, 250_000
 
 
-def hashed_embeddings(texts: Sequence[str], dim: int = 512) -> np.ndarray:
-    """Word 1- and 2-grams hashed with random signs into `dim` buckets: float32, (len(texts), dim), rows of length 1.
+def hashed_embeddings(texts: Sequence[str], dim: int = 1024) -> np.ndarray:
+    """Word 1- and 2-grams counted in `dim` hash buckets: float32, (len(texts), dim), rows of length 1.
 
-    Needs no model and is the same everywhere, but sees words only: paraphrases count as different.
+    Needs no model and is the same everywhere, but sees words only: paraphrases count as different. A text without
+    words gets a bucket of its own, since a row must point somewhere.
     """
-    _some(texts, "texts")
-    vectors = np.zeros((len(texts), dim), np.float32)
-    for row, text in zip(vectors, texts):
-        words = _words(text) or [text]
-        hashes = np.array([zlib.crc32(_bytes(gram)) for gram in words + _ngrams(words, 2)], np.int64)
-        # n words give 2n - 1 grams; an odd number of signs cannot cancel, so no row is zero.
-        np.add.at(row, hashes % dim, np.where(hashes >> 31, 1.0, -1.0))
-    return _unit(vectors)
+    vectors = hashed_vectors(_some(texts, "texts"), dim)
+    for row in np.flatnonzero(~vectors.any(axis=1)):
+        vectors[row, zlib.crc32(_bytes(texts[row])) % dim] = 1.0
+    return vectors
+
+
+def embedder(name: str = HASHED_WORDS) -> Embed:
+    """The embedding of that name: "hashed_words" (offline, no model), or any sentence-transformers model or folder.
+
+    Raises:
+        ValueError: There is no such model, or it can't be reached.
+        ImportError: The name is a model's and sentence-transformers is not installed.
+    """
+    if name == HASHED_WORDS:
+        return hashed_embeddings
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ImportError(
+            f"The embedding {name!r} needs sentence-transformers: pip install 'teamsrl-hf[evaluation]'"
+        ) from error
+    try:
+        model = SentenceTransformer(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Can't load the embedding {name!r}; give {HASHED_WORDS!r} or a sentence-transformers model."
+        ) from error
+    return lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
 
 def vendi_score(embeddings: np.ndarray) -> float:
@@ -81,27 +115,204 @@ def novelty(texts: Sequence[str], references: Sequence[str], embed: Embed = hash
     return np.maximum(1 - np.concatenate(nearest), 0)
 
 
+def diversity_measures(
+    texts: Sequence[str], embed: Embed = hashed_embeddings, seed: int = 0, resamples: int = 50
+) -> dict[str, Any]:
+    """Set measures of diversity, each with `<name>_interval`: Vendi score, dispersion, distinct-1 and -2, ...
+
+    All of them depend on the number of texts: compare sets of equal size.
+    """
+    embeddings = embed(_some(texts, "texts", 2))
+    several = [text for text in texts if len(_words(text)) > 1]
+    wordy = [text for text in texts if _words(text)]
+    measures: dict[str, tuple[Any, Callable[[Any], float]]] = {
+        "vendi_score": (embeddings, vendi_score),
+        "mean_pairwise_distance": (embeddings, mean_pairwise_distance),
+        "distinct_1": (wordy, lambda some: distinct_n(some, 1)),
+        "distinct_2": (several, lambda some: distinct_n(some, 2)),
+        "compression_ratio": (texts, compression_ratio),
+        "self_repetition": (texts, self_repetition),
+    }
+    found: dict[str, Any] = {"rows": len(texts)}
+    for name, (items, measure) in measures.items():
+        found[name] = measure(items)
+        found[f"{name}_interval"] = half_sample_interval(
+            len(items), lambda rows, items=items, measure=measure: measure(_taken(items, rows)), seed, resamples
+        )
+    return found
+
+
+def _taken(items: Any, rows: np.ndarray) -> Any:
+    return items[rows] if isinstance(items, np.ndarray) else [items[i] for i in rows]
+
+
+def complexity_measures(texts: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """How hard texts are to read, with intervals: words, words per sentence, Flesch-Kincaid grade, MTLD of them all.
+
+    `words` is length, not difficulty, and is here to be controlled for; the others don't grow when a text is repeated.
+    A reader's grade says nothing of how hard a task is to solve.
+    """
+    words = [_words(text) for text in texts]
+    sentences = [max(1, len(_sentences(text))) for text in texts]
+    wordy = [text for text in texts if _words(text)]
+    samples = {
+        "words": [len(row) for row in words],
+        "words_per_sentence": [len(row) / count for row, count in zip(words, sentences)],
+        "flesch_kincaid_grade": [flesch_kincaid_grade(text) for text in _some(wordy, "texts with words")],
+    }
+    found: dict[str, Any] = {"rows": len(texts)}
+    for name, values in samples.items():
+        found[name] = float(np.mean(values))
+        found[f"{name}_interval"] = bootstrap_interval(values, seed=seed)
+
+    def variety(rows: Sequence[int]) -> float:
+        return mtld(list(chain.from_iterable(words[i] for i in rows)))
+
+    found["mtld"] = variety(range(len(words)))
+    found["mtld_interval"] = half_sample_interval(len(words), variety, seed)
+    return found
+
+
+def flesch_kincaid_grade(text: str) -> float:
+    """US school grade of English text (Kincaid 1975): .39 words/sentence + 11.8 syllables/word - 15.59."""
+    words = _some(_words(text), "words")
+    per_word = sum(syllables(word) for word in words) / len(words)
+    return 0.39 * len(words) / max(1, len(_sentences(text))) + 11.8 * per_word - 15.59
+
+
+@lru_cache(maxsize=100_000)
+def syllables(word: str) -> int:
+    """Syllables of an English word by its groups of vowels, less a silent e; right for about nine words in ten.
+
+    >>> [syllables(word) for word in ("now", "table", "explain", "written", "elephant", "computer", "describe")]
+    [1, 2, 2, 2, 3, 3, 2]
+    """
+    word = word.lower()
+    groups = len(re.findall(r"[aeiouy]+", word))
+    silent = re.search(r"[^aeiouyl]e$|[^aeiouytd]ed$|[aeiouy]le$|[^aeiouyscxzgh]es$", word)
+    return max(1, groups - bool(silent))
+
+
+def mtld(words: Sequence[str], threshold: float = 0.72) -> float:
+    """Lexical diversity that does not fall with length (McCarthy and Jarvis 2010), mean of both directions.
+
+    How many words it takes until different words per word fall to `threshold`. Below some hundred words it is noise,
+    so take it over a whole set; it also rises when unrelated texts are put one after the other.
+    """
+    return (_mtld(_some(words, "words"), threshold) + _mtld(list(reversed(words)), threshold)) / 2
+
+
+def _mtld(words: Sequence[str], threshold: float) -> float:
+    factors, types, tokens, ratio = 0.0, set(), 0, 1.0
+    for word in words:
+        tokens += 1
+        types.add(word)
+        ratio = len(types) / tokens
+        if ratio <= threshold:
+            factors, types, tokens, ratio = factors + 1, set(), 0, 1.0
+    factors += (1 - ratio) / (1 - threshold)
+    # Not one repeated word: the measure is at least the length.
+    return len(words) / factors if factors else float(len(words))
+
+
+def novelty_measures(
+    texts: Sequence[str], references: Sequence[str], embed: Embed = hashed_embeddings, seed: int = 0
+) -> dict[str, Any]:
+    """Mean novelty to `references` with its interval, and the share of texts that are copies (novelty below .001)."""
+    scores = novelty(texts, references, embed)
+    copies = int((scores < 1e-3).sum())
+    return {
+        "rows": len(texts),
+        "novelty": float(scores.mean()),
+        "novelty_interval": bootstrap_interval(scores, seed=seed),
+        "copies": copies / len(scores),
+        "copies_interval": wilson_interval(copies, len(scores)),
+    }
+
+
+def validity_measures(
+    rewrites: Sequence[str],
+    instructions: Sequence[str],
+    responses: Sequence[str] = (),
+    operations: Sequence[Operation] = OPERATIONS,
+) -> dict[str, Any]:
+    """Shares of rewrites (and answers) that break no elimination rule, with Wilson intervals, and counts by rule.
+
+    The rules find what is broken, not what is poor: an answer may pass all of them and be wrong.
+
+    Args:
+        rewrites: N texts.
+        instructions: N texts they were rewritten from.
+        responses: N answers to them, or none.
+        operations: Whose wording a rewrite must not repeat.
+    """
+    _aligned(rewrites, instructions, "instructions")
+    broken = [_violations(*pair, operations) for pair in zip(instructions, rewrites)]
+    found = {"rows": len(rewrites)} | _shares("valid_instructions", broken)
+    if len(responses):
+        _aligned(rewrites, responses, "responses")
+        found |= _shares("valid_responses", [response_violations(text) for text in responses])
+    return found
+
+
+def _violations(instruction: str, rewrite: str, operations: Sequence[Operation]) -> tuple[str, ...]:
+    found = (instruction_violations(instruction, rewrite, (), operation) for operation in operations)
+    return tuple(dict.fromkeys(chain.from_iterable(found)))
+
+
+def _shares(name: str, broken: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    passed = sum(not rules for rules in broken)
+    return {
+        name: passed / len(broken),
+        f"{name}_interval": wilson_interval(passed, len(broken)),
+        f"{name}_rules": dict(sorted(Counter(chain.from_iterable(broken)).items())),
+    }
+
+
+def _aligned(texts: Sequence[str], others: Sequence[str], name: str) -> None:
+    if len(_some(texts, "texts")) != len(others):
+        raise ValueError(f"Got {len(texts)} texts but {len(others)} {name}; give one for each text.")
+
+
 def instruction_measures(
     texts: Sequence[str], references: Sequence[str] = (), embed: Embed = hashed_embeddings, seed: int = 0
-) -> dict[str, float | tuple[float, float]]:
-    """All of the above for one set; `novelty` (with its interval) only when there are references to compare with."""
-    embeddings = embed(_some(texts, "texts", 2))
-    lengths = np.array([len(_words(text)) for text in texts], float)
-    measures = {
-        "rows": len(texts),
-        "words": float(lengths.mean()),
-        "words_interval": bootstrap_interval(lengths, seed=seed),
-        "vendi_score": vendi_score(embeddings),
-        "mean_pairwise_distance": mean_pairwise_distance(embeddings),
-        "distinct_1": distinct_n(texts, 1),
-        "distinct_2": distinct_n(texts, 2),
-        "compression_ratio": compression_ratio(texts),
-        "self_repetition": self_repetition(texts),
-    }
-    if len(references):
-        scores = novelty(texts, references, embed)
-        measures |= {"novelty": float(scores.mean()), "novelty_interval": bootstrap_interval(scores, seed=seed)}
-    return measures
+) -> dict[str, Any]:
+    """Length, diversity and (when there are `references` to compare with) novelty of one set, with intervals."""
+    lengths = [len(_words(text)) for text in _some(texts, "texts", 2)]
+    measures = {"words": float(np.mean(lengths)), "words_interval": bootstrap_interval(lengths, seed=seed)}
+    measures |= diversity_measures(texts, embed, seed)
+    return measures | (novelty_measures(texts, references, embed, seed) if len(references) else {})
+
+
+def half_sample_interval(
+    size: int,
+    statistic: Callable[[np.ndarray], float],
+    seed: int = 0,
+    resamples: int = 50,
+    level: float = 0.95,
+) -> Interval | None:
+    """Interval of a measure of repetition, which a bootstrap would bias since its resamples repeat texts.
+
+    Delete-half jackknife (Shao and Wu 1989): the spread over random halves, drawn without repetition, is that of the
+    whole. As such measures change with size, it is scaled by the measure of the whole over that of the halves; and as
+    none is ever negative, the interval ends at 0.
+
+    Args:
+        size: How many items there are.
+        statistic: From indices of items (int, distinct) to a number.
+
+    Returns:
+        The interval, or None below 20 items: there is too little to tell a spread from.
+    """
+    _level(level)
+    if size < TEXTS_FOR_INTERVAL:
+        return None
+    rng = np.random.default_rng(seed)
+    whole = statistic(np.arange(size))
+    halves = [statistic(np.sort(rng.permutation(size)[: size // 2])) for _ in range(resamples)]
+    scale = whole / np.mean(halves) if np.mean(halves) else 1.0
+    half_width = NormalDist().inv_cdf((1 + level) / 2) * float(np.std(halves, ddof=1) * scale)
+    return max(0.0, float(whole - half_width)), float(whole + half_width)
 
 
 def bootstrap_interval(
@@ -142,28 +353,68 @@ def wilson_interval(wins: int, n: int, level: float = 0.95) -> tuple[float, floa
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
-def query_efficiency(calls_by_role: Mapping[str, int], accepted_rows: int) -> dict[str, float | dict[str, float]]:
+def query_efficiency(
+    calls_by_role: Mapping[str, int],
+    accepted_rows: int | Sequence[int],
+    calls_per_seed: Sequence[int] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Calls spent for what was accepted, and their share of what Evol-Instruct spent.
 
     Read both: `share_of_baseline_total` also falls when the dataset is merely smaller, the share per row does not.
+
+    Args:
+        calls_by_role: As `ledger_calls` counts them.
+        accepted_rows: How many rows; or how many of each seed, which gives `calls_per_row_interval` (seeds resampled).
+        calls_per_seed: Calls of each seed, for that interval; left out: as if each seed had cost the same.
     """
-    if accepted_rows < 1 or any(calls < 0 for calls in calls_by_role.values()):
-        raise ValueError(
-            f"{accepted_rows} rows from calls {dict(calls_by_role)}: need one row or more, no negative count."
-        )
+    per_seed = None if isinstance(accepted_rows, int) else np.asarray(accepted_rows, float)
+    rows = accepted_rows if per_seed is None else int(per_seed.sum())
+    if rows < 1 or any(calls < 0 for calls in calls_by_role.values()):
+        raise ValueError(f"{rows} rows from calls {dict(calls_by_role)}: need one row or more, no negative count.")
     calls = sum(calls_by_role.values())
-    return {
+    found = {
         "calls": calls,
-        "accepted_rows": accepted_rows,
-        "calls_per_row": calls / accepted_rows,
-        "calls_per_row_by_role": {role: made / accepted_rows for role, made in sorted(calls_by_role.items())},
-        "share_of_baseline_per_row": calls / accepted_rows / (EVOL_INSTRUCT_CALLS / EVOL_INSTRUCT_ROWS),
+        "accepted_rows": rows,
+        "calls_per_row": calls / rows,
+        "calls_per_row_by_role": {role: made / rows for role, made in sorted(calls_by_role.items())},
+        "share_of_baseline_per_row": calls / rows / (EVOL_INSTRUCT_CALLS / EVOL_INSTRUCT_ROWS),
         "share_of_baseline_total": calls / EVOL_INSTRUCT_CALLS,
     }
+    if per_seed is not None:
+        spent = np.full(len(per_seed), calls / len(per_seed)) if calls_per_seed is None else np.asarray(calls_per_seed)
+        _aligned(list(per_seed), list(spent), "counts of calls")
+        found["calls_per_row_interval"] = _ratio_interval(spent, per_seed, seed)
+    return found
+
+
+def ledger_calls(path: str | Path) -> dict[str, int]:
+    """Calls by role of the ledger at `path` (the file, or the folder that holds ledger.sqlite).
+
+    Raises:
+        ValueError: There is no ledger.
+    """
+    path = Path(path)
+    path = path / "ledger.sqlite" if path.is_dir() else path
+    if not path.is_file():  # Opening would make one.
+        raise ValueError(f"There is no ledger at {path}; give the output folder of a run, or the ledger itself.")
+    with Ledger(path) as ledger:
+        return {role: totals.calls for role, totals in ledger.totals().items()}
+
+
+def _ratio_interval(calls: np.ndarray, rows: np.ndarray, seed: int) -> Interval:
+    """Bootstrap interval of sum(calls) / sum(rows), resampled together; without end where a resample has no row."""
+    pairs = np.stack([rows, calls], axis=1)
+    low, high = bootstrap_interval(pairs, lambda drawn: drawn[:, 0].sum() / max(drawn[:, 1].sum(), 1), seed=seed)
+    return 1 / high if high else math.inf, 1 / low if low else math.inf
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
+
+
+def _sentences(text: str) -> list[str]:
+    return [piece for piece in re.split(r"[.!?]+(?:\s|$)|\n+", text) if _words(piece)]
 
 
 def _bytes(text: str) -> bytes:

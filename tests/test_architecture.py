@@ -41,6 +41,7 @@ ORDER = (
     ),
     *(
         "cards",
+        "plots",
         "report",
         "hub",
         "ppo",

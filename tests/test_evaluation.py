@@ -5,17 +5,31 @@ import pytest
 
 from teamsrl_hf.evaluation import (
     bootstrap_interval,
+    complexity_measures,
     compression_ratio,
     distinct_n,
+    diversity_measures,
+    embedder,
+    flesch_kincaid_grade,
+    half_sample_interval,
     hashed_embeddings,
     instruction_measures,
+    ledger_calls,
     mean_pairwise_distance,
+    mtld,
     novelty,
+    novelty_measures,
     query_efficiency,
     self_repetition,
+    syllables,
+    validity_measures,
     vendi_score,
     wilson_interval,
 )
+from teamsrl_hf.features import hashed_vectors
+from teamsrl_hf.generation import Request, ScriptedGenerator
+from teamsrl_hf.ledger import Ledger
+from teamsrl_hf.seeds import load_seeds
 
 TEXTS = [
     "Sort these three numbers.",
@@ -81,7 +95,8 @@ def test_hashed_embeddings_are_the_same_everywhere_and_ignore_case_and_punctuati
     assert np.array_equal(first, second)
     # crc32("sort") = 0x5124f222, and 0x22 = 34: fixed by zlib, not by Python's salted hash.
     assert np.flatnonzero(hashed_embeddings(["sort"], dim=64)[0]).tolist() == [34]
-    assert hashed_embeddings(["a b", "", "!?", "\ud800"]).shape == (4, 512)
+    assert hashed_embeddings(["a b", "", "!?", "\ud800"]).shape == (4, 1024)
+    assert np.array_equal(hashed_embeddings(TEXTS, dim=64), hashed_vectors(TEXTS, 64))
     assert np.linalg.norm(hashed_embeddings([*TEXTS, "", "!?"]), axis=1) == pytest.approx(1)
 
 
@@ -158,3 +173,178 @@ def test_a_set_of_copies_is_exposed_by_every_measure():
     assert varied["compression_ratio"] < copied["compression_ratio"]
     assert varied["self_repetition"] == 0 < copied["self_repetition"]
     assert varied["novelty_interval"][0] <= varied["novelty"] <= varied["novelty_interval"][1]
+
+
+# "Measure of textual lexical diversity ...": text, cleaning and score are those of LexicalRichness' README.
+MTLD_TEXT = """measure of textual lexical diversity computed as the mean length of sequential words in a text that
+maintains a minimum threshold ttr score iterates over words until ttr scores falls below a threshold then increase
+factor counter by and start over mccarthy and jarvis pg recommends a factor threshold in the range of mccarthy
+mccarthy and jarvis"""
+
+
+def test_mtld_is_that_of_the_published_example():
+    words = MTLD_TEXT.split()
+    assert (len(words), len(set(words))) == (57, 39)
+    assert mtld(words, threshold=0.72) == pytest.approx(46.79226361031519)
+
+
+def test_mtld_does_not_grow_with_length_where_distinct_words_fall():
+    luck = np.random.default_rng(0)
+    chances = 1 / np.arange(1, 2001)
+    words = [f"w{i}" for i in luck.choice(2000, size=8000, p=chances / chances.sum())]
+    parts = [words[start : start + 1000] for start in range(0, 8000, 1000)]
+    assert mtld(words) == pytest.approx(np.mean([mtld(part) for part in parts]), rel=0.1)
+    assert distinct_n([" ".join(words)], 1) < 0.6 * distinct_n([" ".join(parts[0])], 1)
+
+
+def test_mtld_of_words_all_different_is_their_number_and_of_one_word_the_least():
+    assert mtld([f"w{i}" for i in range(30)]) == 30
+    assert mtld(["again"] * 30) == 2  # a factor is full at the second word
+
+
+def test_flesch_kincaid_grade_is_worked_by_hand():
+    # 6 words, 1 sentence, 6 syllables: .39 * 6 + 11.8 - 15.59.
+    assert flesch_kincaid_grade("The cat sat on the mat.") == pytest.approx(-1.45)
+    # 8 words, 2 sentences, 1+3+2+1 + 1+3+2+1 = 14 syllables.
+    assert flesch_kincaid_grade("The elephant enters now. The elephant enters now!") == pytest.approx(
+        0.39 * 4 + 11.8 * 14 / 8 - 15.59
+    )
+
+
+def test_syllables_of_common_words():
+    ones, twos = "the now why sky write named names rule", "enters reading people table water explain many about over"
+    threes = "elephant banana instruction family computer"
+    for count, words in enumerate((ones, f"{twos} even wanted rivers boxes", threes), 1):
+        assert {word: syllables(word) for word in words.split()} == dict.fromkeys(words.split(), count)
+
+
+def test_saying_a_thing_twice_makes_it_longer_and_not_harder():
+    once, twice = complexity_measures(TEXTS), complexity_measures([f"{text} {text}" for text in TEXTS])
+    assert twice["words"] == 2 * once["words"]
+    assert twice["flesch_kincaid_grade"] == pytest.approx(once["flesch_kincaid_grade"])
+    assert twice["words_per_sentence"] == once["words_per_sentence"]
+    assert once["words_interval"][0] <= once["words"] <= once["words_interval"][1]
+    assert once["mtld_interval"] is None  # too few texts
+
+
+def test_every_measure_of_a_set_comes_with_an_interval_around_it():
+    texts = [seed.text for seed in load_seeds()[:60]]
+    found = diversity_measures(texts, resamples=20)
+    for name in ("vendi_score", "mean_pairwise_distance", "distinct_1", "distinct_2", "compression_ratio"):
+        low, high = found[f"{name}_interval"]
+        assert 0 < low < found[name] < high, name
+    assert found["self_repetition_interval"][0] == 0
+    assert diversity_measures(TEXTS)["vendi_score_interval"] is None  # too few texts
+
+
+def test_half_samples_hold_the_truth_as_often_as_they_say():
+    """The Vendi score of 100 draws out of 40 kinds: an ordinary bootstrap would miss it nearly always."""
+    luck = np.random.default_rng(0)
+    chances = np.arange(1, 41) / 820
+
+    def draw():
+        return np.eye(40)[luck.choice(40, p=chances, size=100)]
+
+    truth = np.mean([vendi_score(draw()) for _ in range(150)])
+    held = missed = 0
+    for trial in range(50):
+        rows = draw()
+        low, high = half_sample_interval(100, lambda taken, rows=rows: vendi_score(rows[taken]), seed=trial)
+        held += low <= truth <= high
+        if trial < 10:
+            low, high = bootstrap_interval(rows, vendi_score, resamples=100)
+            missed += not low <= truth <= high
+    assert held >= 43  # of 50 at 95 %; fewer has a chance below .005
+    assert missed >= 8
+
+
+def test_copies_are_counted_as_such():
+    found = novelty_measures([*TEXTS[:1], "entirely unrelated vocabulary"], TEXTS)
+    assert found["copies"] == 0.5
+    assert found["copies_interval"] == pytest.approx(wilson_interval(1, 2))
+
+
+def test_validity_counts_rewrites_by_the_rule_they_break():
+    found = validity_measures(
+        ["Sort these three numbers.", "Sort these four numbers.", "Rewritten prompt: sort", "..."],
+        ["sort these THREE numbers", *["Sort these three numbers."] * 3],
+        ["1, 2, 3", "Sorry, I cannot.", "the of and", "4, 3"],
+    )
+    assert found["valid_instructions"] == 0.25
+    assert found["valid_instructions_rules"] == {"empty": 1, "template_leak": 1, "unchanged": 1}
+    assert found["valid_instructions_interval"] == pytest.approx(wilson_interval(1, 4))
+    assert found["valid_responses"] == 0.5
+    assert found["valid_responses_rules"] == {"empty_response": 1, "refusal": 1}
+
+
+def test_calls_per_row_of_seeds_have_an_interval_that_follows_their_spread():
+    even = query_efficiency({"expert": 80}, [2] * 40)
+    assert even["calls_per_row_interval"] == (1, 1)
+    found = query_efficiency({"expert": 80}, [0, 4] * 20)
+    low, high = found["calls_per_row_interval"]
+    # Rows per seed are 2 +- 2 / sqrt(40) * 1.96.
+    assert (low, high) == pytest.approx((2 / 2.62, 2 / 1.38), rel=0.1)
+    own = query_efficiency({"expert": 80}, [0, 4] * 20, calls_per_seed=[0, 4] * 20)
+    assert own["calls_per_row_interval"] == (1, 1)
+
+
+def test_rare_rows_have_no_upper_bound():
+    assert query_efficiency({"expert": 10}, [0, 0, 0, 1])["calls_per_row_interval"][1] == math.inf
+
+
+def test_calls_are_read_from_a_ledger_and_a_missing_one_is_not_made(tmp_path):
+    from teamsrl_hf.environment import run_async
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        model = ledger.record(ScriptedGenerator(lambda request: "yes"))
+        for role, content in (("expert", "a"), ("expert", "b"), ("reviewer", "a"), ("reviewer", "a")):
+            run_async(model(Request(role, ({"role": "user", "content": content},))))
+    assert ledger_calls(tmp_path) == {"expert": 2, "reviewer": 1}
+    with pytest.raises(ValueError, match="There is no ledger at"):
+        ledger_calls(tmp_path / "none.sqlite")
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_an_unknown_embedding_is_named():
+    assert embedder() is hashed_embeddings
+    with pytest.raises((ValueError, ImportError), match="no/such-model"):
+        embedder("no/such-model")
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda: diversity_measures(["one", "two"]),
+        lambda: diversity_measures(["only one text"]),
+        lambda: complexity_measures([]),
+        lambda: complexity_measures(["...", "!"]),
+        lambda: mtld([]),
+        lambda: validity_measures([], []),
+        lambda: validity_measures(["a"], ["b", "c"]),
+        lambda: validity_measures(["a"], ["b"], ["c", "d"]),
+        lambda: novelty_measures([], TEXTS),
+        lambda: query_efficiency({"expert": 5}, [0, 0]),
+        lambda: query_efficiency({"expert": 5}, [1, 1], calls_per_seed=[5]),
+    ],
+)
+def test_sets_that_cannot_be_measured_are_a_value_error(measure):
+    with pytest.raises(ValueError):
+        measure()
+
+
+@pytest.mark.slow  # sentence-transformers alone takes seconds to import.
+def test_a_sentence_embedding_is_taken_by_name(tmp_path):
+    pytest.importorskip("sentence_transformers", reason="needs the extra `evaluation`")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]))
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    sizes = {"vocab_size": 15, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(**sizes, intermediate_size=16)).save_pretrained(tmp_path / "bert")
+    SentenceTransformer(modules=[Transformer(str(tmp_path / "bert")), Pooling(16)]).save(str(tmp_path / "sentences"))
+    vectors = embedder(str(tmp_path / "sentences"))(["a b", "c d", "a b"])
+    assert vectors.shape == (3, 16)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert vendi_score(vectors) < 2.0001

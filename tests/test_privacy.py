@@ -7,7 +7,24 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from teamsrl_hf.privacy import auc, audit, blind_scores, membership_scores, tpr_at_fpr
+from teamsrl_hf.evaluation import bootstrap_interval
+from teamsrl_hf.privacy import (
+    _resampled_tpr,
+    _weights,
+    attack,
+    auc,
+    audit,
+    audit_section,
+    blind_check,
+    blind_scores,
+    membership_scores,
+    report,
+    roc_curve,
+    roc_plot,
+    split_members,
+    tpr_at_fpr,
+    write_section,
+)
 
 WORDS = [f"word{i}" for i in range(60)]
 
@@ -171,5 +188,166 @@ def test_texts_without_a_prediction_are_refused(base, tokenizer, texts, message)
 
 
 def test_a_blind_check_of_a_handful_is_refused():
-    with pytest.raises(ValueError, match="one group has 9"):
+    with pytest.raises(ValueError, match="one side has 9"):
         blind_scores(MEMBERS, NON_MEMBERS[:9])
+
+
+def test_rows_are_scored_on_their_answers_alone_as_in_fine_tuning(tokenizer):
+    """A model whose prompts differ but whose answers are the same must score them by the answers' tokens."""
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    try:
+        row = {
+            "prompt": [{"role": "user", "content": "word1 word2"}],
+            "completion": [{"role": "assistant", "content": "word3 word4"}],
+        }
+        model = tiny_llama().eval()
+        scores = membership_scores(model, tokenizer, [row])
+        ids = tokenizer("word1 word2 word3 word4", return_tensors="pt")["input_ids"]
+        labels = ids.clone()
+        labels[0, :2] = -100
+        with torch.no_grad():
+            assert scores["loss"][0] == pytest.approx(-model(ids, labels=labels).loss.item(), abs=1e-5)
+        with pytest.raises(ValueError, match="none that counts within max_length = 2"):
+            membership_scores(model, tokenizer, [row], max_length=2)
+    finally:
+        tokenizer.chat_template = None
+
+
+def test_a_split_parts_groups_in_halves_and_depends_on_the_seed():
+    groups = [f"s{i // 3}" for i in range(60)]
+    inside, outside = split_members(groups, seed=1)
+    assert sorted(inside + outside) == list(range(60))
+    assert len(inside) == len(outside) == 30
+    assert not {groups[i] for i in inside} & {groups[i] for i in outside}
+    assert split_members(groups, seed=1) == (inside, outside)
+    assert split_members(groups, seed=2) != (inside, outside)
+    with pytest.raises(ValueError, match="needs at least 2 groups"):
+        split_members(["one", "one"])
+
+
+def test_the_roc_curve_is_worked_by_hand_and_its_area_is_the_auc():
+    fpr, tpr = roc_curve([3, 2, 2], [2, 1])
+    assert fpr.tolist() == [0, 0, 0.5, 1]
+    assert tpr == pytest.approx([0, 1 / 3, 1, 1])
+    assert np.trapezoid(tpr, fpr) == pytest.approx(auc([3, 2, 2], [2, 1])) == pytest.approx(5 / 6)
+
+
+def test_curve_and_area_are_those_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics", reason="needs the extra `evaluation`")
+    luck = np.random.default_rng(0)
+    members, others = luck.normal(0.5, 1, 300).round(1), luck.normal(0, 1, 200).round(1)
+    labels, scores = np.repeat([1, 0], [300, 200]), np.concatenate([members, others])
+    assert auc(members, others) == pytest.approx(metrics.roc_auc_score(labels, scores))
+    fpr, tpr = roc_curve(members, others)
+    theirs = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    assert fpr == pytest.approx(theirs[0])
+    assert tpr == pytest.approx(theirs[1])
+
+
+def scores_of(members, others):
+    return {"loss": (np.asarray(members, float), np.asarray(others, float))}
+
+
+FAIR = {"auc": 0.51, "by_chance": 0.6, "p_value": 0.4}
+
+
+def test_the_interval_is_that_of_an_ordinary_bootstrap():
+    luck = np.random.default_rng(3)
+    members, others = luck.normal(0.7, 1, 150), luck.normal(0, 1, 120)
+    found = report(scores_of(members, others), FAIR)["attacks"]["loss"]["interval"]
+    # Two bootstraps of 1,000 differ by some 3 % of the width, .14.
+    assert found == pytest.approx(bootstrap_interval((members, others), auc), abs=0.015)
+
+
+def test_rows_that_hang_together_widen_the_interval():
+    """Each score stands four times: to count the copies as rows would halve the interval."""
+    luck = np.random.default_rng(4)
+    members, others = (np.repeat(luck.normal(mean, 1, 40), 4) for mean in (0.5, 0))
+    groups = tuple([i // 4 for i in range(160)] for _ in range(2))
+    copied = report(scores_of(members, others), FAIR)["attacks"]["loss"]["interval"]
+    grouped = report(scores_of(members, others), FAIR, groups)["attacks"]["loss"]["interval"]
+    single = report(scores_of(members[::4], others[::4]), FAIR)["attacks"]["loss"]["interval"]
+    assert np.ptp(grouped) == pytest.approx(np.ptp(single), rel=0.1)
+    assert np.ptp(grouped) > 1.7 * np.ptp(copied)
+
+
+def test_the_rate_at_one_percent_is_told_with_its_interval_from_two_thousand_on():
+    luck = np.random.default_rng(5)
+    members, others = luck.normal(1.5, 1, 500), luck.normal(0, 1, 2000)
+    found = report(scores_of(members, others), FAIR)["attacks"]["loss"]
+    # P(N(1.5, 1) > 2.326) = .204.
+    assert found["tpr_at_1_percent_fpr"] == pytest.approx(0.204, abs=0.06)
+    low, high = found["tpr_interval"]
+    assert low < found["tpr_at_1_percent_fpr"] < high
+    assert high - low < 0.2
+    assert "tpr_interval" not in report(scores_of(members, others[:1999]), FAIR)["attacks"]["loss"]
+
+
+def test_a_resample_of_every_row_once_gives_the_rate_itself():
+    luck = np.random.default_rng(6)
+    members, others = luck.normal(1, 1, 100).round(1), luck.normal(0, 1, 300).round(1)
+    once = [(np.ones(100), np.ones(300))]
+    for fpr in (0.01, 0.1):
+        assert _resampled_tpr(members, others, once, fpr)[0] == pytest.approx(tpr_at_fpr(members, others, fpr))
+    assert {(ours.sum(), theirs.sum()) for ours, theirs in _weights(members, others, None, 0)} == {(100, 300)}
+
+
+def test_members_are_said_to_be_found_only_where_an_attack_clears_chance():
+    luck = np.random.default_rng(7)
+    others = luck.normal(0, 1, 200)
+    found = report(scores_of(luck.normal(1, 1, 200), others), FAIR)
+    assert found["conclusion"].startswith("Members can be told from non-members: best attack `loss`, AUC 0.7")
+    nothing = report(scores_of(luck.normal(0, 1, 200), others), FAIR)["conclusion"]
+    assert nothing.startswith("No attack told 200 members from 200 non-members. That is no proof of privacy")
+
+
+def test_of_an_unfair_split_nothing_is_claimed_however_well_the_attack_does():
+    found = report(scores_of([3, 4] * 20, [1, 2] * 20), {"auc": 0.8, "by_chance": 0.6, "p_value": 0.005})
+    assert found["split_ok"] is False
+    assert found["conclusion"].startswith("No conclusion: words and lengths alone tell")
+    section = audit_section(found, "roc.png")
+    assert "1.000" not in section
+    assert "roc.png" not in section
+
+
+def test_the_blind_check_flags_a_fair_split_as_rarely_as_it_says():
+    """Texts of one field hang together and each gives three rows: where a bootstrap errs, the check must not."""
+    flagged = 0
+    for trial in range(20):
+        luck = random.Random(trial)
+        fields = [luck.sample(WORDS, 15) for _ in range(12)]
+        bodies = [luck.choices(luck.choice(fields), k=8) for _ in range(60)]
+        rows = [(i, " ".join([*body, luck.choice(WORDS)])) for i, body in enumerate(bodies) for _ in range(3)]
+        inside, outside = split_members([group for group, _ in rows], seed=trial)
+        sides = [[rows[i][1] for i in side] for side in (inside, outside)]
+        groups = tuple([rows[i][0] for i in side] for side in (inside, outside))
+        flagged += blind_check(*sides, groups)["p_value"] < 0.05
+    # Of 20 fair splits 1 is flagged on average; 5 or more have a chance below .003.
+    assert flagged <= 4
+
+
+def test_a_difference_in_length_alone_is_seen():
+    short, long = ([text[: len(text) // part] for text in make_texts(40, 5)] for part in (2, 1))
+    assert blind_check(short, long)["p_value"] < 0.05
+
+
+def test_a_sections_place_in_a_card_is_kept(tmp_path):
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: mit\n---\n\n# Model\n")
+    first = audit_section(report(scores_of(range(40), range(40)), FAIR))
+    write_section(card, first)
+    card.write_text(card.read_text() + "\n## Later\n")
+    write_section(card, first.replace("## Privacy audit", "## Privacy audit, again"))
+    text = card.read_text()
+    assert text.startswith("---\nlicense: mit\n---\n\n# Model\n\n<!--")
+    assert text.count("## Privacy audit") == 1
+    assert text.index("## Privacy audit, again") < text.index("## Later")
+
+
+def test_the_plot_shows_every_attack_and_is_the_same_each_time(trained, tokenizer, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra `evaluation`")
+    pairs = attack(trained, tokenizer, MEMBERS[:15], NON_MEMBERS[:15])
+    assert set(pairs) == {"loss", "zlib", "min_k", "min_k_plus_plus", "reference", "control"}
+    first = roc_plot(pairs, tmp_path / "a.png").read_bytes()
+    assert first[:4] == b"\x89PNG"
+    assert roc_plot(pairs, tmp_path / "b.png").read_bytes() == first

@@ -1,0 +1,411 @@
+"""Compare methods head to head: same seeds, same expert, same number of paid calls, several repetitions.
+
+    python recipes/compare.py --config recipes/quickstart/compare.yaml --output_dir outputs/comparison
+
+The learned choosers are trained on other seeds than those that are evolved. Calls of the expert and of Evol-Instruct's
+judge are paid; instructor and reviewer are taken to be local and free, and are counted apart. Out come README.md,
+comparison.png and report.html in the output folder, results.json, and all rows for `recipes/downstream.py`.
+"""
+
+import base64
+import html
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.runs import finish_run, open_run
+
+METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
+LABELS = {
+    "policy": "learned policy (PPO)",
+    "linucb": "bandit (LinUCB)",
+    "uniform": "uniform",
+    "paper": "paper's schedule",
+    "evol_instruct": "Evol-Instruct",
+    "policy_plan_answer": "learned policy, one call per row",
+    "uniform_plan_answer": "uniform, one call per row",
+}
+COLUMNS = {
+    "paid": ("paid calls", 0),
+    "rows": ("rows", 0),
+    "paid_per_row": ("paid calls per row", 2),
+    "calls_per_row": ("all calls per row", 2),
+    "vendi_equal": ("Vendi, equal rows", 1),
+    "vendi": ("Vendi, equal calls", 1),
+    "novelty": ("novelty to seeds", 3),
+    "words": ("words", 1),
+    "grade": ("reading grade", 1),
+}
+BEGIN, END = "<!-- table: written by recipes/compare.py -->", "<!-- end of table -->"
+POINTS = 6  # Of a curve.
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+@dataclass
+class CompareArguments:
+    """What is compared, at which budget."""
+
+    output_dir: str = field(metadata={"help": "Folder for the report."})
+    methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": f"Of: {', '.join(METHODS)}."})
+    expert: str = field(default="rulebook", metadata={"help": "Model that is paid: rewrites, answers, judges."})
+    instructor: str = field(default="rulebook", metadata={"help": "Free model that choosers are trained with."})
+    reviewer: str = field(default="rulebook", metadata={"help": "Free model that says whether a rewrite gained."})
+    budget: int = field(default=400, metadata={"help": "Paid calls of each method, in each repetition."})
+    repetitions: int = field(default=5, metadata={"help": "Times all is done with other luck, 2 to 10."})
+    rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations a chooser is trained on."})
+    operations_per_episode: int = field(default=6, metadata={"help": "Operations, or rounds, for each seed."})
+    embedding: str = field(default="hashed_words", metadata={"help": "Or the name of a sentence-transformers model."})
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.methods) - set(METHODS)):
+            raise ValueError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
+        if not 2 <= self.repetitions <= len(T_95) + 1:
+            raise ValueError(f"repetitions is {self.repetitions}; intervals need 2 to {len(T_95) + 1}.")
+        if self.budget < 50:
+            raise ValueError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Train, evolve, measure, report. Returns what results.json holds."""
+    seed_args, args = parse((SeedArguments, CompareArguments), argv)
+    train, test = seed_args.load()
+    if len(train) < 20 or len(test) < 20:
+        raise ValueError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
+    told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
+    done = open_run(args.output_dir, {"seeds": seeds_digest([*train, *test]), **told})
+    if done is not None:
+        print(f"{args.output_dir} is already complete.")
+        return done
+    folder = Path(args.output_dir) / "runs"
+    folder.mkdir(exist_ok=True)
+    for number in range(args.repetitions):
+        for method, choose in choosers(args, train, number):
+            file = folder / f"{method}-{number}.json"
+            if not file.exists():
+                run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
+                file.write_text(json.dumps(run), encoding="utf-8")
+                print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
+    results = measure(args, train, test, folder)
+    write_report(Path(args.output_dir), results)
+    finish_run(args.output_dir, results)
+    return results
+
+
+# -- training
+
+
+def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Each method with a function that makes its chooser; what is learned is learned once."""
+    from functools import cache
+
+    from teamsrl_hf.baselines import paper_chooser, uniform_chooser
+    from teamsrl_hf.operations import OPERATIONS
+
+    learned = cache(lambda: train_policy(args, train, number))
+    makers = {
+        "policy": learned,
+        "policy_plan_answer": learned,
+        "linucb": lambda: train_bandit(args, train, number),
+        "paper": lambda: paper_chooser(OPERATIONS),
+    }
+    for method in args.methods:
+        yield method, makers.get(method, lambda: uniform_chooser(OPERATIONS))
+
+
+def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
+    """LinUCB on history and step, which explores no more."""
+    from teamsrl_hf.baselines import LinUCBChooser, train_chooser
+    from teamsrl_hf.models import make_generator
+    from teamsrl_hf.operations import OPERATIONS
+
+    bandit = LinUCBChooser(OPERATIONS, operations_per_episode=args.operations_per_episode)
+    models = make_generator(args.instructor), make_generator(args.reviewer)
+    options = {"steps": args.operations_per_episode, "seed": number}
+    train_chooser(bandit, train, OPERATIONS, *models, args.rollouts, **options)
+    bandit.explore = False
+    return bandit
+
+
+def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
+    """The operation policy after PPO with the trainer's defaults."""
+    import tempfile
+
+    import torch
+    from transformers import PrinterCallback
+
+    from teamsrl_hf.models import make_generator
+    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig
+    from teamsrl_hf.ppo_config import InstructionGenPPOConfig
+    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.seeds import seeds_to_dataset
+
+    torch.manual_seed(number)
+    policy = OperationPolicy(OperationPolicyConfig(operations_per_episode=args.operations_per_episode))
+    quiet = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
+    with tempfile.TemporaryDirectory() as folder:
+        config = InstructionGenPPOConfig(
+            folder,
+            seed=number,
+            use_cpu=not torch.cuda.is_available(),
+            per_device_train_batch_size=16,
+            operations_per_episode=args.operations_per_episode,
+            **quiet,
+        )
+        config.max_steps = args.rollouts * config.num_ppo_epochs * config.num_mini_batches
+        trainer = InstructionGenPPOTrainer(
+            policy,
+            config,
+            instructor=make_generator(args.instructor),
+            reviewer=make_generator(args.reviewer),
+            train_dataset=seeds_to_dataset(train),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return policy.eval().choose
+
+
+# -- evolving
+
+
+def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, number: int, file: Path) -> dict:
+    """Rows within the budget, each with what had been paid by then; the chain that crosses it is cut there."""
+    from teamsrl_hf.environment import uniform
+    from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
+    from teamsrl_hf.ledger import Ledger
+    from teamsrl_hf.models import make_generator
+    from teamsrl_hf.operations import OPERATIONS
+    from teamsrl_hf.types import Example
+
+    kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
+    kind = "evol_instruct" if method == "evol_instruct" else kind
+    # A plan for each operation of the walk: as many rows of a seed as stepwise evolution makes.
+    config = EvolverConfig(args.operations_per_episode, seed=number, method=kind, plan_length=1)
+    order = sorted(seeds, key=lambda seed: uniform("order", number, seed.id))
+    rows: list[dict[str, Any]] = []
+    spent = free = seen = 0
+    with Ledger(file) as paid:
+        models = paid.record(make_generator(args.expert)), make_generator(args.reviewer)
+        free_model = make_generator(args.instructor)
+        evolver = DatasetEvolver(*models, chooser, OPERATIONS, config, instructor=free_model)
+        while spent < args.budget and seen < len(order):
+            # Seed by seed: of chains under way when the budget ends, one at most is paid for in vain.
+            for result in next(evolver.evolve([order[seen]])):
+                more = paid_and_free(result.candidate, kind)
+                spent, free = spent + more[0], free + more[1]
+                if isinstance(result, Example) and spent <= args.budget:
+                    rows.append(row_of(result.candidate, spent))
+            seen += 1
+        recorded = sum(totals.calls for totals in paid.totals().values())
+    if not rows:
+        raise ValueError(f"{method} made no row of {seen} seeds within {args.budget} calls; raise --budget.")
+    return {"rows": rows, "paid": min(spent, args.budget), "free": free, "seeds": seen, "recorded": recorded}
+
+
+def paid_and_free(candidate: Any, kind: str) -> tuple[int, int]:
+    """Calls of a candidate that were paid for, and free ones. Evol-Instruct's verdicts are the expert's own."""
+    calls = dict(candidate.calls)
+    free = calls.pop("walk", 0) + (0 if kind == "evol_instruct" else calls.pop("review", 0))
+    return sum(calls.values()), free
+
+
+def row_of(candidate: Any, spent: int) -> dict[str, Any]:
+    return {
+        "instruction": candidate.transition.rewrite,
+        "response": candidate.response,
+        "seed_id": candidate.seed.id,
+        "paid": spent,
+    }
+
+
+# -- measuring
+
+
+def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Path) -> dict[str, Any]:
+    """What results.json holds: facts, one record for each method and repetition, points of the curves."""
+    from teamsrl_hf.evaluation import embedder
+
+    embed = embedder(args.embedding)
+    runs = {
+        (method, number): json.loads((folder / f"{method}-{number}.json").read_text(encoding="utf-8"))
+        for method in args.methods
+        for number in range(args.repetitions)
+    }
+    equal = min(len(run["rows"]) for run in runs.values())
+    seeds = [seed.text for seed in test]
+    records = [
+        {"method": method, "repetition": number, **measures(run, equal, seeds, embed, number)}
+        for (method, number), run in runs.items()
+    ]
+    curves = [
+        {"method": method, "repetition": number, **point}
+        for (method, number), run in runs.items()
+        for point in curve(run["rows"], args.budget, embed)
+    ]
+    facts = {
+        "budget": args.budget,
+        "repetitions": args.repetitions,
+        "train_seeds": len(train),
+        "seeds": len(test),
+        "equal_rows": equal,
+        "training_operations": args.rollouts * 64 * args.operations_per_episode,
+        "expert": args.expert.partition("@")[0],
+        "embedding": args.embedding,
+        "methods": list(args.methods),
+    }
+    return {"facts": facts, "records": records, "curves": curves}
+
+
+def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Callable, number: int) -> dict[str, Any]:
+    """All columns of the table for one run; `vendi_equal` is the mean of five draws of `equal` rows."""
+    from teamsrl_hf.evaluation import flesch_kincaid_grade, novelty, vendi_score
+
+    texts = [row["instruction"] for row in run["rows"]]
+    vectors, luck = embed(texts), np.random.default_rng(number)
+    draws = [vendi_score(vectors[luck.permutation(len(texts))[:equal]]) for _ in range(5)]
+    found = {
+        "rows": len(texts),
+        "paid": run["paid"],
+        "seeds": run["seeds"],
+        "recorded": run["recorded"],
+        "paid_per_row": run["paid"] / len(texts),
+        "calls_per_row": (run["paid"] + run["free"]) / len(texts),
+        "vendi_equal": statistics.mean(draws),
+        "vendi": vendi_score(vectors),
+        "novelty": float(novelty(texts, seeds, embed).mean()),
+        "words": statistics.mean(len(text.split()) for text in texts),
+        "grade": statistics.mean(flesch_kincaid_grade(text) for text in texts),
+    }
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+
+
+def curve(rows: Sequence[Mapping[str, Any]], budget: int, embed: Callable) -> list[dict[str, float]]:
+    """Rows, their Vendi score and reading grade after equal shares of the budget."""
+    from teamsrl_hf.evaluation import flesch_kincaid_grade, vendi_score
+
+    vectors = embed([row["instruction"] for row in rows])
+    grades = [flesch_kincaid_grade(row["instruction"]) for row in rows]
+    points = []
+    for step in range(1, POINTS + 1):
+        calls = budget * step // POINTS
+        count = sum(row["paid"] <= calls for row in rows)
+        if count:
+            point = {"vendi": vendi_score(vectors[:count]), "grade": statistics.mean(grades[:count])}
+            points.append({"calls": calls, "rows": count, **{name: round(value, 3) for name, value in point.items()}})
+    return points
+
+
+# -- the report
+
+
+def write_report(folder: Path, results: Mapping[str, Any]) -> None:
+    """results.json, README.md, comparison.png (where matplotlib is installed) and report.html."""
+    (folder / "results.json").write_text(to_json(results), encoding="utf-8")
+    picture = plot(results, folder / "comparison.png")
+    text = f"# Head-to-head\n\n{told(results)}\n\n{table(results)}\n"
+    image = "\n![rows, diversity and reading grade against paid calls](comparison.png)\n" if picture else ""
+    (folder / "README.md").write_text(text + image, encoding="utf-8")
+    (folder / "report.html").write_text(page(results, picture), encoding="utf-8")
+    print(table(results))
+
+
+def to_json(results: Mapping[str, Any]) -> str:
+    """JSON with one record a line."""
+    lists = [f'"{name}": [\n' + ",\n".join(map(json.dumps, results[name])) + "\n]" for name in ("records", "curves")]
+    return "{\n" + ",\n".join([f'"facts": {json.dumps(results["facts"], indent=1)}', *lists]) + "\n}\n"
+
+
+def told(results: Mapping[str, Any]) -> str:
+    """What the table is of, in a paragraph."""
+    facts = results["facts"]
+    return (
+        f"{facts['budget']} paid calls of `{facts['expert']}` for each method on the same {facts['seeds']} seeds. "
+        f"Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions with other training, "
+        f"order and luck. Learned choosers saw {facts['train_seeds']} other seeds and "
+        f"{facts['training_operations']:,} free operations. Paid are calls of the expert, Evol-Instruct's own "
+        "verdicts included; *all calls* adds those of the free reviewer and instructor. The first Vendi score is of "
+        f"{facts['equal_rows']} rows of each method, "
+        f"the second of all its rows; embedding: {facts['embedding']}. A method with fewer paid calls ran out of "
+        "seeds."
+    )
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The comparison as Markdown between two marks, best known method first as given."""
+    lines = [
+        "| method | " + " | ".join(name for name, _ in COLUMNS.values()) + " |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
+    for method in results["facts"]["methods"]:
+        cells = [_cell(values_of(results, method, column), digits) for column, (_, digits) in COLUMNS.items()]
+        lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
+    return "\n".join([BEGIN, *lines, END])
+
+
+def values_of(results: Mapping[str, Any], method: str, column: str) -> list[float]:
+    return [record[column] for record in results["records"] if record["method"] == method]
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of a mean, by Student's t."""
+    return T_95[len(values) - 2] * statistics.stdev(values) / len(values) ** 0.5
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.mean(values):.{digits}f} ± {half_width(values):.{digits}f}"
+
+
+def plot(results: Mapping[str, Any], path: Path) -> Path | None:
+    """Rows, diversity and grade against paid calls, mean and range over repetitions; None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no plot: pip install 'teamsrl-hf[evaluation]'", file=sys.stderr)
+        return None
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    panels = {"rows": "accepted rows", "vendi": "Vendi score of all rows", "grade": "reading grade of rows"}
+    for axes, (name, title) in zip(figure.subplots(1, 3), panels.items()):
+        for method in results["facts"]["methods"]:
+            points: dict[int, list[float]] = {}
+            for point in results["curves"]:
+                if point["method"] == method:
+                    points.setdefault(point["calls"], []).append(point[name])
+            calls = sorted(points)
+            means = [statistics.mean(points[c]) for c in calls]
+            axes.plot(calls, means, marker=".", label=LABELS[method])
+            axes.fill_between(calls, [min(points[c]) for c in calls], [max(points[c]) for c in calls], alpha=0.15)
+        axes.set(xlabel="paid calls", title=title)
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return path
+
+
+def page(results: Mapping[str, Any], picture: Path | None) -> str:
+    """One HTML page that needs nothing beside it."""
+    rows = [line.strip("| ").split("|") for line in table(results).splitlines()[1:-1]]
+    cells = [
+        "<tr>" + "".join(f"<{tag}>{html.escape(cell.strip())}</{tag}>" for cell in row) + "</tr>"
+        for tag, row in [("th", rows[0]), *(("td", row) for row in rows[2:])]
+    ]
+    image = ""
+    if picture:
+        content = base64.b64encode(picture.read_bytes()).decode()
+        image = (
+            f'<p><img alt="rows, diversity and grade against paid calls" src="data:image/png;base64,{content}"></p>'
+        )
+    style = "body{font:16px sans-serif;max-width:75em;margin:2em auto}td,th{padding:.3em .6em;text-align:left}"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Head-to-head</title><style>{style}</style>'
+        f"<h1>Head-to-head</h1><p>{html.escape(told(results))}</p><table>{''.join(cells)}</table>{image}</html>\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,205 @@
+"""Benchmark a fine-tuned model and its base with lm-evaluation-harness, and write the results into the model's card.
+
+    python recipes/eval_model.py --model outputs/model --output_dir outputs/eval
+    python recipes/eval_model.py --model outputs/model --output_dir outputs/eval --include_path tasks --tasks my_task
+
+The default tasks are fetched from the Hub. Without a network name a folder of task files of the harness, such as:
+
+    task: my_task
+    dataset_path: json
+    dataset_kwargs: {data_files: {test: /data/my_task.jsonl}}
+    test_split: test
+    output_type: multiple_choice
+    doc_to_text: "{{question}}"
+    doc_to_choice: "{{choices}}"
+    doc_to_target: "{{answer}}"
+    metric_list: [{metric: acc}]
+
+An adapter is measured with itself on and off. Needs the extra `evaluation`.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from teamsrl_hf.arguments import guarded, parse, run_arguments
+from teamsrl_hf.runs import finish_run, open_run
+
+TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
+BEGIN, END = "<!-- benchmarks: written by eval_model.py -->", "<!-- end of benchmarks -->"
+
+
+@dataclass
+class EvalArguments:
+    """What is measured, on which tasks."""
+
+    model: str = field(metadata={"help": "Folder or Hub id of the fine-tuned model or adapter."})
+    output_dir: str = field(metadata={"help": "Folder for results.json."})
+    tasks: list[str] = field(default_factory=lambda: list(TASKS), metadata={"help": "Tasks of the harness."})
+    include_path: str | None = field(default=None, metadata={"help": "Folder with task files of your own."})
+    reference_model: str | None = field(
+        default=None, metadata={"help": "Its base; known for an adapter, and for a model with a folder `base`."}
+    )
+    num_fewshot: int | None = field(default=None, metadata={"help": "Examples in the prompt; left out: the task's."})
+    limit: int | None = field(default=None, metadata={"help": "Measure on so many examples a task; for trials only."})
+    apply_chat_template: bool = field(default=False, metadata={"help": "Ask in the model's chat format."})
+    batch_size: int = field(default=8, metadata={"help": "Examples at once."})
+    dtype: str = field(default="float32", metadata={"help": "Precision to load the model in."})
+    device: str = field(default="cpu", metadata={"help": "Where to run it, such as cuda."})
+    update_card: bool = field(default=True, metadata={"help": "Write the results into the model folder's README.md."})
+    seed: int = field(default=42, metadata={"help": "Seed of few-shot examples."})
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Measure the model and its base. Returns metrics by model, task and name, with standard errors."""
+    (args,) = parse((EvalArguments,), argv)
+    done = open_run(args.output_dir, run_arguments(args, without=("output_dir", "device", "batch_size")))
+    if done is not None:
+        print(f"{args.output_dir} is already complete.")
+        return done
+    results = evaluate_both(args)
+    (Path(args.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if args.update_card and Path(args.model).is_dir():
+        write_card(Path(args.model) / "README.md", results, args)
+    print(table(results))
+    finish_run(args.output_dir, results)
+    return results
+
+
+def evaluate_both(args: EvalArguments) -> dict[str, dict[str, dict[str, float]]]:
+    """Results of the `model` and, where there is one, of the `base`."""
+    from teamsrl_hf.finetuned import load_finetuned
+
+    harness = load_harness()
+    model, tokenizer, base = load_finetuned(args.model, args.reference_model, args.dtype, args.device)
+    manager = harness.tasks.TaskManager(include_path=args.include_path)
+    unknown = [task for task in args.tasks if task not in manager.all_tasks]
+    if unknown:
+        raise ValueError(f"lm-evaluation-harness has no task {unknown[0]!r}; name one, or its folder: --include_path.")
+    results = {"model": run_harness(harness, model, tokenizer, manager, args)}
+    if base is not None:
+        results["base"] = run_harness(harness, base, tokenizer, manager, args)
+    elif hasattr(model, "disable_adapter"):
+        with model.disable_adapter():
+            results["base"] = run_harness(harness, model, tokenizer, manager, args)
+    return results
+
+
+def load_harness() -> Any:
+    """The library lm_eval."""
+    try:
+        import lm_eval
+        import lm_eval.tasks
+    except ImportError as error:
+        raise ImportError(f"{error}; benchmarks need lm-eval: pip install 'teamsrl-hf[evaluation]'") from error
+    return lm_eval
+
+
+def run_harness(harness: Any, model: Any, tokenizer: Any, manager: Any, args: EvalArguments) -> dict[str, Any]:
+    """Metrics of one model: task -> metric -> number, a standard error as `<metric>_stderr`."""
+    from datasets.exceptions import DatasetsError
+    from lm_eval.models.huggingface import HFLM
+
+    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=args.batch_size, device=args.device)
+    try:
+        found = harness.simple_evaluate(
+            language_model,
+            tasks=args.tasks,
+            num_fewshot=args.num_fewshot,
+            limit=args.limit,
+            apply_chat_template=args.apply_chat_template,
+            task_manager=manager,
+            random_seed=args.seed,
+            numpy_random_seed=args.seed,
+            torch_random_seed=args.seed,
+            fewshot_random_seed=args.seed,
+            log_samples=False,
+        )
+    except (ConnectionError, FileNotFoundError, DatasetsError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"Can't load a task's data ({told}); is the Hub reachable?") from error
+    return {task: measured(metrics) for task, metrics in sorted(found["results"].items())}
+
+
+def measured(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The harness' numbers by plain names: `acc` for "acc,none", `exact_match/strict-match` for one with a filter."""
+    found = {}
+    for key, value in metrics.items():
+        name, _, kind = key.partition(",")
+        if isinstance(value, float) and kind:
+            found[name if kind == "none" else f"{name}/{kind}"] = value
+    return found
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """A Markdown table of every metric, with standard errors."""
+    lines = ["| task | metric | " + " | ".join(results) + " |", "|---|---|" + "---|" * len(results)]
+    for task, metrics in results["model"].items():
+        for name in metrics:
+            if "_stderr" not in name:
+                cells = [_cell(found[task], name) for found in results.values()]
+                lines.append(f"| {task} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(metrics: Mapping[str, float], name: str) -> str:
+    first, slash, kind = name.partition("/")
+    error = metrics.get(f"{first}_stderr{slash}{kind}")
+    return f"{metrics[name]:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+
+
+def write_card(card: Path, results: Mapping[str, Any], args: EvalArguments) -> None:
+    """The results as the card's `model-index`, and as a section; earlier results of other tasks stay."""
+    from huggingface_hub import metadata_load, metadata_save
+    from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
+
+    from teamsrl_hf.privacy import write_section
+
+    write_section(card, section(results, args), (BEGIN, END))
+    meta = metadata_load(card) or {}
+    new = eval_results(results["model"], args)
+    replaced = {(result.dataset_type, result.metric_type) for result in new}
+    _, old = model_index_to_eval_results(meta["model-index"]) if "model-index" in meta else ("", [])
+    kept = [result for result in old if (result.dataset_type, result.metric_type) not in replaced]
+    meta["model-index"] = eval_results_to_model_index(Path(args.model).resolve().name, [*kept, *new])
+    metadata_save(card, meta)
+
+
+def eval_results(metrics: Mapping[str, Mapping[str, float]], args: EvalArguments) -> list[Any]:
+    """One entry of the model-index for each metric. With `limit` it says so: that is no benchmark result."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=task,
+            dataset_name=task,
+            dataset_config=f"first {args.limit} examples" if args.limit else None,
+            metric_type=name,
+            metric_name=name,
+            metric_value=round(value, 6),
+            source_name="lm-evaluation-harness",
+            source_url="https://github.com/EleutherAI/lm-evaluation-harness",
+        )
+        for task, found in metrics.items()
+        for name, value in found.items()
+        if "_stderr" not in name
+    ]
+
+
+def section(results: Mapping[str, Any], args: EvalArguments) -> str:
+    """The card's section."""
+    from importlib.metadata import version
+
+    shots = "the task's own number of" if args.num_fewshot is None else str(args.num_fewshot)
+    told = f"lm-evaluation-harness {version('lm_eval')}, {shots} examples in the prompt, {args.dtype}"
+    told += ", chat format" if args.apply_chat_template else ""
+    told += f"; only the first {args.limit} examples of each task, so no benchmark result" if args.limit else ""
+    return f"{BEGIN}\n## Benchmarks\n\n{told}. ± is one standard error.\n\n{table(results)}\n{END}"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
