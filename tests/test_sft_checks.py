@@ -164,7 +164,7 @@ FOUR_BITS = ("--load_in_4bit", "true", "--dtype", "bfloat16")
             "bnb_4bit_quant_storage is 'float16' and dtype 'bfloat16'",
         ),
         (Launch(4, 4, zero_stage=3), ("--load_in_8bit", "true"), "load_in_8bit can't be sharded"),
-        (Launch(4, 4, fsdp=True), (), "lora_modules_to_save holds lm_head, whose gradients FSDP would not average"),
+        (Launch(4, 4, fsdp=True), (), "lora_modules_to_save holds lm_head, whose gradients come out wrong under FSDP"),
         (Launch(2, 2, zero_stage=2, mixed_precision="bf16"), (), "mixed_precision: bf16, the recipe no; pass"),
         (Launch(2, 2, zero_stage=2, mixed_precision="no"), ("--bf16", "true"), "or set bf16: false in the recipe"),
         (Launch(2, 2, mixed_precision="fp16"), (), "mixed_precision: fp16, the recipe no"),
