@@ -27,6 +27,8 @@ from teamsrl_hf.evolver_config import EvolverConfig
 from teamsrl_hf.generation import Generator
 from teamsrl_hf.ledger import Budget, BudgetExhausted, Ledger, Price
 from teamsrl_hf.models import make_generator
+from teamsrl_hf.plots import plot_dataset
+from teamsrl_hf.report import write_report
 from teamsrl_hf.runs import finish_run, open_run, reopen_run
 from teamsrl_hf.scaleout import Team, buy_together, consume, merge_parts, part_paths, share_of
 from teamsrl_hf.schema import DatasetWriter
@@ -211,7 +213,10 @@ class Run:
             card = partial(
                 dataset_card, operations=self.operations, script_args=self._told(), evolver_args=self.evolver_args
             )
-            writer.finish(lambda configs: card(statistics, configs, checks=found(evolver.filters)))
+            plots = plot_dataset(statistics.summary(), script_args.output_dir)
+            writer.finish(lambda configs: card(statistics, configs, checks=found(evolver.filters), plots=plots))
+        if statistics.rows or statistics.rejections:
+            write_report(script_args.output_dir)
         return {"dataset": str(script_args.output_dir), **statistics.summary()}
 
     def _evolver(self, ledger: Ledger) -> DatasetEvolver:

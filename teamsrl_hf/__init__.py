@@ -19,6 +19,7 @@ _ROOMS = {
     "evolver": ("DatasetEvolver", "EvolverConfig"),
     "filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
     "generation": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
+    "hub": ("push_adapter", "push_dataset", "push_folder", "push_policy"),
     "judging": ("judge_pairs", "win_rate"),
     "ledger": ("Budget", "BudgetExhausted", "Ledger", "Price"),
     "local_generation": ("TransformersGenerator",),
@@ -28,6 +29,7 @@ _ROOMS = {
     "ppo_config": ("InstructionGenPPOConfig",),
     "ppo_trainer": ("InstructionGenPPOTrainer",),
     "privacy": ("audit",),
+    "report": ("write_report",),
     "reviewer": ("novelty_reward", "validity_reward"),
     "rulebook": ("Rulebook",),
     "schema": ("DatasetWriter",),
@@ -62,6 +64,10 @@ if TYPE_CHECKING:
     from .generation import Request as Request
     from .generation import Sampling as Sampling
     from .generation import ScriptedGenerator as ScriptedGenerator
+    from .hub import push_adapter as push_adapter
+    from .hub import push_dataset as push_dataset
+    from .hub import push_folder as push_folder
+    from .hub import push_policy as push_policy
     from .judging import judge_pairs as judge_pairs
     from .judging import win_rate as win_rate
     from .ledger import Budget as Budget
@@ -78,6 +84,7 @@ if TYPE_CHECKING:
     from .ppo_config import InstructionGenPPOConfig as InstructionGenPPOConfig
     from .ppo_trainer import InstructionGenPPOTrainer as InstructionGenPPOTrainer
     from .privacy import audit as audit
+    from .report import write_report as write_report
     from .reviewer import novelty_reward as novelty_reward
     from .reviewer import validity_reward as validity_reward
     from .rulebook import Rulebook as Rulebook

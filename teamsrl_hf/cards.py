@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -31,11 +32,13 @@ class DatasetStatistics:
         paid: Kinds of calls that the expert is asked.
     """
 
-    def __init__(self, chains: int = 5, paid: Sequence[str] = ("rewrite", "answer")):
+    def __init__(self, chains: int = 10, paid: Sequence[str] = ("rewrite", "answer")):
         self.rows = self.seeds = 0
         self.rejections: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.operations: Counter[str] = Counter()
+        self.operations_by_step: dict[str, Counter[int]] = {}
+        self.new_words: dict[int, list[float]] = {}
         self.words = {"instruction": Counter(), "response": Counter()}
         self.rulebook = False
         self._most_chains, self._paid = chains, tuple(paid)
@@ -53,6 +56,9 @@ class DatasetStatistics:
         for row in rows:
             self.rows += 1
             self.operations[row.transition.operation] += 1
+            self.operations_by_step.setdefault(row.transition.operation, Counter())[row.step] += 1
+            share = self.new_words.setdefault(row.step, [0, 0.0])
+            share[:] = share[0] + 1, share[1] + _novelty(row.transition.instruction, row.transition.rewrite)
             self.words["instruction"][len(row.transition.rewrite.split()).bit_length()] += 1
             self.words["response"][len(row.response.split()).bit_length()] += 1
         if rows:
@@ -73,6 +79,13 @@ class DatasetStatistics:
             "calls": {kind: self.calls[kind] for kind in CALL_KINDS},
             "expert_calls_per_row": round(paid / self.rows, 3) if self.rows else None,
             "operations": dict(sorted(self.operations.items())),
+            "operations_by_step": {
+                name: {str(step + 1): counts[step] for step in sorted(counts)}
+                for name, counts in sorted(self.operations_by_step.items())
+            },
+            "novelty_by_step": {
+                str(step + 1): round(total / rows, 3) for step, (rows, total) in sorted(self.new_words.items())
+            },
             "words": {
                 name: {_span(bits): counts[bits] for bits in sorted(counts)} for name, counts in self.words.items()
             },
@@ -86,6 +99,16 @@ class DatasetStatistics:
         self._chains.append((key, {"seed": rows[0].seed.text, "steps": steps, "response": rows[-1].response}))
         self._chains.sort(key=lambda kept: kept[0])
         del self._chains[self._most_chains :]
+
+
+def _novelty(before: str, after: str) -> float:
+    """The share of a text's different words that the text before did not have.
+
+    >>> _novelty("Name a bird.", "Name a bird in Peru.")
+    0.6
+    """
+    words, known = set(after.lower().split()), set(before.lower().split())
+    return len(words - known) / len(words) if words else 0.0
 
 
 def _span(bits: int) -> str:
@@ -105,6 +128,7 @@ def dataset_card(
     script_args: Any,
     evolver_args: Any,
     checks: Sequence[str] = (),
+    plots: Mapping[str, str] | None = MappingProxyType({}),
 ) -> str:
     """The dataset's card.
 
@@ -113,6 +137,7 @@ def dataset_card(
         script_args: Attributes `license`, `language`, `expert`, `reviewer`, `chooser`, and `instructor` where there is
             one.
         checks: Sentences about what else rows had to pass, and what was found.
+        plots: Title and path of each picture, as `plots.plot_dataset` gives them; None where it could draw none.
     """
     meta = {
         "license": script_args.license,
@@ -136,18 +161,43 @@ def dataset_card(
         rulebook=statistics.rulebook,
         checks=checks,
         chains=statistics.chains,
+        plots=plots,
     )
 
 
-def policy_card(summary: Mapping[str, Any], operations: Sequence[Operation], args: Mapping[str, Any]) -> str:
-    """The policy's card, from the summary of its training and the arguments worth knowing."""
+def policy_card(
+    summary: Mapping[str, Any],
+    operations: Sequence[Operation],
+    args: Mapping[str, Any],
+    plots: Mapping[str, str] | None = MappingProxyType({}),
+) -> str:
+    """The policy's card, from the summary of its training and the arguments worth knowing; plots as `dataset_card`."""
     meta = {
         "library_name": "transformers",
         "license": "apache-2.0",
         "pipeline_tag": "reinforcement-learning",
         "tags": ["ppo", "instruction-generation", *PAPER_TAGS],
     }
-    return render("policy_card.md", meta=front_matter(meta), summary=summary, operations=operations, args=args)
+    if summary["reward_after"] is not None:
+        meta["model-index"] = [{"name": "operation policy", "results": [_held_out(summary)]}]
+    return render(
+        "policy_card.md", meta=front_matter(meta), summary=summary, operations=operations, args=args, plots=plots
+    )
+
+
+def _held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured on held-out seeds, as an entry of the Hub's `model-index`."""
+    metrics = (
+        ("reward", "reward_after", "reward per chain"),
+        ("accept_rate", "accept_rate_after", "accepted per call"),
+    )
+    return {
+        "task": {"type": "reinforcement-learning", "name": "choice of operations"},
+        "dataset": {"type": "seeds", "name": f"{summary['test_seeds']} held-out seeds"},
+        "metrics": [
+            {"type": type, "value": round(float(summary[key]), 4), "name": name} for type, key, name in metrics
+        ],
+    }
 
 
 def render(template: str, **values: Any) -> str:
@@ -192,7 +242,7 @@ def inline_code(text: Any) -> str:
 
 def _visible(text: str, limit: int = 2_000) -> str:
     """Text without control and direction characters, cut where it would drown the card."""
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "�", text)
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", "�", text)
     return text if len(text) <= limit else text[:limit] + " […]"
 
 

@@ -8,9 +8,12 @@ import hashlib
 import json
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from io import BytesIO
 from itertools import count
@@ -30,13 +33,15 @@ MARKER_CONTENT = json.dumps({"project": "teamsrl-hf", "version": 1}).encode() + 
 
 TEXTS = ("README.md", "LICENSE*", "*.png", "*.json")
 ALLOWED = {
-    "dataset": (*TEXTS, "*.parquet"),
+    "dataset": (*TEXTS, "*.parquet", "*.html"),
     "model": (*TEXTS, "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"),
 }
 # Names that match a pattern above and yet tell of the machine, the spending or the optimizer.
 PRIVATE = (".*", "run.json", "trainer_state.json", "optimizer*", "checkpoint-*", "global_step*")
 
 TIME_LIMIT = 120.0
+# Seconds, and bytes a second: an upload by Xet that takes longer is given up and begun again without it.
+UPLOAD_LIMIT, SLOWEST_UPLOAD = 120.0, 100_000
 
 
 def push_folder(
@@ -47,6 +52,9 @@ def push_folder(
     commit_message: str,
     private: bool = True,
     revision: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+    collection: str | None = None,
     overwrite: bool = False,
     patience: float = 600.0,
     api: HfApi | None = None,
@@ -59,39 +67,53 @@ def push_folder(
 
     Args:
         folder: Holds at least README.md.
+        repo_id: "user/name"; a name alone is one of the user whose token is in use.
         repo_type: "dataset" or "model".
         private: Visibility of a new repository. That of an existing one is never changed.
         revision: Branch to commit to, made when missing; the main branch by default.
+        create_pr: Commit to a pull request of an existing repository, and return its URL. An open one whose title is
+            `commit_message` is used again.
+        tag: Name for the commit, such as "v1.0". A tag is never moved.
+        collection: Title of a collection of the repository's owner, made when missing and then as private as asked,
+            or the slug of one. The repository becomes one of its items.
         overwrite: Replace all content of a repository that carries no marker.
         patience: Seconds to go on trying while the Hub is away or busy, or somebody else commits.
         api: Where to push and as whom; by default as the environment says.
 
     Raises:
-        ValueError: The folder is none to push, the repository is not ours, or it is public although `private`.
+        ValueError: The folder is none to push, the repository is not ours, it is public although `private`, or the tag
+            names another commit.
         RuntimeError: The Hub refused, or stayed away for longer than `patience`. The folder is intact: call again.
     """
+    if create_pr and (revision or tag):
+        raise ValueError("create_pr goes with neither revision nor tag: a pull request is a branch, merged later.")
     files = _collect(Path(folder), repo_type)
     api = api or HfApi(library_name="teamsrl-hf")
-    at = {"repo_id": repo_id, "repo_type": repo_type}
     deadline = time.monotonic() + patience
 
-    def level() -> str:
-        head, tree = _open(api, at, revision, private, overwrite)
-        differing = _differing(files, tree)
-        if not differing:
-            return head
-        send = [CommitOperationAdd(f, files[f][0]) if f in files else CommitOperationDelete(f) for f in differing]
-        options = {"commit_message": commit_message, "revision": revision, "parent_commit": head}
-        made = api.create_commit(**at, operations=send, **options).oid
-        if wrong := _differing(files, _tree(api, at, made)):
-            raise RuntimeError(f"Commit {made} in {repo_id} lacks or alters {', '.join(wrong)}. Call again.")
-        return made
+    def persist(step: Callable[..., Any], *args: Any) -> Any:
+        return _persist(lambda: step(api, *args), deadline, repo_id)
 
     with _time_limit():
-        url = _persist(lambda: api.create_repo(**at, private=private, exist_ok=True), deadline, repo_id)
+        at, url = {"repo_id": repo_id, "repo_type": repo_type}, _url(api, repo_id, repo_type)
+        if create_pr:
+            number = persist(_pull_request, at, commit_message)
+            revision = f"refs/pr/{number}"
+        else:
+            made = _persist(lambda: api.create_repo(**at, private=private, exist_ok=True), deadline, repo_id)
+            at, url = {**at, "repo_id": made.repo_id}, str(made)
         if revision and not revision.startswith("refs/"):
             _persist(lambda: api.create_branch(**at, branch=revision, exist_ok=True), deadline, repo_id)
-        return f"{url}/commit/{_persist(level, deadline, repo_id)}"
+        target = _Target(at, revision, private, overwrite, tag, commit_message)
+        sha = persist(_level, target, files, {"xet": True})
+        if tag:
+            persist(_name, at, tag, sha)
+        if collection:
+            persist(_gather, at, collection, private)
+        if create_pr:
+            persist(_show, at, number)
+            return f"{url}/discussions/{number}"
+        return f"{url}/commit/{sha}"
 
 
 def push_dataset(folder: str | Path, repo_id: str, *, commit_message: str = "Upload dataset", **options) -> str:
@@ -110,6 +132,20 @@ def push_adapter(folder: str | Path, repo_id: str, *, commit_message: str = "Upl
     """`push_folder` for a PEFT adapter saved by `save_pretrained`; takes the same options."""
     _require(folder, "adapter_config.json", "adapter_model*.safetensors")
     return push_folder(folder, repo_id, repo_type="model", commit_message=commit_message, **options)
+
+
+def guess_repo_type(folder: str | Path) -> str:
+    """ "dataset" for a folder with Parquet files and no weights, "model" for one with weights and no Parquet files.
+
+    Raises:
+        ValueError: It is neither, or both.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"Folder {str(folder)!r} does not exist; give the folder that the run wrote.")
+    found = [any(Path(folder).rglob(pattern)) for pattern in ("*.parquet", "*.safetensors")]
+    if found[0] == found[1]:
+        raise ValueError(f"Folder {str(folder)!r} may hold a dataset or a model; say which with --repo_type.")
+    return "dataset" if found[0] else "model"
 
 
 def _require(folder: str | Path, *patterns: str) -> None:
@@ -147,16 +183,121 @@ def _hashes(content: Path | bytes) -> set[str]:
         return {sha256.hexdigest(), hashlib.file_digest(file, lambda: git).hexdigest()}
 
 
-def _open(
-    api: HfApi, at: dict[str, str], revision: str | None, private: bool, overwrite: bool
-) -> tuple[str, dict[str, str]]:
+@dataclass(frozen=True)
+class _Target:
+    """Where a commit goes, and under which conditions."""
+
+    at: dict[str, str]
+    revision: str | None
+    private: bool
+    overwrite: bool
+    tag: str | None
+    commit_message: str
+
+
+def _level(api: HfApi, target: _Target, files: dict[str, tuple[Path | bytes, set[str]]], way: dict[str, bool]) -> str:
+    """Make the repository equal to `files`; returns the commit that is. `way` remembers that Xet did not work."""
+    at, (head, tree) = target.at, _open(api, target)
+    differing = _differing(files, tree)
+    if target.tag:
+        # Before anything is written: a release that exists must not cost a commit.
+        _require_tag(api, at, target.tag, None if differing else head)
+    if not differing:
+        return head
+    contents = {name: files[name][0] if name in files else None for name in differing}
+    options = {"commit_message": target.commit_message, "revision": target.revision, "parent_commit": head}
+    made = _commit(api, contents, way, **at, **options)
+    if wrong := _differing(files, _tree(api, at, made)):
+        raise RuntimeError(f"Commit {made} in {at['repo_id']} lacks or alters {', '.join(wrong)}. Call again.")
+    return made
+
+
+def _commit(api: HfApi, contents: dict[str, Path | bytes | None], way: dict[str, bool], **options: Any) -> str:
+    """Make one commit of files (None: to be deleted); returns its hash."""
+    if way["xet"]:
+        operations = _operations(contents)
+        try:
+            _upload(api, [one for one in operations if isinstance(one, CommitOperationAdd)], **options)
+            return api.create_commit(operations=operations, **options).oid
+        except (OSError, RuntimeError) as error:
+            if _judge(error)[0] is not None or isinstance(error, OfflineModeIsEnabled):
+                raise
+            # Xet speaks to hosts of its own, which a firewall may hide, and raises errors of its own.
+            logger.warning("The upload failed (%s); it goes on without Xet.", type(error).__name__)
+            way["xet"] = False
+    with ExitStack() as opened:
+        # The client sends open files the way it did before there was Xet.
+        files = {n: opened.enter_context(c.open("rb")) if isinstance(c, Path) else c for n, c in contents.items()}
+        return api.create_commit(operations=_operations(files), **options).oid
+
+
+def _upload(api: HfApi, additions: list[CommitOperationAdd], **options: Any) -> None:
+    """Send the contents, to be committed later; TimeoutError when that takes unreasonably long."""
+    size = sum(addition.upload_info.size for addition in additions)
+    at = {name: options[name] for name in ("repo_id", "repo_type", "revision")}
+    done: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(api.preupload_lfs_files(additions=additions, free_memory=False, **at))
+        except BaseException as error:  # noqa: BLE001 (raised below, in the thread that waits)
+            done.set_exception(error)
+
+    # A thread, since hf_xet waits for ever when its server accepts a shard and never answers.
+    threading.Thread(target=work, daemon=True).start()
+    done.result(UPLOAD_LIMIT + size / SLOWEST_UPLOAD)
+
+
+def _operations(contents: dict[str, Any]) -> list[CommitOperationAdd | CommitOperationDelete]:
+    return [CommitOperationDelete(n) if c is None else CommitOperationAdd(n, c) for n, c in contents.items()]
+
+
+def _pull_request(api: HfApi, at: dict[str, str], title: str) -> int:
+    """The number of an open pull request of this title, opened if there is none."""
+    found = api.get_repo_discussions(**at, discussion_type="pull_request", discussion_status="all")
+    open_ones = [pull.num for pull in found if pull.title == title.strip() and pull.status in ("draft", "open")]
+    return min(open_ones) if open_ones else api.create_pull_request(**at, title=title).num
+
+
+def _show(api: HfApi, at: dict[str, str], number: int) -> None:
+    """Make a draft an open pull request."""
+    if api.get_discussion_details(**at, discussion_num=number).status == "draft":
+        api.change_discussion_status(**at, discussion_num=number, new_status="open")
+
+
+def _require_tag(api: HfApi, at: dict[str, str], tag: str, sha: str | None) -> bool:
+    """Whether the tag exists; ValueError when it names another commit than `sha`."""
+    commits = [found.target_commit for found in api.list_repo_refs(**at).tags if found.name == tag]
+    if commits and commits != [sha]:
+        raise ValueError(f"Tag {tag!r} of {at['repo_id']} names another content; take a new tag.")
+    return bool(commits)
+
+
+def _name(api: HfApi, at: dict[str, str], tag: str, sha: str) -> None:
+    if not _require_tag(api, at, tag, sha):
+        api.create_tag(**at, tag=tag, revision=sha)
+
+
+def _gather(api: HfApi, at: dict[str, str], collection: str, private: bool) -> None:
+    """Put the repository into a collection, given by its slug ("owner/title-id") or its title."""
+    if "/" not in collection:
+        owner = at["repo_id"].split("/")[0]
+        collection = api.create_collection(collection, namespace=owner, private=private, exists_ok=True).slug
+    api.add_collection_item(collection, at["repo_id"], at["repo_type"], exists_ok=True)
+
+
+def _url(api: HfApi, repo_id: str, repo_type: str) -> str:
+    return f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+
+
+def _open(api: HfApi, target: _Target) -> tuple[str, dict[str, str]]:
     """The head commit and its tree; ValueError when the repository must not be written to."""
-    info = api.repo_info(**at, revision=revision)
-    if private and not info.private:
+    at, info = target.at, api.repo_info(**target.at, revision=target.revision)
+    if target.private and not info.private:
         raise ValueError(f"Repository {at['repo_id']} is public; make it private on the Hub, or pass private=False.")
     tree = _tree(api, at, info.sha)
     ours = tree.get(MARKER) in _hashes(MARKER_CONTENT)
-    if not ours and tree.keys() - {".gitattributes"} and not overwrite:
+    if not ours and tree.keys() - {".gitattributes"} and not target.overwrite:
         raise ValueError(
             f"Repository {at['repo_id']} holds files that this project did not write; take another name, "
             "or pass overwrite=True to replace them."
@@ -190,8 +331,9 @@ def _persist(call: Callable[[], Any], deadline: float, repo_id: str) -> Any:
             # From None: a chain would print all that the server sent, and some servers echo the request's headers.
             if not passing:
                 token = answer.request.headers.get("Authorization", "").removeprefix("Bearer ")
-                said = " ".join(str(error).split()).replace(token or "\0", "***")
-                raise RuntimeError(f"The Hub refused the push to {repo_id}: {what}. {said}") from None
+                said = " ".join(str(error).split()).replace(token or "\0", "***")[:500]
+                login = " Log in with `hf auth login`, or set HF_TOKEN." if answer.status_code == 401 else ""
+                raise RuntimeError(f"The Hub refused the push to {repo_id}: {what}. {said}{login}") from None
             if time.monotonic() + wait > deadline:
                 raise RuntimeError(f"The Hub did not take the push to {repo_id}: {what}. Call again later.") from None
         logger.warning("The Hub did not take the push to %s: %s. Next try in %.0f s.", repo_id, what, wait)

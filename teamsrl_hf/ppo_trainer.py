@@ -35,6 +35,7 @@ from .cards import policy_card
 from .environment import Chooser, rollout, states_of
 from .generation import Generator
 from .operations import Operation
+from .plots import plot_policy
 from .policy import HEADS, OperationPolicy, check_policy_operations, draw, load_policy
 from .ppo import PPOLosses, explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .ppo_config import InstructionGenPPOConfig
@@ -299,7 +300,9 @@ class InstructionGenPPOTrainer(Trainer):
         """Write README.md into the output folder: how the policy was trained, and what held-out seeds say of it."""
         if not self.is_world_process_zero():
             return
-        card = policy_card(self.facts(), self.operations, {name: getattr(self.args, name) for name in CARD_ARGUMENTS})
+        plots = plot_policy(self.state.log_history, self.args.output_dir)
+        arguments = {name: getattr(self.args, name) for name in CARD_ARGUMENTS}
+        card = policy_card(self.facts(), self.operations, arguments, plots)
         (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 
     def push_to_hub(self, commit_message: str = "End of training", **options: Any) -> str | None:

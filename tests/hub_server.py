@@ -1,8 +1,9 @@
-"""A small Hub on 127.0.0.1: unmodified clients push to it and load from it, without Xet, and it fails when told to.
+"""A small Hub on 127.0.0.1: unmodified clients push to it, by Xet or LFS, and load from it; it fails when told to.
 
     with Hub() as hub:             # hub.url goes into HF_ENDPOINT, before any client is imported
         hub.faults.append(("commit", "503"))
 
+With Xet, set HF_XET_XORB_COMPRESSION_POLICY=none for the client: nothing is decompressed here.
 Repositories live in memory. `hub.requests` lists every request as (kind, status); `hub.tokens` every token received.
 Start it in the client's own process: it is a thread.
 """
@@ -12,7 +13,9 @@ import hashlib
 import json
 import re
 import socket
+import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -25,6 +28,18 @@ ROUTES = [
     ("GET", "whoami", r"/api/whoami-v2"),
     ("POST", "validate_yaml", r"/api/validate-yaml"),
     ("POST", "branch", API + r"/branch/(?P<rev>.+)"),
+    ("POST", "tag", API + r"/tag/(?P<rev>.+)"),
+    ("GET", "refs", API + r"/refs"),
+    ("GET", "discussions", API + r"/discussions"),
+    ("POST", "open_discussion", API + r"/discussions"),
+    ("GET", "discussion", API + r"/discussions/(?P<number>\d+)"),
+    ("POST", "status", API + r"/discussions/(?P<number>\d+)/status"),
+    ("POST", "create_collection", r"/api/collections"),
+    ("GET", "collection", r"/api/collections/(?P<slug>[^/]+/[^/]+)"),
+    ("POST", "collection_item", r"/api/collections/(?P<slug>[^/]+/[^/]+)/items"),
+    ("GET", "xet_token", API + r"/xet-write-token/(?P<rev>.+)"),
+    ("POST", "xet_xorb", r"/v1/xorbs/default/(?P<hash>[0-9a-f]{64})"),
+    ("POST", "xet_shard", r"/v1/shards"),
     ("POST", "preupload", API + r"/preupload/(?P<rev>.+)"),
     ("POST", "commit", API + r"/commit/(?P<rev>.+)"),
     ("POST", "paths_info", API + r"/paths-info/(?P<rev>[^/]+)"),
@@ -44,6 +59,8 @@ class Repo:
     private: bool
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # sha -> path -> content, oldest first
     branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    pulls: list[dict] = field(default_factory=list)
 
     def commit(self, branch: str, files: dict[str, bytes]) -> str:
         sha = hashlib.sha1(repr((len(self.commits), sorted(files))).encode()).hexdigest()
@@ -53,7 +70,7 @@ class Repo:
 
     def sha(self, revision: str | None) -> str | None:
         revision = unquote(revision or "main")
-        return revision if revision in self.commits else self.branches.get(revision)
+        return revision if revision in self.commits else self.branches.get(revision) or self.tags.get(revision)
 
 
 class Failure(Exception):
@@ -63,7 +80,8 @@ class Failure(Exception):
 
 
 class Hub:
-    """`faults` holds (kind, fault); the first that fits a request strikes, once.
+    """`faults` holds (kind, fault); the first that fits a request strikes, once. A kind may be a number: strike the
+    n-th of the requests since `requests` was cleared, whatever it is.
 
     A fault is a status such as "503" (its answer echoes the token sent), "reset", "lost" (the work is done, the answer
     is not sent) or "hang".
@@ -72,6 +90,8 @@ class Hub:
     def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
+        self.xorbs: dict[str, bytes] = {}
+        self.collections: dict[str, dict] = {}
         self.faults: list[tuple[str, str]] = []
         self.requests: list[tuple[str, int]] = []
         self.tokens: set[str] = set()
@@ -102,7 +122,7 @@ class Hub:
 
     def fault(self, kind: str) -> str | None:
         for entry in self.faults:
-            if entry[0] == kind:
+            if entry[0] in (kind, len(self.requests)):
                 self.faults.remove(entry)
                 return entry[1]
         return None
@@ -114,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def handle_request(self):
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self.received()
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if token:
             self.hub.tokens.add(token)
@@ -134,6 +154,16 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "lost":
             return self.drop(kind)
         self.answer(kind, status, content if isinstance(content, bytes) else json.dumps(content).encode(), headers)
+
+    def received(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_request
 
@@ -197,6 +227,94 @@ class Handler(BaseHTTPRequestHandler):
             return 409, {"error": "Reference already exists"}, {}
         found.branches[rev] = sha
         return 200, {}, {}
+
+    def tag(self, type, repo, rev):
+        found, sha, _ = self.at(type, repo, rev)
+        name = json.loads(self.body)["tag"]
+        if name in found.tags:
+            return 409, {"error": "Tag reference exists already"}, {}
+        found.tags[name] = sha
+        return 200, {}, {}
+
+    def refs(self, type, repo):
+        found = self.find(type, repo)
+        told = [
+            [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in names.items()]
+            for kind, names in (("heads", found.branches), ("tags", found.tags))
+        ]
+        return 200, {"branches": told[0], "converts": [], "tags": told[1]}, {}
+
+    def discussions(self, type, repo):
+        pulls = self.find(type, repo).pulls
+        return 200, {"discussions": pulls, "count": len(pulls), "start": 0}, {}
+
+    def open_discussion(self, type, repo):
+        found, sha, _ = self.at(type, repo, "main")
+        number = len(found.pulls) + 1
+        pull = {"num": number, "title": json.loads(self.body)["title"], "status": "draft", "isPullRequest": True}
+        pull |= {"author": {"name": "ada"}, "createdAt": "2026-01-01T00:00:00.000Z", "events": []}
+        pull |= {
+            "repo": {"name": repo, "type": type},
+            "changes": {"base": "refs/heads/main"},
+            "filesWithConflicts": [],
+        }
+        found.pulls.append(pull)
+        found.branches[f"refs/pr/{number}"] = sha
+        return 200, pull, {}
+
+    def discussion(self, type, repo, number):
+        return 200, self.find(type, repo).pulls[int(number) - 1], {}
+
+    def status(self, type, repo, number):
+        pull = self.find(type, repo).pulls[int(number) - 1]
+        pull["status"] = json.loads(self.body)["status"]
+        event = {
+            "id": "e",
+            "type": "status-change",
+            "createdAt": pull["createdAt"],
+            "data": {"status": pull["status"]},
+        }
+        return 200, {"newStatus": event}, {}
+
+    def create_collection(self):
+        asked = json.loads(self.body)
+        slug = f"{asked['namespace']}/{asked['title'].lower().replace(' ', '-')}-{'0' * 24}"
+        if slug in self.hub.collections:
+            return 409, {"error": "Exists", "slug": slug}, {}
+        made = {"slug": slug, "title": asked["title"], "private": asked["private"], "owner": {}, "items": []}
+        made |= {"lastUpdated": "2026-01-01T00:00:00.000Z", "position": 0, "theme": "blue", "upvotes": 0}
+        self.hub.collections[slug] = made
+        return 200, made, {}
+
+    def collection(self, slug):
+        if slug not in self.hub.collections:
+            raise Failure(404, "Collection not found")
+        return 200, self.hub.collections[slug], {}
+
+    def collection_item(self, slug):
+        _, found, _ = self.collection(slug)
+        item = json.loads(self.body)["item"]
+        if item["id"] in [known["id"] for known in found["items"]]:
+            return 409, {"error": "Already in it"}, {}
+        found["items"].append({"_id": "i", "id": item["id"], "type": item["type"], "position": 0})
+        return 200, found, {}
+
+    def xet_token(self, type, repo, rev):
+        self.find(type, repo)
+        told = {"casUrl": self.hub.url, "exp": int(time.time()) + 3600, "accessToken": "xet"}
+        names = {"X-Xet-Cas-Url": "casUrl", "X-Xet-Token-Expiration": "exp", "X-Xet-Access-Token": "accessToken"}
+        return 200, told, {name: str(told[key]) for name, key in names.items()}
+
+    def xet_xorb(self, hash):
+        self.hub.xorbs[hash] = self.body
+        return 200, {"was_inserted": True}, {}
+
+    def xet_shard(self):
+        for sha256, content in rebuilt(self.body, self.hub.xorbs):
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise Failure(400, "The chunks do not make up the file that was announced")
+            self.hub.objects[sha256] = content
+        return 200, {"result": 1}, {}
 
     def preupload(self, type, repo, rev):
         _, _, files = self.at(type, repo, rev)
@@ -302,3 +420,33 @@ def change(files: dict[str, bytes], key: str, value: dict, objects: dict[str, by
         del files[value["path"]]
     else:
         raise Failure(400, f"Cannot carry out {key} on {value['path']}")
+
+
+def rebuilt(shard: bytes, xorbs: dict[str, bytes]):
+    """SHA-256 and content of every file a shard describes, as huggingface.co/docs/xet/shard lays it out."""
+    at = 48
+    while shard[at : at + 32] != b"\xff" * 32:
+        flags, entries = struct.unpack_from("<II", shard, at + 32)
+        parts = [struct.unpack_from("<32sIIII", shard, at + 48 * (1 + i)) for i in range(entries)]
+        at += 48 * (1 + entries * (2 if flags >> 31 else 1))
+        content = b"".join(b"".join(chunks(xorbs[hexed(xorb)])[first:end]) for xorb, _, _, first, end in parts)
+        if flags >> 30 & 1:
+            yield hexed(shard[at : at + 32]), content
+            at += 48
+
+
+def hexed(digest: bytes) -> str:
+    """Xet writes a hash as four little-endian numbers."""
+    return "".join(f"{number:016x}" for number in struct.unpack("<4Q", digest))
+
+
+def chunks(xorb: bytes) -> list[bytes]:
+    """The chunks of an uncompressed xorb."""
+    found, at = [], 0
+    while at + 8 <= len(xorb) and xorb[at : at + 7] != b"XETBLOB":
+        size, scheme = int.from_bytes(xorb[at + 1 : at + 4], "little"), xorb[at + 4]
+        if scheme:
+            raise Failure(400, "Compressed chunks are not understood here")
+        found.append(xorb[at + 8 : at + 8 + size])
+        at += 8 + size
+    return found

@@ -138,7 +138,8 @@ def test_continuous_integration_installs_and_tests_as_the_readme_says():
 
 def test_every_option_the_readme_names_is_one_of_some_command():
     named = set(re.findall(r"`--(\w+)", (ROOT / "README.md").read_text()))
-    known = set().union(*(_help(f"recipes/{recipe}.py") for recipe, _ in RECIPES.values()), {"seeds"})
+    recipes = [*(recipe for recipe, _ in RECIPES.values()), "push_folder"]
+    known = set().union(*(_help(f"recipes/{recipe}.py") for recipe in recipes), {"seeds", "accelerate_config"})
     assert named - known == set()
 
 

@@ -105,6 +105,34 @@ def refusals(hub, push, folder: Path) -> dict:
     return {"said": said, "untouched": untouched, "replaced": replaced, "asked": asked}
 
 
+def releases(hub, push, folder: Path) -> dict:
+    from teamsrl_hf.cli import main
+
+    repo_id = "ada/released"
+    urls = [push(folder, repo_id, tag="v1", collection="Rows of ours"), push(folder, repo_id, create_pr=True)]
+    card = folder / "README.md"
+    card.write_text(CARD + "More.\n")
+    said = raised(lambda: push(folder, repo_id, tag="v1"))
+    repo = hub.repos["dataset", repo_id]
+    before = len(repo.commits)
+    pulls = [push(folder, repo_id, create_pr=True) for _ in range(2)]
+    card.write_text(CARD)
+    (slug,) = hub.collections
+    return {
+        "urls": [url.removeprefix(hub.url).replace(repo.branches["main"], "<sha>") for url in (*urls, *pulls)],
+        "said": said,
+        "commits": [before, len(repo.commits)],
+        "main": b"More." in repo.commits[repo.branches["main"]]["README.md"],
+        "pull": b"More." in repo.commits[repo.branches["refs/pr/1"]]["README.md"],
+        "pulls": [pull["status"] for pull in repo.pulls],
+        "tags": repo.tags == {"v1": repo.branches["main"]},
+        "collection": [hub.collections[slug]["private"], [item["id"] for item in hub.collections[slug]["items"]]],
+        "short": push(folder, "short").removeprefix(hub.url).rpartition("/")[0],
+        "command": [main(["push", str(folder), "ada/by-command"]), main(["push", str(folder), "ada/public"])],
+        "by_command": hub.repos["dataset", "ada/by-command"].private,
+    }
+
+
 def faults(hub, push, folder: Path) -> dict:
     from teamsrl_hf import hub as module
 
@@ -134,7 +162,7 @@ def client() -> None:
 
         folder = write_folder(Path(home) / "run", {"prompt": ["a", "b"], "completion": ["1", None]})
         factory = _http._GLOBAL_CLIENT_FACTORY
-        told = {run.__name__: run(hub, push_dataset, folder) for run in (repeated_pushes, refusals, faults)}
+        told = {run.__name__: run(hub, push_dataset, folder) for run in (repeated_pushes, refusals, releases, faults)}
         told["restored"] = _http._GLOBAL_CLIENT_FACTORY is factory
         told["token_used"] = hub.tokens == {TOKEN}
         print(json.dumps(told))
@@ -150,7 +178,7 @@ def output():
 @pytest.fixture(scope="module")
 def told(output):
     assert output.returncode == 0, output.stderr
-    return json.loads(output.stdout)
+    return json.loads(output.stdout.splitlines()[-1])
 
 
 def test_rows_pushed_are_the_rows_loaded(told):
@@ -218,6 +246,33 @@ def test_a_commit_is_read_back_and_told_apart_from_what_was_sent(told):
     ]
 
 
+def test_a_release_is_tagged_and_gathered_and_its_tag_never_moves(told):
+    result = told["releases"]
+    assert result["urls"][0] == "/datasets/ada/released/commit/<sha>"
+    assert result["tags"] is True
+    assert result["collection"] == [True, ["ada/released"]]
+    assert result["said"] == "ValueError: Tag 'v1' of ada/released names another content; take a new tag."
+
+
+def test_a_pull_request_is_opened_once_and_leaves_main_alone(told):
+    result = told["releases"]
+    assert result["urls"][1:] == ["/datasets/ada/released/discussions/1"] * 3
+    assert result["commits"] == [2, 3]
+    assert (result["main"], result["pull"]) == (False, True)
+    assert result["pulls"] == ["open"]
+
+
+def test_a_name_alone_is_one_of_the_user(told):
+    assert told["releases"]["short"] == "/datasets/ada/short/commit"
+
+
+def test_the_command_pushes_privately_and_tells_a_refusal_in_one_line(told, output):
+    assert told["releases"]["command"] == [0, 2]
+    assert told["releases"]["by_command"] is True
+    assert "error: Repository ada/public is public; make it private on the Hub" in output.stderr
+    assert "Traceback" not in output.stderr
+
+
 @pytest.mark.parametrize("fault", [" ".join(pair) for pair in FAULTS])
 def test_a_passing_fault_is_absorbed_with_exactly_one_commit(told, fault):
     assert told["faults"][fault] == [1, True, True]
@@ -251,6 +306,28 @@ def test_an_incomplete_folder_is_refused_before_any_request(tmp_path, push, file
     with pytest.raises(ValueError) as error:
         getattr(hub, push)(tmp_path, "ada/rows", api=object(), **options)
     assert missing in str(error.value)
+
+
+def test_the_kind_of_repository_is_guessed_from_the_files_or_asked_for(tmp_path):
+    from teamsrl_hf.hub import guess_repo_type
+
+    with pytest.raises(ValueError, match="say which with --repo_type"):
+        guess_repo_type(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.parquet").touch()
+    assert guess_repo_type(tmp_path) == "dataset"
+    (tmp_path / "data/a.parquet").rename(tmp_path / "a.safetensors")
+    assert guess_repo_type(tmp_path) == "model"
+    with pytest.raises(ValueError, match="does not exist"):
+        guess_repo_type(tmp_path / "none")
+
+
+def test_a_pull_request_goes_with_neither_branch_nor_tag(tmp_path):
+    from teamsrl_hf.hub import push_dataset
+
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(ValueError, match="create_pr goes with neither revision nor tag"):
+        push_dataset(tmp_path, "ada/rows", create_pr=True, tag="v1")
 
 
 if __name__ == "__main__":

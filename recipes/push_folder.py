@@ -1,0 +1,56 @@
+"""Push a finished folder (dataset, policy, adapter or model) to the Hub in one commit; prints the commit's URL.
+
+    python recipes/push_folder.py outputs/dataset USER/NAME --tag v1.0
+    python recipes/push_folder.py outputs/policy USER/NAME --repo_type model
+
+Run it again after any failure: it sends what is still missing, and nothing when nothing is. So does `teamsrl push`.
+"""
+
+import argparse
+import sys
+
+from teamsrl_hf.arguments import guarded
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options, for this recipe and for `teamsrl push`."""
+    parser.add_argument("folder", help="folder with a README.md")
+    parser.add_argument("repo_id", help="user/name on the Hub")
+    parser.add_argument("--repo_type", choices=("dataset", "model"), help="default: what the folder's files say")
+    parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
+    parser.add_argument("--overwrite", action="store_true", help="also over a repository this tool did not write")
+    parser.add_argument("--revision", help="branch to commit to, made when missing (default: main)")
+    parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of changing a branch")
+    parser.add_argument("--tag", help="name for the commit, such as v1.0; a tag is never moved")
+    parser.add_argument("--collection", help="title or slug of a collection to put the repository into")
+    parser.add_argument("--commit_message", default="Upload with teamsrl push", help="default: %(default)s")
+
+
+def push(args: argparse.Namespace) -> str:
+    """Push as told, print the URL and return it.
+
+    Raises:
+        OSError: The Hub refused, or stayed away; the folder is intact.
+        ValueError: See `hub.push_folder`.
+    """
+    from teamsrl_hf.hub import guess_repo_type, push_folder
+
+    options = {name: getattr(args, name) for name in ("revision", "create_pr", "tag", "collection", "overwrite")}
+    options |= {"repo_type": args.repo_type or guess_repo_type(args.folder), "private": not args.public}
+    try:
+        url = push_folder(args.folder, args.repo_id, commit_message=args.commit_message, **options)
+    except RuntimeError as error:  # Nothing of ours is broken, so no traceback.
+        raise OSError(error) from error
+    print(url)
+    return url
+
+
+def main(argv: list[str] | None = None) -> str:
+    """Push a folder; returns the URL of the commit that holds it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    return push(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
