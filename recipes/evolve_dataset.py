@@ -9,6 +9,7 @@ Several processes share the seeds, with the same rows as one; they need a file s
     accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes 4 recipes/evolve_dataset.py …
 """
 
+import gc
 import json
 import shutil
 import sys
@@ -139,6 +140,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         if team.first:
             print(f"{script_args.output_dir} is already complete.")
         return done
+    # What is there by now stays to the end; without it the garbage collector takes a fifth less time off a row.
+    gc.freeze()
     run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices)
     try:
         return run.carry_out(team, frozenset(seed.id for seed in test))

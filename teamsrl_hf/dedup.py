@@ -84,9 +84,11 @@ class NearDuplicates:
         return places
 
     def _similar(self, rows: np.ndarray, words: np.ndarray, seed: int) -> bool:
-        rows = np.unique(rows)
-        rows = rows[(rows != _EMPTY) & (self._seeds[rows] != seed)]
-        equal = self._words[rows].view(np.uint16) == words.view(np.uint16)
+        met = {row for row in rows.tolist() if row != _EMPTY}
+        others = [row for row in met if self._seeds[row] != seed]
+        if not others:
+            return False
+        equal = self._words[others].view(np.uint16) == words.view(np.uint16)
         return bool((equal.sum(axis=1) >= self.threshold * PERMUTATIONS).any())
 
     def _insert_many(self, mixed: np.ndarray, rows: np.ndarray) -> None:

@@ -9,6 +9,7 @@ clauses of its own prompt: 1 nothing gained (`equal`, `unchanged`, `repeats_earl
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -184,7 +185,10 @@ def leaks_template(rewrite: str, instruction: str, operations: Operation | Seque
 @lru_cache(maxsize=10_000)
 def _grams_of_template(text: str, operations: tuple[Operation, ...]) -> frozenset[str]:
     # Remembered in place of all grams of a text: nearly always there are none, and a long text has thousands.
-    return _six_grams(text) & _template_grams(operations)
+    grams, starts = _template_grams(operations)
+    tokens = normalise(text).split()
+    near = [i for i, pair in enumerate(pairwise(tokens)) if pair in starts]
+    return frozenset(" ".join(tokens[i : i + 6]) for i in near) & grams
 
 
 def _six_grams(text: str) -> frozenset[str]:
@@ -193,9 +197,11 @@ def _six_grams(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _template_grams(operations: tuple[Operation, ...]) -> frozenset[str]:
+def _template_grams(operations: tuple[Operation, ...]) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    """Six words in a row of the prompts, and the first two of each, by which they are looked for."""
     frames = (REWRITE_FRAME, REVIEW_FRAME, PLAN_FRAME, PACK_FRAME)
-    return frozenset().union(*map(_six_grams, (*frames, *(operation.sentence for operation in operations))))
+    grams = frozenset().union(*map(_six_grams, (*frames, *(operation.sentence for operation in operations))))
+    return grams, frozenset(tuple(gram.split(" ", 2)[:2]) for gram in grams)
 
 
 def response_violations(response: str, finish_reason: str = "stop") -> tuple[str, ...]:
