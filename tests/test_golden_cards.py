@@ -1,5 +1,6 @@
 """Whole cards against the ones that were reviewed; to accept a change, run this file as a script and read the diff."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from test_cards import ARGS, FILES, _result, _statistics
 
 from teamsrl_hf import OPERATIONS, DatasetWriter, EvolverConfig
 from teamsrl_hf.cards import dataset_card, policy_card
+from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.plots import plot_dataset, plot_policy
 from teamsrl_hf.report import write_report
+from teamsrl_hf.sft_card import sft_card
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = (
@@ -42,7 +45,24 @@ def operations_card() -> str:
     return policy_card(FACTS, OPERATIONS, {"num_ppo_epochs": 4, "seed": 42}, curve)
 
 
-CARDS = {"dataset_card.md": rows_card, "policy_card.md": operations_card}
+def model_card() -> str:
+    from trl import ModelConfig, SFTConfig
+
+    counts = {"rows": 900, "test_rows": 90, "cut_rows": 2, "dropped_rows": 0, "steps": 80, "seconds": 60}
+    counts |= {"trainable_parameters": 921_600, "parameters": 135_436_608}
+    losses = {"loss_before": 2.5, "loss_after": 1.25, "perplexity_before": 12.18, "perplexity_after": 3.49}
+    card = sft_card(
+        counts | losses,
+        load_recipe("sft").SFTArguments(dataset_name="ada/rows"),
+        ModelConfig(model_name_or_path="HuggingFaceTB/SmolLM2-135M", use_peft=True),
+        SFTConfig(output_dir="unused", use_cpu=True, bf16=False, activation_checkpointing=False, learning_rate=1e-3),
+        [{"step": 1, "loss": 2.5}, {"step": 80, "loss": 1.25}],
+        "loss.png",
+    )
+    return re.sub(r"with torch .*", "with VERSIONS.", card)
+
+
+CARDS = {"dataset_card.md": rows_card, "policy_card.md": operations_card, "sft_card.md": model_card}
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -53,6 +73,7 @@ def test_a_card_is_the_one_that_was_reviewed(name):
 def test_cards_use_only_keys_the_hub_knows():
     assert set(yaml.safe_load(rows_card().split("---")[1])) <= DATASET_KEYS
     assert set(yaml.safe_load(operations_card().split("---")[1])) <= MODEL_KEYS
+    assert set(yaml.safe_load(model_card().split("---")[1])) <= MODEL_KEYS
 
 
 def test_what_was_measured_on_held_out_seeds_is_in_the_model_index_and_nothing_else_is():
