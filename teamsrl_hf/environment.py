@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import wait
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
@@ -167,11 +166,7 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
         return await coroutine
 
     try:
-        future = asyncio.run_coroutine_threadsafe(run(), _loop())
-        # Not result() alone: a signal that reached another thread would not wake this one, and Ctrl-C do nothing.
-        while not wait([future], timeout=0.2).done:
-            pass
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(run(), _loop()).result()
     except KeyboardInterrupt:
         # Not future.cancel(): the interrupt may have come when there was no future yet, but a task soon to start.
         stopped = True
