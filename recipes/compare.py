@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -45,8 +46,6 @@ COLUMNS = {
 }
 BEGIN, END = "<!-- table: written by recipes/compare.py -->", "<!-- end of table -->"
 POINTS = 6  # Of a curve.
-# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass
@@ -67,8 +66,8 @@ class CompareArguments:
     def __post_init__(self):
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise ValueError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
-        if not 2 <= self.repetitions <= len(T_95) + 1:
-            raise ValueError(f"repetitions is {self.repetitions}; intervals need 2 to {len(T_95) + 1}.")
+        if self.repetitions < 2:
+            raise ValueError(f"repetitions is {self.repetitions}; intervals need at least 2.")
         if self.budget < 50:
             raise ValueError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
 
@@ -353,13 +352,9 @@ def values_of(results: Mapping[str, Any], method: str, column: str) -> list[floa
     return [record[column] for record in results["records"] if record["method"] == method]
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half the 95 % interval of a mean, by Student's t."""
-    return T_95[len(values) - 2] * statistics.stdev(values) / len(values) ** 0.5
-
-
 def _cell(values: Sequence[float], digits: int) -> str:
-    return f"{statistics.mean(values):.{digits}f} ± {half_width(values):.{digits}f}"
+    mean, half = mean_interval(values)
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def plot(results: Mapping[str, Any], path: Path) -> Path | None:

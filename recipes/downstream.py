@@ -18,6 +18,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
@@ -241,8 +242,8 @@ def mark_of(results: Mapping[str, Any]) -> str:
 
 
 def _cell(values: Sequence[float], sign: str = "") -> str:
-    half = load_recipe("compare").half_width(values)
-    return f"{statistics.mean(values):{sign}.3f} ± {half:.3f}"
+    mean, half = mean_interval(values)
+    return f"{mean:{sign}.3f} ± {half:.3f}"
 
 
 if __name__ == "__main__":

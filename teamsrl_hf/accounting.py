@@ -2,7 +2,6 @@
 what Evol-Instruct would have asked for as many rows.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .ledger import Ledger, Totals
-from .runs import RUN_FILE
+from .runs import read_run
 
 # WizardLM (arXiv 2304.12244): 52,000 seeds x 4 rounds x 3 calls (rewrite, equality judge, response) gave 250,000 rows.
 EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS = 624_000, 250_000
@@ -35,7 +34,7 @@ def report(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     totals = _totals(_ledgers(folder))
     totals["all"] = add_up(list(totals.values()))
-    run = _run(folder if folder.is_dir() else folder.parent)
+    run = read_run(folder if folder.is_dir() else folder.parent) or {}
     rows = _rows(run.get("summary"))
     per_row = {role: total.attempts / rows for role, total in totals.items()} if rows else {}
     return {
@@ -97,14 +96,6 @@ def _totals(paths: Sequence[Path]) -> dict[str, Totals]:
     with tempfile.TemporaryDirectory() as draft, Ledger(Path(draft) / "all.sqlite") as ledger:
         ledger.merge(paths)
         return ledger.totals()
-
-
-def _run(folder: Path) -> dict[str, Any]:
-    try:
-        run = json.loads((folder / RUN_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return run if isinstance(run, dict) else {}
 
 
 def _rows(summary: Any) -> int | None:

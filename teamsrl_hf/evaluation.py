@@ -7,6 +7,7 @@ than the one that paid its reward; the default here sees words, as rule-based re
 
 import math
 import re
+import statistics
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from .accounting import EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS, report
 from .features import hashed_vectors
-from .ledger import Ledger
 from .operations import OPERATIONS, Operation
 from .reviewer import instruction_violations, response_violations
 
@@ -28,9 +29,11 @@ Interval = tuple[float, float]
 HASHED_WORDS = "hashed_words"
 # Below this many texts half of them are too few to learn a spread from.
 TEXTS_FOR_INTERVAL = 20
-
-# What Evol-Instruct (arXiv 2304.12244) spent: 52,000 seeds x 4 rounds x 3 calls, for 250,000 rows.
-EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS = 624_000, 250_000
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
+T_95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
 
 
 def hashed_embeddings(texts: Sequence[str], dim: int = 1024) -> np.ndarray:
@@ -284,6 +287,17 @@ def instruction_measures(
     return measures | (novelty_measures(texts, references, embed, seed) if len(references) else {})
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of two or more values and half the width of its 95 % interval, by Student's t.
+
+    >>> mean_interval([1.0, 2.0, 3.0])[0], round(mean_interval([1.0, 2.0, 3.0])[1], 3)
+    (2.0, 2.484)
+    """
+    freedom = len(values) - 1
+    quantile = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
+    return statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
 def half_sample_interval(
     size: int,
     statistic: Callable[[np.ndarray], float],
@@ -394,12 +408,7 @@ def ledger_calls(path: str | Path) -> dict[str, int]:
     Raises:
         ValueError: There is no ledger.
     """
-    path = Path(path)
-    path = path / "ledger.sqlite" if path.is_dir() else path
-    if not path.is_file():  # Opening would make one.
-        raise ValueError(f"There is no ledger at {path}; give the output folder of a run, or the ledger itself.")
-    with Ledger(path) as ledger:
-        return {role: totals.calls for role, totals in ledger.totals().items()}
+    return {role: totals["calls"] for role, totals in report(path)["roles"].items() if role != "all"}
 
 
 def _ratio_interval(calls: np.ndarray, rows: np.ndarray, seed: int) -> Interval:

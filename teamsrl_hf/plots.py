@@ -1,6 +1,6 @@
 """Pictures for cards: counts and curves of a run go in, small PNG files come out, or none without matplotlib."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +74,28 @@ def _label(axes, x: str, y: str, series: int) -> None:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
+def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: str | Path, x: str, y: str) -> bool:
+    """Draw named curves as a PNG at `path`; False, and nothing drawn, without matplotlib or points."""
+    return bool(series) and _draw(_lines("", series, x, y)[1], Path(path))
+
+
 def _save(drawn: Mapping[str, tuple], folder: Path) -> dict[str, str] | None:
+    paths = {title: f"plots/{name}.png" for title, (name, _) in drawn.items()}
+    if not all(_draw(draw, folder / paths[title]) for title, (_, draw) in drawn.items()):
+        return None
+    return paths
+
+
+def _draw(draw: Callable, path: Path) -> bool:
     try:
         # Not pyplot, which looks for a screen and keeps figures alive.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return None
-    paths = {}
-    for title, (name, draw) in drawn.items():
-        figure = Figure(figsize=(7, 3), layout="constrained")
-        draw(figure.subplots())
-        paths[title] = f"plots/{name}.png"
-        (folder / "plots").mkdir(exist_ok=True)
-        # Without the version of matplotlib in it, the same numbers make the same file.
-        FigureCanvasAgg(figure).print_png(folder / paths[title], metadata={"Software": None})
-    return paths
+        return False
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    draw(figure.subplots())
+    path.parent.mkdir(exist_ok=True)
+    # Without the version of matplotlib in it, the same numbers make the same file.
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    return True

@@ -21,7 +21,7 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
     arguments = json.loads(json.dumps(arguments))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"The output folder {folder} is a file; give a folder.")
-    known = _read(folder)
+    known = read_run(folder)
     if known is None:
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(
@@ -55,15 +55,16 @@ def reopen_run(folder: str | Path) -> None:
 
 def finish_run(folder: str | Path, summary: dict[str, Any] | None) -> None:
     """Record that the run in `folder` is done, and what came of it."""
-    known = _read(Path(folder))
+    known = read_run(folder)
     assert known is not None, "finish_run before open_run"
     _write(Path(folder), {**known, "summary": summary})
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
+def read_run(folder: str | Path) -> dict[str, Any] | None:
+    """`arguments` and `summary` of the run whose folder it is; None where no run was."""
     try:
-        known = json.loads((folder / RUN_FILE).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = json.loads((Path(folder) / RUN_FILE).read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
     return known if isinstance(known, dict) and {"arguments", "summary"} <= known.keys() else None
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .cards import PAPER_TAGS, front_matter, render
-from .runs import RUN_FILE
+from .plots import draw_curves
+from .runs import read_run
 
 PLOT = "loss.png"
 # They tell where files lie, how a run is watched, or what `hub` does with it; not how the model came about.
@@ -143,10 +143,10 @@ def data_calls(dataset: str) -> dict[str, str]:
     folder = Path(dataset)
     if folder.is_dir():
         try:
-            summary = json.loads((folder / RUN_FILE).read_text())["summary"]
+            summary = (read_run(folder) or {})["summary"]
             counts = {f"{kind} calls": f"{count:,}" for kind, count in summary["calls"].items()}
             return counts | {"expert calls per row": str(summary["expert_calls_per_row"])}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             pass  # Downloaded, or not made by this project; its card may tell.
     return calls_of_card(_card(dataset))
 
@@ -185,19 +185,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[i
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: str | Path) -> bool:
     """Draw the loss curve as PNG; False, and nothing drawn, without matplotlib (the extra `plots`) or losses."""
-    curve = loss_curve(history)
-    if not curve or find_spec("matplotlib") is None:
-        return False
-    from matplotlib.figure import Figure  # Not pyplot, which keeps figures and looks for a screen.
-
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curve.items():
-        axes.plot(*zip(*points), label=name, marker="o" if len(points) < 20 else None, markersize=3)
-    axes.set(xlabel="step", ylabel="loss (nats per answer token)")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    return True
+    return draw_curves(loss_curve(history), path, "step", "loss (nats per answer token)")
 
 
 def _hardware(sft_args: Any) -> str:

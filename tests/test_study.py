@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # The processes a study starts look its functions up by the module's name.
 from recipes.operation_policy import study  # noqa: E402
+from teamsrl_hf.evaluation import mean_interval  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "operation_policy"
 TOY = (
@@ -126,7 +127,7 @@ def test_the_committed_study_has_ten_training_seeds_and_does_not_narrow_the_data
     assert results["facts"]["training_seeds"] >= 10
     for name in ("trained_domains", "new_domains"):
         for measure in ("reward", "rows_per_call", "vendi_hashed", "vendi_minilm"):
-            mean, half = study.interval(study._paired(results, "policy", "uniform", name, measure))
+            mean, half = mean_interval(study._paired(results, "policy", "uniform", name, measure))
             assert mean - half > 0, (name, measure)
 
 
@@ -146,7 +147,7 @@ def test_an_unknown_run_and_a_single_training_seed_are_refused(tmp_path):
 
 
 def test_the_interval_is_students():
-    mean, half = study.interval([1.0, 2.0, 3.0])
+    mean, half = mean_interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(4.303 / 3**0.5)
 

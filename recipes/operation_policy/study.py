@@ -7,7 +7,6 @@ when it is started again; each training run is one small file in the output fold
 """
 
 import json
-import math
 import os
 import random
 import statistics
@@ -28,7 +27,7 @@ import numpy as np
 from teamsrl_hf.arguments import guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.baselines import LinUCBChooser, ThompsonChooser, paper_chooser, train_chooser, uniform_chooser
 from teamsrl_hf.environment import Chooser, uniform
-from teamsrl_hf.evaluation import hashed_embeddings, vendi_score
+from teamsrl_hf.evaluation import hashed_embeddings, mean_interval, vendi_score
 from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
 from teamsrl_hf.generation import Completion, Generator, Request
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
@@ -43,11 +42,6 @@ COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_p
 BEGIN, END = "<!-- tables: written by study.py -->", "<!-- end of tables -->"
 CHAINS, STEPS = 64, 6  # Of one rollout, which is 384 operations.
 NAMES = [operation.name for operation in OPERATIONS]
-# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
-T_95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
 
 # What can be trained: how a policy's config differs from the default.
 POLICIES: dict[str, dict[str, Any]] = {
@@ -611,17 +605,10 @@ def _counts(results, arm: str, kind: str) -> np.ndarray | None:
     return np.sum(found, 0) if found else None
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval, by Student's t."""
-    freedom = len(values) - 1
-    quantile = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
-    return statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
-
-
 def _told(values: Sequence[float], digits: int, sign: str = "") -> str:
     if len(values) < 2:
         return "–"
-    mean, half = interval(values)
+    mean, half = mean_interval(values)
     return f"{mean:{sign}.{digits}f} ± {half:.{digits}f}"
 
 
