@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from .features import normalise
 from .operations import Operation
 from .paths import resource
 from .schema import CALL_KINDS
@@ -105,9 +106,9 @@ def _novelty(before: str, after: str) -> float:
     """The share of a text's different words that the text before did not have.
 
     >>> _novelty("Name a bird.", "Name a bird in Peru.")
-    0.6
+    0.4
     """
-    words, known = set(after.lower().split()), set(before.lower().split())
+    words, known = set(normalise(after).split()), set(normalise(before).split())
     return len(words - known) / len(words) if words else 0.0
 
 

@@ -49,7 +49,7 @@ def test_statistics_count_rows_reasons_and_calls_of_rejected_rows_too():
         "expert_calls_per_row": 5.0,
         "operations": {"deepen": 1},
         "operations_by_step": {"deepen": {"1": 1}},
-        "novelty_by_step": {"1": 0.6},
+        "novelty_by_step": {"1": 0.4},
         "words": {"instruction": {"4-7": 1}, "response": {"2-3": 1}},
     }
 
