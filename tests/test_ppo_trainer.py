@@ -370,3 +370,29 @@ def test_metrics_and_examples_reach_trackio(tmp_path, monkeypatch):
     logs = SQLiteStorage.get_logs("operations", run.name)
     assert {"train/reward", "train/operations/deepen", "train/entropy"} <= logs[0].keys()
     assert "Explain subject number" in str(logs[1]["examples"])
+
+
+def _reads(trainer):
+    """How many states the policy reads at a time."""
+    read, featurize = [], trainer.policy.featurize
+    trainer.policy.featurize = lambda states: read.append(len(states)) or featurize(states)
+    return read
+
+
+def test_a_state_that_was_acted_on_is_not_read_again_for_the_update(tmp_path):
+    trainer = _trainer(tmp_path, _only("deepen"), max_steps=4)
+    read = _reads(trainer)
+    trainer.train()
+    assert read == [8] * 6  # One rollout: 8 chains, 6 steps.
+
+
+def test_states_that_a_rollout_chose_for_by_itself_are_read_for_the_update(tmp_path):
+    class Stubborn(InstructionGenPPOTrainer):
+        def collect(self, seeds, choose, key):
+            return super().collect(seeds, lambda states, uniforms: [2] * len(states), key)
+
+    trainer = _trainer(tmp_path, _only("deepen"), kind=Stubborn, max_steps=4)
+    read = _reads(trainer)
+    trainer.train()
+    assert read == [48]
+    assert trainer.state.global_step == 4
