@@ -232,6 +232,11 @@ def test_an_answer_that_would_end_the_same_way_again_is_not_bought_twice(last):
     assert len(server.bodies) == 1
 
 
+def test_thinking_left_in_an_answer_is_taken_off():
+    with Server(answer("<think>\nShort, or long?\n</think>\n\nShort.")) as server:
+        assert ask(server).text == "Short."
+
+
 def test_a_redirect_is_not_followed():
     with Server(status(307, "elsewhere", Location="/v2/chat/completions")) as server:
         assert ask(server).error == "HTTP 307: elsewhere"
