@@ -8,6 +8,7 @@ made from scratch, or, with `--model_name_or_path`, is a saved one, or a new one
 causal LM: frozen, with `--use_peft` trained by LoRA, with `--load_in_4bit` on four bits.
 """
 
+import gc
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +102,9 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
     checkpoint = get_last_checkpoint(ppo_args.output_dir)
     if test and checkpoint is None:
         trainer.evaluate()
+    gc.freeze()  # What is there by now outlives the training, and need not be walked again and again.
     trainer.train(resume_from_checkpoint=checkpoint)
+    gc.unfreeze()
     if test:
         trainer.evaluate()
     trainer.save_model()

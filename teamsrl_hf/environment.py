@@ -47,7 +47,28 @@ async def carry_out(
     sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
     role: str = "instructor",
 ) -> Transition:
-    """Apply `operation` to the last of `texts`, the chain so far, and review what comes back."""
+    """Apply `operation` to the last of `texts`, the chain so far, and review what comes back.
+
+    Where both models are deterministic, what they made of the same chain before is remembered.
+    """
+    if is_deterministic(instructor) and is_deterministic(reviewer):
+        return _made_before(tuple(texts), operation, instructor, reviewer, sampling, role)
+    return await _carry_out(texts, operation, instructor, reviewer, sampling, role)
+
+
+@lru_cache(maxsize=20_000)
+def _made_before(*step: Any) -> Transition:
+    return _result(_carry_out(*step))
+
+
+async def _carry_out(
+    texts: Sequence[str],
+    operation: Operation,
+    instructor: Generator,
+    reviewer: Generator,
+    sampling: Sampling,
+    role: str,
+) -> Transition:
     text = texts[-1]
     completion = await instructor(Request(role, rewrite_messages(operation, text), sampling))
     if completion.error:
@@ -102,27 +123,38 @@ def rollout(
     for seed in seeds:
         occurrence[seed.id] = occurrence.get(seed.id, -1) + 1
         keys.append((*key, seed.id, occurrence[seed.id]))
-    trajectories = [Trajectory(seed, ()) for seed in seeds]
+    chains: list[list[Transition]] = [[] for _ in seeds]
+    texts = [[seed.text] for seed in seeds]  # Of each chain, so far.
     states = [State(seed.text) for seed in seeds]
+    at_once = is_immediate(instructor) and is_immediate(reviewer)
     for step in range(steps):
         actions = choose(states, [uniform(*chain, step) for chain in keys])
-        made = run_all(
-            [
-                carry_out(trajectory.texts, operations[action], instructor, reviewer, sampling)
-                for trajectory, action in zip(trajectories, actions)
-            ],
-            at_once=is_immediate(instructor) and is_immediate(reviewer),
-        )
-        trajectories = [Trajectory(old.seed, (*old.transitions, new)) for old, new in zip(trajectories, made)]
-        states = [next_state(state, new) for state, new in zip(states, made)]
+        calls = [
+            carry_out(tuple(so_far), operations[action], instructor, reviewer, sampling)
+            for so_far, action in zip(texts, actions)
+        ]
+        made = run_all(calls, at_once)
+        for chain, so_far, transition in zip(chains, texts, made):
+            chain.append(transition)
+            if transition.review.passed:
+                so_far.append(transition.rewrite)
+        states = [next_state(state, transition) for state, transition in zip(states, made)]
         if on_step:
             on_step(len(seeds))
-    return trajectories
+    return [Trajectory(seed, tuple(chain)) for seed, chain in zip(seeds, chains)]
 
 
 def is_immediate(generator: Generator) -> bool:
     """Whether a generator answers without ever waiting, as rules do, so that its calls need no event loop."""
     return getattr(generator, "immediate", False)
+
+
+def is_deterministic(generator: Generator) -> bool:
+    """Whether a generator answers at once, and the same request always alike, so that it need not be asked twice.
+
+    One that a ledger records is not: the ledger is to see every call.
+    """
+    return is_immediate(generator) and getattr(generator, "deterministic", False)
 
 
 def run_all(coroutines: Sequence[Coroutine[Any, Any, Result]], at_once: bool = False) -> list[Result]:

@@ -77,7 +77,8 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    One that never waits may say so with an attribute `immediate = True`; it is then called without an event loop.
+    One that never waits may say so with an attribute `immediate = True`; it is then called without an event loop. One
+    that moreover always answers the same request alike may add `deterministic = True`; it is then not asked twice.
     """
 
     model: str

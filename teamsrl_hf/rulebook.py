@@ -21,6 +21,7 @@ from .plans import read_pack, read_plan, write_rows
 Choose = Callable[[Sequence], object]
 
 
+@dataclass(frozen=True)
 class Rulebook:
     """A `Generator` that answers by rules.
 
@@ -30,11 +31,11 @@ class Rulebook:
     gets other choices. Token counts are word counts; `max_tokens` never cuts an answer.
     """
 
+    seed: int = 0
+
     model = "rulebook"
     immediate = True
-
-    def __init__(self, seed: int = 0):
-        self.seed = seed
+    deterministic = True
 
     async def __call__(self, request: Request) -> Completion:
         content = request.messages[-1]["content"]

@@ -1,7 +1,7 @@
 import asyncio
 import threading
 
-from teamsrl_hf import Completion, ScriptedGenerator, Seed, rollout, uniform_chooser
+from teamsrl_hf import Completion, Ledger, Rulebook, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment import carry_out, run_async, states_of, uniform
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.types import State
@@ -101,6 +101,61 @@ def test_a_model_that_never_waits_and_one_that_might_walk_the_same_chains():
     choose = uniform_chooser(OPERATIONS)
     at_once = rollout(seeds, choose, OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=4)
     assert rollout(seeds, choose, OPERATIONS, Waiting(), DIFFERENT, steps=4) == at_once
+
+
+class Counting(ScriptedGenerator):
+    """Counts what it is asked to carry out."""
+
+    def __init__(self):
+        super().__init__(_appending)
+
+
+class CountingDeterministic(Counting):
+    deterministic = True
+
+
+class WaitingDeterministic(CountingDeterministic):
+    immediate = False
+
+    async def __call__(self, request):
+        await asyncio.sleep(0)
+        return await super().__call__(request)
+
+
+def test_a_deterministic_model_carries_a_step_out_once_and_others_each_time():
+    def walk_twice(instructor, reviewer):
+        return [rollout([SEED], lambda s, u: [1], OPERATIONS, instructor, reviewer, steps=2) for _ in range(2)]
+
+    class Judge(CountingDeterministic):
+        async def __call__(self, request):
+            self.calls += 1
+            return Completion("Different", self.model)
+
+    asked_once, judge, asked_again, waiting = CountingDeterministic(), Judge(), Counting(), WaitingDeterministic()
+    first, second = walk_twice(asked_once, judge)
+    assert first == second == walk_twice(asked_again, DIFFERENT)[0] == walk_twice(waiting, judge)[0]
+    assert (asked_once.calls, asked_again.calls, waiting.calls) == (2, 4, 4)
+    walk_twice(asked_once, DIFFERENT)  # Who judges may not be deterministic.
+    assert asked_once.calls == 6
+
+
+def test_a_ledger_is_told_of_every_call_of_a_deterministic_model(tmp_path):
+    model = CountingDeterministic()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        recorded = ledger.record(model), ledger.record(Rulebook())
+        for _ in range(2):
+            rollout([SEED], lambda s, u: [1], OPERATIONS, *recorded, steps=1)
+        assert (ledger.calls, ledger.replayed, model.calls) == (2, 2, 1)
+
+
+def test_rulebooks_of_one_seed_are_one_and_those_of_another_rewrite_otherwise():
+    assert Rulebook() == Rulebook(0) != Rulebook(1)
+    seeds = [Seed(f"s{i}", f"Explain why bird {i} sings.") for i in range(20)]
+    walks = [
+        rollout(seeds, uniform_chooser(OPERATIONS), OPERATIONS, Rulebook(seed), Rulebook(seed), steps=3)
+        for seed in (0, 0, 1)
+    ]
+    assert walks[0] == walks[1] != walks[2]
 
 
 def test_calls_work_where_an_event_loop_already_runs():

@@ -65,6 +65,25 @@ def test_the_value_loss_takes_the_larger_of_plain_and_clipped_error():
     assert loss.item() == pytest.approx(0.5 * 1.5**2)
 
 
+def test_gradients_are_those_of_the_textbook_formulas():
+    generator = torch.Generator().manual_seed(0)
+    logprobs, old_logprobs, advantages, value, old_value, returns = torch.randn(6, 500, generator=generator)
+    moved, valued = (0.3 * logprobs).requires_grad_(), value.requires_grad_()
+    policy_loss(moved, 0.3 * old_logprobs, advantages, cliprange=0.2)[0].backward()
+    value_loss(valued, old_value, returns, cliprange=0.2).backward()
+    got = moved.grad.clone(), valued.grad.clone()
+    moved.grad = valued.grad = None
+    # Schulman et al. 2017, eq. 7, and ppo2 of OpenAI baselines, as they are printed.
+    ratio = torch.exp(moved - 0.3 * old_logprobs)
+    (-torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages).mean()).backward()
+    near = old_value + (valued - old_value).clamp(-0.2, 0.2)
+    (0.5 * torch.max((valued - returns) ** 2, (near - returns) ** 2).mean()).backward()
+    # Where the clipped value is the value itself, rounding decides which of them the formula takes.
+    assert torch.allclose(got[0], moved.grad, atol=1e-9)
+    assert torch.allclose(got[1], valued.grad, atol=1e-9)
+    assert all((gradient == 0).any() for gradient in got)  # Some were clipped.
+
+
 def test_a_uniform_policy_over_four_operations_has_entropy_log_four_and_no_divergence_from_itself():
     n = 3
     old_logprobs = torch.full((n,), -math.log(4))

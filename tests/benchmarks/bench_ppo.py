@@ -1,17 +1,19 @@
 """Environment steps a CPU-second: our PPO trainer against stable-baselines3's PPO, same environment, same run.
 
-    pip install -e ".[benchmark]" && python tests/benchmarks/bench_ppo.py [--steps 30720] [--repeats 3]
+    pip install -e ".[benchmark]" && python tests/benchmarks/bench_ppo.py [--steps 30720] [--repeats 5]
 
 Both act in the rulebook's world on the built-in seeds, read hashed words and history through two layers of 64, collect
 384 operations a rollout from 64 chains, pass over it four times in minibatches of 96, and learn at one rate: what a
 policy has learned decides how much the rulebook has to do. Both are paid for validity alone, since novelty is a matter
 of the batch, which a Gymnasium environment does not know. stable-baselines3 acts through `DummyVecEnv`; its second row
-is its own default of one environment. Figures are CPU seconds of this process, and nothing is remembered from one
-training to the next.
+is its own default of one environment. What the rulebook made of a chain once, both remember alike. Trainings take
+turns, and ratios are those of neighbours: least, median, greatest. Figures are CPU seconds of this process; nothing
+is remembered from one training to the next.
 """
 
 import argparse
 import functools
+import gc
 import os
 import statistics
 import sys
@@ -24,6 +26,7 @@ import gymnasium
 import numpy as np
 import stable_baselines3
 import torch
+from transformers import PrinterCallback
 
 from teamsrl_hf import (
     InstructionGenPPOConfig,
@@ -49,6 +52,7 @@ class OperationEnv(gymnasium.Env):
     """One chain as a Gymnasium environment: the same step as ours, carried out at once."""
 
     def __init__(self, seeds, number=0):
+        # Rulebooks with one seed are one and the same: what it made for another environment is remembered here, too.
         self.seeds, self.model, self.config = seeds, Rulebook(), OperationPolicyConfig()
         self.index = {operation.name: i for i, operation in enumerate(OPERATIONS)}
         self.luck = np.random.default_rng(number)
@@ -83,8 +87,8 @@ def _at_once(coroutine):
     raise RuntimeError("the rulebook waited")
 
 
-def ours(steps, seeds):
-    """CPU seconds of a whole training, and of its parts."""
+def ours(steps, seeds, by_phase=False):
+    """CPU seconds of a whole training, or of its parts: to read the clock for these takes time itself."""
     args = InstructionGenPPOConfig(
         output_dir=tempfile.mkdtemp(),
         use_cpu=True,
@@ -104,11 +108,14 @@ def ours(steps, seeds):
         reward_funcs=validity_reward,
         train_dataset=seeds_to_dataset(seeds),
     )
+    trainer.remove_callback(PrinterCallback)
+    if not by_phase:
+        return _cpu(trainer.train)
     phases = {"act and rewrite": "collect", "reward": "compute_rewards", "loss": "compute_loss"}
     spent = {phase: _timed(trainer, name) for phase, name in phases.items()}
     total = _cpu(trainer.train)
     parts = {phase: seconds[0] for phase, seconds in spent.items()}
-    return total, {**parts, "backward, optimizer, trainer": total - sum(parts.values())}
+    return {**parts, "backward, optimizer, trainer": total - sum(parts.values())}
 
 
 def _timed(owner, name):
@@ -163,27 +170,31 @@ def _cpu(work):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=80 * CHAINS * STEPS, help="operations of a training")
-    parser.add_argument("--repeats", type=int, default=3, help="trainings of each; medians are printed")
+    parser.add_argument("--repeats", type=int, default=5, help="trainings of each; medians are printed")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    gc.freeze()  # As the recipe does; good for both.
     seeds = load_seeds()
     ours(CHAINS * STEPS, seeds), peer(CHAINS * STEPS, seeds, CHAINS)  # Warm: imports, caches, kernels.
-    rows = {"teamsrl-hf": [], f"stable-baselines3, {CHAINS} environments": [], "stable-baselines3, 1 environment": []}
-    phases = []
+    peers = {f"stable-baselines3, {count} environment{'s' * (count > 1)}": count for count in (CHAINS, 1)}
+    rates, ratios = {name: [] for name in ("teamsrl-hf", *peers)}, {name: [] for name in peers}
     for _ in range(args.repeats):
-        total, parts = ours(args.steps, seeds)
-        phases.append(parts)
-        for name, seconds in zip(rows, (total, peer(args.steps, seeds, CHAINS), peer(args.steps, seeds, 1))):
-            rows[name].append(args.steps / seconds)
-    best = statistics.median(rows["teamsrl-hf"])
-    print(f"{'':<38}{'steps per CPU-second':>22}{'ours / theirs':>15}")
-    for name, rates in rows.items():
-        rate = statistics.median(rates)
-        print(f"{name:<38}{rate:>22,.0f}{best / rate:>15.2f}")
+        rates["teamsrl-hf"].append(args.steps / ours(args.steps, seeds))
+        for name, count in peers.items():
+            rates[name].append(args.steps / peer(args.steps, seeds, count))
+            ratios[name].append(rates["teamsrl-hf"][-1] / rates[name][-1])
+    print(f"{'':<38}{'steps per CPU-second':>22}{'ours / theirs, pair by pair':>31}")
+    for name, measured in rates.items():
+        print(f"{name:<38}{statistics.median(measured):>22,.0f}{_spread(ratios.get(name)):>31}")
     print("\nours by phase, share of CPU time")
-    totals = {phase: sum(part[phase] for part in phases) for phase in phases[0]}
-    for phase, seconds in totals.items():
-        print(f"  {phase:<36}{seconds / sum(totals.values()):>8.0%}")
+    phases = ours(args.steps, seeds, by_phase=True)
+    for phase, seconds in phases.items():
+        print(f"  {phase:<36}{seconds / sum(phases.values()):>8.0%}")
+
+
+def _spread(ratios):
+    """Least, middle and greatest ratio."""
+    return f"{min(ratios):.2f}  {statistics.median(ratios):.2f}  {max(ratios):.2f}" if ratios else ""
 
 
 if __name__ == "__main__":
