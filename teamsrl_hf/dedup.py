@@ -21,7 +21,7 @@ SLOTS, PROBES = 8, 8
 _EMPTY = -1
 # A table fuller than this is doubled.
 MAX_LOAD = 0.75
-_ALL_BANDS = np.arange(BANDS)[:, None]
+_ALL_BANDS = np.arange(BANDS, dtype=np.int32)
 _32, _32U, _FACTOR = np.int64(32), np.uint64(32), np.uint64(0xD6E8FEB86659FD93)
 _SALT = np.arange(1, BANDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
@@ -41,7 +41,7 @@ class NearDuplicates:
         self._count = 0
         self._words = np.zeros((1024, BANDS), np.uint64)  # A row's signature, four permutations to a word.
         self._seeds = np.zeros(1024, np.int64)
-        self._table = np.full((8192, SLOTS), _EMPTY, np.int32)
+        self._make_table(8192)
 
     def __len__(self) -> int:
         return self._count
@@ -63,33 +63,43 @@ class NearDuplicates:
         else:
             for bucket, slot in places:
                 self._table[bucket, slot] = self._count - 1
+                self._taken[bucket] = slot + 1
         return True
 
     def _search(self, words: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Buckets and slots that are free for a new row, or None if a near-duplicate was met on the way."""
-        bands, sought, mixed, places = _ALL_BANDS, words[:, None], _mix(words), []
+        mixed, bands, places = _mix(words), _ALL_BANDS, []
+        if not self._common.isdisjoint(mixed.tolist()):
+            bands = np.array([band for band, word in enumerate(mixed.tolist()) if word not in self._common], np.int32)
+            mixed = mixed[bands]
         for probe in range(PROBES):
             bucket = self._bucket(mixed, probe)
-            rows = self._table[bucket]  # (bands still sought, SLOTS)
-            same = self._words[rows, bands] == sought
+            rows = self._table.take(bucket, axis=0)  # (bands still sought, SLOTS)
+            same = self._words.ravel().take(rows * BANDS + bands[:, None]) == words[bands, None]
             if np.count_nonzero(same) and self._similar(rows[same], words, seed):
                 return None
-            taken = np.count_nonzero(rows != _EMPTY, axis=1)
+            taken = self._taken.take(bucket)
             full = taken == SLOTS
-            # Two bands may be given one slot: what has to be found there is the row.
-            places.append((bucket[~full], taken[~full]))
             if not np.count_nonzero(full):
-                break
-            bands, sought, mixed = bands[full], sought[full], mixed[full]
+                # Two bands may be given one slot: what has to be found there is the row.
+                return [*places, (bucket, taken)]
+            places.append((bucket[~full], taken[~full]))
+            bands, mixed = bands[full], mixed[full]
+        self._common.update(mixed.tolist())
         return places
 
     def _similar(self, rows: np.ndarray, words: np.ndarray, seed: int) -> bool:
-        met = {row for row in rows.tolist() if row != _EMPTY}
-        others = [row for row in met if self._seeds[row] != seed]
+        met = set(rows.tolist())
+        others = [row for row in met if row != _EMPTY and self._seeds[row] != seed]
         if not others:
             return False
         equal = self._words[others].view(np.uint16) == words.view(np.uint16)
-        return bool((equal.sum(axis=1) >= self.threshold * PERMUTATIONS).any())
+        return bool((np.count_nonzero(equal, axis=1) >= self.threshold * PERMUTATIONS).any())
+
+    def _make_table(self, buckets: int) -> None:
+        self._table = np.full((buckets, SLOTS), _EMPTY, np.int32)
+        self._taken = np.zeros(buckets, np.uint8)  # Slots of each bucket.
+        self._common: set[int] = set()  # Words that have found no place any more, and are looked for no longer.
 
     def _insert_many(self, mixed: np.ndarray, rows: np.ndarray) -> None:
         for probe in range(PROBES):
@@ -97,16 +107,16 @@ class NearDuplicates:
             order = np.argsort(bucket, kind="stable")
             bucket, mixed, rows = bucket[order], mixed[order], rows[order]
             # Those that meet in one bucket take its slots one after the other.
-            slot = np.arange(len(bucket)) - np.searchsorted(bucket, bucket)
-            slot += (self._table[bucket] != _EMPTY).sum(axis=1)
+            slot = np.arange(len(bucket)) - np.searchsorted(bucket, bucket) + self._taken[bucket]
             fits = slot < SLOTS
             self._table[bucket[fits], slot[fits]] = rows[fits]
+            np.maximum.at(self._taken, bucket[fits], slot[fits].astype(np.uint8) + np.uint8(1))
             mixed, rows = mixed[~fits], rows[~fits]
 
     def _double(self) -> None:
         buckets = 2 * len(self._table)
         del self._table  # Before the new one is taken.
-        self._table = np.full((buckets, SLOTS), _EMPTY, np.int32)
+        self._make_table(buckets)
         for first in range(0, self._count, 1024):
             rows = np.arange(first, min(first + 1024, self._count), dtype=np.int32)
             self._insert_many(_mix(self._words[rows]).ravel(), np.repeat(rows, BANDS))

@@ -71,6 +71,37 @@ def test_columns_have_exactly_the_declared_types(folder):
     assert features()["default"]["step"] == Value("int32")
 
 
+def test_columns_are_built_as_arrow_builds_them_and_without_pandas(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import teamsrl_hf.schema as schema
+from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
+
+def result(i):
+    review = Review("equal", tuple("ab")[: i % 3], "judge")
+    seed = Seed(f"s{{i}}", chr(0x1F600 + i) + chr(0) + "x" * i, "")
+    rewrite = Transition(seed.text, "deepen", "z" * i, review, "writer", [None, "HTTP 500"][i % 2])
+    candidate = Candidate(f"r{{i}}", seed, seed.id, i, ("deepen",) * (i % 4), rewrite, calls=(("answer", i),))
+    return Example(candidate) if i % 2 else Rejection(candidate, "equal")
+
+results = [result(i) for i in range(100)]
+with schema.DatasetWriter({str(tmp_path)!r}) as writer:
+    writer.write(results)
+    writer.finish(lambda configs: "")
+assert "pandas" not in sys.modules
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+rows = dict(trajectories=map(schema.trajectory_row, results), default=map(schema.default_row, results[1::2]))
+for config, folder in schema.CONFIGS.items():
+    (file,) = writer.folder.glob(folder + "/*.parquet")
+    assert pq.read_table(file) == pa.Table.from_pylist(list(rows[config]), schema=schema.schemas()[config])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_rows_stream(folder):
     assert next(iter(load_dataset(folder, split="test", streaming=True)))["id"] == "r0"
 
