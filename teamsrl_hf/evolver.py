@@ -5,6 +5,7 @@ Three stages, each open to code that spreads them over processes: `walk` makes t
 whatever depends on the rows before it is decided in `accept`, so that timing never changes the dataset.
 """
 
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
@@ -90,6 +91,18 @@ class DatasetEvolver:
         while group := tuple(islice(seeds, size)):
             yield group
 
+    @property
+    def walkers(self) -> int:
+        """Groups walked at the same time, each of which asks for its packs at once.
+
+        There are a quarter more chains than `concurrency` where the models send no more requests at once themselves:
+        the next one is then ready when an answer comes.
+        """
+        most, models = self.args.concurrency, (self.expert, self.reviewer, self.instructor)
+        waiting = [model for model in models if model is not None and not is_immediate(model)]
+        limited = all(getattr(model, "concurrency", math.inf) <= most for model in waiting)
+        return max(1, (most + most // 4 * limited) // self.args.packs_per_group)
+
     async def walk(self, group: Sequence[Seed]) -> list[list[Candidate]]:
         """The candidates of each seed of a group; makes every call that comes before `accept`."""
         return await methods.walk(group, self._models)
@@ -130,7 +143,7 @@ class DatasetEvolver:
         patience: float | None = SETTLE_SECONDS
         try:
             async with (
-                aclosing(in_order(self.walk, each(self.groups(seeds)), self.args.walkers)) as walked,
+                aclosing(in_order(self.walk, each(self.groups(seeds)), self.walkers)) as walked,
                 aclosing(self._answer_all(self._decide(walked))) as finished,
             ):
                 async for results in finished:

@@ -14,7 +14,8 @@ class EvolverConfig:
 
     Attributes:
         operations_per_episode: Operations tried on each seed (paper: 6).
-        concurrency: Chains walked, and chains answered, at the same time; for "packed", calls.
+        concurrency: Chains walked, and chains answered, at the same time; for "packed", calls. A quarter more are
+            walked where no model sends more than so many requests at once.
         seed: Seed of the random numbers the chooser draws with.
         dedup_threshold: Similarity to another seed's row from which on a row is a near-duplicate.
         temperature, top_p, max_tokens: How the expert samples (paper's code: 0.7, 0.95, 2048). A packed call gets
@@ -58,11 +59,6 @@ class EvolverConfig:
     @property
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_tokens)
-
-    @property
-    def walkers(self) -> int:
-        """Groups walked at the same time, each of which asks for its packs at once."""
-        return max(1, self.concurrency // self.packs_per_group)
 
     @property
     def paid(self) -> tuple[str, ...]:

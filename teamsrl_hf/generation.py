@@ -78,7 +78,8 @@ class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
     One that never waits may say so with an attribute `immediate = True`; it is then called without an event loop. One
-    that moreover always answers the same request alike may add `deterministic = True`; it is then not asked twice.
+    that moreover always answers the same request alike may add `deterministic = True`; it is then not asked twice. One
+    that sends no more than so many requests at once, and lets others wait, may tell their number as `concurrency`.
     """
 
     model: str

@@ -347,6 +347,7 @@ class _Recorded:
     def __init__(self, ledger: Ledger, generator: Generator):
         self.ledger, self.generator, self.model = ledger, generator, generator.model
         self.immediate = getattr(generator, "immediate", False)
+        self.concurrency = getattr(generator, "concurrency", math.inf)
         self.price = ledger.prices.get(generator.model, Price())
 
     async def __call__(self, request: Request) -> Completion:

@@ -170,7 +170,7 @@ def _walk(evolver: DatasetEvolver, groups: Iterable[Sequence[Seed]], path: Path,
             file.write(write_candidates(chains) + "\n")
             advance(len(chains))
 
-        consume(in_order(evolver.walk, each(groups), evolver.args.walkers), keep)
+        consume(in_order(evolver.walk, each(groups), evolver.walkers), keep)
 
 
 def decide(evolver: DatasetEvolver, walked: Sequence[Path], decided: Sequence[Path]) -> None:

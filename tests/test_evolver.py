@@ -3,12 +3,14 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from teamsrl_hf import (
     Completion,
     DatasetEvolver,
+    EndpointGenerator,
     EvolverConfig,
     Example,
     Ledger,
@@ -475,6 +477,26 @@ def test_settings_that_fit_no_run_are_named():
 
 
 # Timing, filters, ends.
+
+
+def _walkers(expert, reviewer=None, **settings):
+    args = EvolverConfig(concurrency=16, **settings)
+    instructor = Rulebook() if "method" in settings else None
+    return DatasetEvolver(
+        expert, reviewer or Rulebook(), uniform_chooser(OPERATIONS), OPERATIONS, args, instructor
+    ).walkers
+
+
+def test_a_quarter_more_chains_are_walked_than_requests_go_out_where_the_models_keep_to_these(tmp_path):
+    url = "http://127.0.0.1:1/v1"
+    narrow, wide = EndpointGenerator("m", url, concurrency=16), EndpointGenerator("m", url, concurrency=17)
+    boundless = SimpleNamespace(model="m")
+    assert _walkers(narrow) == _walkers(narrow, narrow) == 20
+    assert _walkers(wide) == _walkers(narrow, wide) == _walkers(narrow, boundless) == 16
+    assert (_walkers(narrow, method="packed"), _walkers(wide, method="packed")) == (5, 4)  # Each asks for four packs.
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert _walkers(ledger.record(narrow)) == 20
+        assert _walkers(ledger.record(boundless)) == 16
 
 
 @pytest.mark.parametrize("method", METHODS)

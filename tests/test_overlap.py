@@ -74,6 +74,23 @@ def test_behind_a_slow_one_items_are_taken_only_so_far_ahead():
     assert len(taken) == 4096
 
 
+def test_results_are_handed_out_several_at_a_time_and_not_held_back():
+    begun, seen = [], []
+
+    async def work(number):
+        begun.append(number)
+        await asyncio.sleep(0.02 * (number >= 40))
+        return number
+
+    async def main():
+        async for number in in_order(work, _numbers(60), 4):
+            seen.append(len(begun) - number)
+
+    asyncio.run(main())
+    assert max(seen[1:40]) > 4  # Fast ones pile up for a moment, …
+    assert max(seen[44:]) <= 8  # … slow ones are seen when the next has begun.
+
+
 def test_a_stream_in_batches_loses_nothing_and_raises_at_its_end():
     async def stream():
         for number in range(1000):
