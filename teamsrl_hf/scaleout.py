@@ -6,6 +6,7 @@ Every answer lies in the ledger of the process that bought it. Merged, these rep
 that one process then writes the very dataset that it would have written alone.
 """
 
+import atexit
 import json
 import os
 import re
@@ -53,6 +54,7 @@ class Team:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
             if not distributed.is_initialized():
                 distributed.init_process_group("gloo", timeout=PATIENCE)
+                atexit.register(_leave)
         return team
 
     @property
@@ -86,6 +88,14 @@ class Team:
         if outcome is None:
             raise SystemExit(2)
         return outcome[0]
+
+
+def _leave() -> None:
+    """End the group while Python still runs: now and then one that is left to the exit aborts the process."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def part_paths(ledger: Path, ranks: Iterable[int] | None = None) -> list[Path]:
