@@ -101,7 +101,8 @@ class DatasetEvolver:
         most, models = self.args.concurrency, (self.expert, self.reviewer, self.instructor)
         waiting = [model for model in models if model is not None and not is_immediate(model)]
         limited = all(getattr(model, "concurrency", math.inf) <= most for model in waiting)
-        return max(1, (most + most // 4 * limited) // self.args.packs_per_group)
+        chains = most + most // 4 if limited else most
+        return max(1, chains // self.args.packs_per_group)
 
     async def walk(self, group: Sequence[Seed]) -> list[list[Candidate]]:
         """The candidates of each seed of a group; makes every call that comes before `accept`."""

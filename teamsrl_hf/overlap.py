@@ -29,8 +29,9 @@ async def in_order(
 ) -> AsyncIterator[Made]:
     """Apply `function` to `items`, up to `concurrency` at once, and yield results in the order of the items.
 
-    A slow one holds back only those behind it that are more than 4096, or 64 times `concurrency`, away. Once one has
-    failed no further item is taken; those before it are still yielded, then its error is raised.
+    A slow one holds back only those behind it that are more than 4096, or 64 times `concurrency`, away. While there is
+    more to begin, results come several at a time, see `BURST`. Once one has failed no further item is taken; those
+    before it are still yielded, then its error is raised.
     """
     free = asyncio.Semaphore(concurrency)
     waiting: deque[asyncio.Task[Made]] = deque()
