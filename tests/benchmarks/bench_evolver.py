@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_evolver.py [--distilabel PYTHON] [--concurrency 64] [--repeats 1]
 
-PYTHON is the interpreter of a virtual environment that holds distilabel (`pip install "distilabel[openai]"`). Each
+PYTHON is the interpreter of an environment that holds distilabel (`pip install "distilabel[openai]" requests`). Each
 client runs in a process of its own and asks for every row once, of a stand-in endpoint in another process. "ours" is
 the whole path: method plan_answer with scripted instructor and reviewer, ledger, near-duplicates, Parquet, card. The
 bare loop sends the same requests with aiohttp and parses the JSON; it keeps nothing.
