@@ -17,7 +17,7 @@ from .features import normalise
 PERMUTATIONS, BANDS = 128, 32
 # Rows a bucket holds, and buckets in which a word is put or looked for. A word that more rows share, one of a common
 # template say, is no hint any more and must not cost time.
-SLOTS, PROBES = 8, 8
+SLOTS, PROBES = 16, 4
 _EMPTY = -1
 # A table fuller than this is doubled.
 MAX_LOAD = 0.75
@@ -41,7 +41,7 @@ class NearDuplicates:
         self._count = 0
         self._words = np.zeros((1024, BANDS), np.uint64)  # A row's signature, four permutations to a word.
         self._seeds = np.zeros(1024, np.int64)
-        self._make_table(8192)
+        self._make_table(4096)
 
     def __len__(self) -> int:
         return self._count

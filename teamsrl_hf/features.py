@@ -10,16 +10,7 @@ import numpy as np
 
 from .types import State
 
-_WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and single punctuation marks, in order.
-
-    >>> words("What's new, Ada?")
-    ["what's", 'new', ',', 'ada', '?']
-    """
-    return _WORD.findall(text.lower())
+_WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 @lru_cache(maxsize=20_000)
@@ -29,7 +20,7 @@ def normalise(text: str) -> str:
     >>> normalise("  Sort these: 3, 1!") == normalise("sort these 3 1")
     True
     """
-    return " ".join(word for word in words(text) if word[0].isalnum() or word[0] == "_")
+    return " ".join(_WORD.findall(text.lower()))
 
 
 def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:

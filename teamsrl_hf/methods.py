@@ -69,10 +69,11 @@ class Counted:
     async def _ask(self, request: Request) -> Completion:
         contents = tuple(message["content"] for message in request.messages)
         key = (request.role, contents, request.sampling, request.sample_index)
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             self.calls += 1
-            self._known[key] = await self.generator(request)
-        return self._known[key]
+            known = self._known[key] = await self.generator(request)
+        return known
 
     def spent(self) -> int:
         """Calls since last asked."""
