@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # The processes a study starts look its functions up by the module's name.
 from recipes.operation_policy import study  # noqa: E402
 from teamsrl_hf.evaluation import mean_interval  # noqa: E402
+from teamsrl_hf.types import Seed  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "operation_policy"
 TOY = (
@@ -129,6 +130,19 @@ def test_the_committed_study_has_ten_training_seeds_and_does_not_narrow_the_data
         for measure in ("reward", "rows_per_call", "vendi_hashed", "vendi_minilm"):
             mean, half = mean_interval(study._paired(results, "policy", "uniform", name, measure))
             assert mean - half > 0, (name, measure)
+
+
+def test_a_coin_falls_anew_at_every_step_whatever_was_tried_before(monkeypatch):
+    seeds = [Seed(f"s{i}", f"Explain to a child what number {i} is good for.") for i in range(400)]
+
+    def shares():
+        found = study.evolved(lambda states, luck: [2] * len(states), seeds, study.CoinInstructor(("test",)), seed=1)
+        return [passed[2] / tried[2] for tried, passed in zip(found["tried"], found["passed"])]
+
+    assert shares() == pytest.approx([0.35] * 6, abs=0.07)  # Three standard errors.
+    # An evolver does not ask a chain's question twice: there what failed once fails for good.
+    monkeypatch.setattr(study, "tossed", study.DatasetEvolver.evolve)
+    assert shares()[5] < 0.02
 
 
 def test_the_readmes_command_parses():

@@ -26,7 +26,7 @@ import numpy as np
 
 from teamsrl_hf.arguments import guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.baselines import LinUCBChooser, ThompsonChooser, paper_chooser, train_chooser, uniform_chooser
-from teamsrl_hf.environment import Chooser, uniform
+from teamsrl_hf.environment import Chooser, rollout, uniform
 from teamsrl_hf.evaluation import hashed_embeddings, mean_interval, vendi_score
 from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
 from teamsrl_hf.generation import Completion, Generator, Request
@@ -35,7 +35,7 @@ from teamsrl_hf.reviewer import novelty_reward, validity_reward
 from teamsrl_hf.rulebook import Rulebook
 from teamsrl_hf.runs import finish_run, open_run
 from teamsrl_hf.seeds import BUILT_IN, load_seeds, split_seeds
-from teamsrl_hf.types import Example, Rejection, Seed, Trajectory
+from teamsrl_hf.types import Candidate, Example, Rejection, Seed, Trajectory
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir …"
@@ -345,7 +345,8 @@ class CoinInstructor:
 def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed: int) -> dict[str, Any]:
     """Measures and rows of the dataset that `chooser` makes of `seeds`; `seed` decides the luck it draws with."""
     evolver = DatasetEvolver(instructor, Rulebook(), chooser, OPERATIONS, EvolverConfig(STEPS, seed=seed))
-    chains = list(evolver.evolve(seeds))
+    evolve = tossed if isinstance(instructor, CoinInstructor) else DatasetEvolver.evolve
+    chains = list(evolve(evolver, seeds))
     results = [result for chain in chains for result in chain]
     rows = [result.candidate.transition.rewrite for result in results if isinstance(result, Example)]
     if not rows:
@@ -363,6 +364,20 @@ def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed
         "passed": passed,
         "rows": rows,
     }
+
+
+def tossed(evolver: DatasetEvolver, seeds: Sequence[Seed]) -> Iterator[list[Example | Rejection]]:
+    """As `evolver.evolve`, but of rollouts, in which each try is a call: an evolver asks nothing twice in a chain, so
+    that an operation that failed on a text would fail on it for good, which can be learned."""
+    luck = ("evolve", evolver.args.seed)
+    for chain in rollout(seeds, evolver.chooser, OPERATIONS, evolver.expert, evolver.reviewer, STEPS, luck):
+        seed = chain.seed
+        made = [
+            Candidate("", seed, seed.id, step, (transition.operation,), transition, calls=(("rewrite", 1),))
+            for step, transition in enumerate(chain.transitions)
+        ]
+        reasons = [evolver.accept(candidate) for candidate in made]
+        yield [Rejection(candidate, why) if why else Example(candidate) for candidate, why in zip(made, reasons)]
 
 
 def _reward_per_chain(chains: Sequence[Sequence[Example | Rejection]]) -> float:
