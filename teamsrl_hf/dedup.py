@@ -69,8 +69,9 @@ class NearDuplicates:
     def _search(self, words: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Buckets and slots that are free for a new row, or None if a near-duplicate was met on the way."""
         mixed, bands, places = _mix(words), _ALL_BANDS, []
-        if not self._common.isdisjoint(mixed.tolist()):
-            bands = np.array([band for band, word in enumerate(mixed.tolist()) if word not in self._common], np.int32)
+        rare = [band for band, word in enumerate(mixed.tolist()) if word not in self._common]
+        if 0 < len(rare) < BANDS:  # A text of common words alone is looked for by these.
+            bands = np.array(rare, np.int32)
             mixed = mixed[bands]
         for probe in range(PROBES):
             bucket = self._bucket(mixed, probe)

@@ -99,6 +99,12 @@ def test_rows_that_share_a_long_template_stay_findable_and_cost_no_more_and_more
     assert not any(rows.add(text, "another") for text in texts[::4])
 
 
+def test_a_text_of_common_words_alone_is_still_looked_for():
+    rows = NearDuplicates()
+    assert all(rows.add(LONG, "s1") for _ in range(SLOTS * PROBES + 40))  # Rows of one seed are let be.
+    assert not rows.add(LONG, "s2")
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9])
 def test_the_threshold_is_kept(threshold):
     rng = random.Random(9)
