@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import guarded, parse, run_arguments
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.runs import finish_run, open_run
 
 
@@ -46,7 +47,7 @@ class AuditArguments:
 
     def __post_init__(self):
         if self.make_split == bool(self.model):
-            raise ValueError("Give either --model FOLDER_OR_HUB_ID to audit, or --make_split true to part a dataset.")
+            raise UserError("Give either --model FOLDER_OR_HUB_ID to audit, or --make_split true to part a dataset.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def load_splits(args: AuditArguments) -> Any:
         cache_dir = folder_cache(name) if Path(name).is_dir() else None
         return load_dataset(name, args.dataset_config, cache_dir=cache_dir)
     except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
+        raise UserError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
 
 
 def groups_of(rows, column: str) -> list[Any]:
@@ -101,7 +102,7 @@ def make_split(args: AuditArguments) -> dict[str, Any]:
     sides = tuple([groups[row] for row in part] for part in parts)
     blind = blind_check(list(members), list(non_members), sides, args.seed)
     if blind["p_value"] < 0.05:
-        raise ValueError(
+        raise UserError(
             f"Words and lengths alone tell the halves apart (AUC {blind['auc']:.2f}, by chance up to "
             f"{blind['by_chance']:.2f}), so an audit on them would mean nothing; "
             "try another --seed, or a dataset of more seeds."
@@ -167,7 +168,7 @@ def member_rows(args: AuditArguments) -> tuple[list[list[dict]], tuple[list[Any]
     splits = load_splits(args)
     missing = [name for name in (args.member_split, args.non_member_split) if name not in splits]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"Dataset {args.dataset_name!r} has no split {missing[0]!r}, only {', '.join(splits)}; "
             "make members and non-members with --make_split true, fine-tune on them, then audit."
         )

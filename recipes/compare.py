@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 
@@ -65,11 +66,11 @@ class CompareArguments:
 
     def __post_init__(self):
         if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise ValueError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
+            raise UserError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
         if self.repetitions < 2:
-            raise ValueError(f"repetitions is {self.repetitions}; intervals need at least 2.")
+            raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2.")
         if self.budget < 50:
-            raise ValueError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
+            raise UserError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     seed_args, args = parse((SeedArguments, CompareArguments), argv)
     train, test = seed_args.load()
     if len(train) < 20 or len(test) < 20:
-        raise ValueError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
+        raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
     told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
     done = open_run(args.output_dir, {"seeds": seeds_digest([*train, *test]), **told})
     if done is not None:
@@ -204,7 +205,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
             seen += 1
         recorded = sum(totals.calls for totals in paid.totals().values())
     if not rows:
-        raise ValueError(f"{method} made no row of {seen} seeds within {args.budget} calls; raise --budget.")
+        raise UserError(f"{method} made no row of {seen} seeds within {args.budget} calls; raise --budget.")
     return {"rows": rows, "paid": min(spent, args.budget), "free": free, "seeds": seen, "recorded": recorded}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     (args,) = parse((DownstreamArguments,), argv)
     compared = json.loads((Path(args.comparison) / "run.json").read_text(encoding="utf-8"))
     if compared["summary"] is None:
-        raise ValueError(f"The comparison in {args.comparison} is not complete; run its command again first.")
+        raise UserError(f"The comparison in {args.comparison} is not complete; run its command again first.")
     told = run_arguments(args, without=("comparison", "output_dir", "seeds"))
     done = open_run(args.output_dir, {"comparison": compared["arguments"], **told})
     if done is not None:
@@ -109,7 +110,7 @@ def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
     names = ("seed_column", "input_column", "drop_duplicate_seeds", "test_size")
     train, test = SeedArguments(path, **{name: settings[name] for name in names}).load()
     if seeds_digest([*train, *test]) != settings["seeds"]:
-        raise ValueError("These are not the comparison's seeds; give the --seeds it was run with.")
+        raise UserError("These are not the comparison's seeds; give the --seeds it was run with.")
     return train
 
 
@@ -152,7 +153,7 @@ def encode(rows: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> 
         if len(ids) > start:
             encoded.append((torch.tensor(ids), torch.tensor([-100] * start + ids[start:])))
     if not encoded:
-        raise ValueError(f"Not one of {len(rows)} answers starts within max_length = {max_length} tokens; raise it.")
+        raise UserError(f"Not one of {len(rows)} answers starts within max_length = {max_length} tokens; raise it.")
     return encoded
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import guarded, parse, run_arguments
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.runs import finish_run, open_run
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
@@ -78,7 +79,7 @@ def evaluate_both(args: EvalArguments) -> dict[str, dict[str, dict[str, float]]]
     manager = harness.tasks.TaskManager(include_path=args.include_path)
     unknown = [task for task in args.tasks if task not in manager.all_tasks]
     if unknown:
-        raise ValueError(f"lm-evaluation-harness has no task {unknown[0]!r}; name one, or its folder: --include_path.")
+        raise UserError(f"lm-evaluation-harness has no task {unknown[0]!r}; name one, or its folder: --include_path.")
     results = {"model": run_harness(harness, model, tokenizer, manager, args)}
     if base is not None:
         results["base"] = run_harness(harness, base, tokenizer, manager, args)
@@ -120,7 +121,7 @@ def run_harness(harness: Any, model: Any, tokenizer: Any, manager: Any, args: Ev
         )
     except (ConnectionError, FileNotFoundError, DatasetsError) as error:
         told = " ".join(str(error).split())[:200]
-        raise ValueError(f"Can't load a task's data ({told}); is the Hub reachable?") from error
+        raise UserError(f"Can't load a task's data ({told}); is the Hub reachable?") from error
     return {task: measured(metrics) for task, metrics in sorted(found["results"].items())}
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cards import DatasetStatistics, dataset_card, inline_code
 from teamsrl_hf.environment import run_async
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.evolver import DatasetEvolver
 from teamsrl_hf.evolver_config import EvolverConfig
 from teamsrl_hf.generation import Generator
@@ -273,20 +274,20 @@ class Run:
 
 
 def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):
-    """The chooser and its operations; ValueError when the arguments do not name one."""
+    """The chooser and its operations; UserError when the arguments do not name one."""
     from teamsrl_hf.baselines import CHOOSERS, load_chooser
 
     name, folder, operations = script_args.chooser, script_args.policy, operation_args.select()
     if name not in ("policy", "bandit", *CHOOSERS):
-        raise ValueError(f"Unknown chooser {name!r}; use policy, {', '.join(CHOOSERS)} or bandit.")
+        raise UserError(f"Unknown chooser {name!r}; use policy, {', '.join(CHOOSERS)} or bandit.")
     if name in ("uniform", "paper"):
         return CHOOSERS[name](operations), operations
     if not folder:
-        raise ValueError(f"The chooser {name!r} needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
+        raise UserError(f"The chooser {name!r} needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
     if name != "policy":
         chooser = load_chooser(folder, operations)
         if name not in ("bandit", chooser.name):
-            raise ValueError(f"{folder} holds the chooser {chooser.name!r}, not {name!r}; use --chooser bandit.")
+            raise UserError(f"{folder} holds the chooser {chooser.name!r}, not {name!r}; use --chooser bandit.")
         # Greedy Thompson would take one operation for ever; greedy LinUCB looks at each state.
         chooser.explore = chooser.name == "thompson"
         return chooser, operations
@@ -299,11 +300,11 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
 
 
 def read_prices(prices: dict | None) -> dict[str, Price]:
-    """Prices by model, from YAML; ValueError on anything else than two numbers for each."""
+    """Prices by model, from YAML; UserError on anything else than two numbers for each."""
     try:
         return {model: Price(**price) for model, price in (prices or {}).items()}
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"prices can't be read ({error}); write MODEL: {{prompt: 0.1, completion: 0.4}}.") from error
+        raise UserError(f"prices can't be read ({error}); write MODEL: {{prompt: 0.1, completion: 0.4}}.") from error
 
 
 def at_pace(spec: str | dict, evolver_args: EvolverConfig, processes: int) -> str | dict:

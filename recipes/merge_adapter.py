@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import guarded, parse
+from teamsrl_hf.errors import UserError
 
 
 @dataclass
@@ -30,9 +31,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Merge, and write model, tokenizer and card."""
     (args,) = parse((MergeArguments,), argv)
     if not (args.adapter and args.output_dir):
-        raise ValueError("Nothing to do; pass --adapter FOLDER and --output_dir FOLDER.")
+        raise UserError("Nothing to do; pass --adapter FOLDER and --output_dir FOLDER.")
     if Path(args.output_dir).exists() and any(Path(args.output_dir).iterdir()):
-        raise ValueError(f"The output folder {args.output_dir} is not empty; give a new one.")
+        raise UserError(f"The output folder {args.output_dir} is not empty; give a new one.")
 
     from teamsrl_hf.sft import merge_adapter
     from teamsrl_hf.sft_card import merged_card

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import guarded, parse, run_arguments
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.runs import finish_run, open_run
 
@@ -96,15 +97,15 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
     from teamsrl_hf import sft_checks
 
     if bool(script_args.dataset_name) == bool(script_args.datasets):
-        raise ValueError("Give either --dataset_name FOLDER_OR_HUB_ID or, in the YAML file, several under datasets.")
+        raise UserError("Give either --dataset_name FOLDER_OR_HUB_ID or, in the YAML file, several under datasets.")
     if script_args.tiny_model == bool(model_args.model_name_or_path):
-        raise ValueError("Give either --model_name_or_path FOLDER_OR_HUB_ID or --tiny_model true.")
+        raise UserError("Give either --model_name_or_path FOLDER_OR_HUB_ID or --tiny_model true.")
     if sft_args.assistant_only_loss:
-        raise ValueError("assistant_only_loss is for `messages` rows; completion_only_loss does the same for these.")
+        raise UserError("assistant_only_loss is for `messages` rows; completion_only_loss does the same for these.")
     if sft_args.hub_token:
-        raise ValueError("hub_token would end up in files and logs; set HF_TOKEN in the environment.")
+        raise UserError("hub_token would end up in files and logs; set HF_TOKEN in the environment.")
     if sft_args.trust_remote_code:
-        raise ValueError(
+        raise UserError(
             "trust_remote_code would run code from the Hub; this recipe takes models of transformers only."
         )
     sft_checks.check_quantization(model_args, launch)
@@ -118,7 +119,7 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
     sft_args.eval_on_start = True
     push, sft_args.push_to_hub = sft_args.push_to_hub, False  # The finished folder is pushed, in one commit.
     if push and not sft_args.hub_model_id:
-        raise ValueError("push_to_hub needs --hub_model_id USER/NAME.")
+        raise UserError("push_to_hub needs --hub_model_id USER/NAME.")
     return push
 
 
@@ -131,7 +132,7 @@ def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
     name = script_args.dataset_name
     splits = load_source(name, script_args.dataset_config)
     if script_args.dataset_train_split not in splits:
-        raise ValueError(
+        raise UserError(
             f"Dataset {name!r} has no split {script_args.dataset_train_split!r}, only {', '.join(splits)}."
         )
     train = check_sft_dataset(splits[script_args.dataset_train_split])
@@ -152,7 +153,7 @@ def load_source(name: str, config: str | None = None, **options) -> Any:
         cache_dir = folder_cache(name) if Path(name).is_dir() else None
         return load_dataset(name, config, cache_dir=cache_dir, **options)
     except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
+        raise UserError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
 
 
 def load_mixture(parts: list[dict]) -> Any:
@@ -167,13 +168,13 @@ def load_mixture(parts: list[dict]) -> Any:
             source = DatasetConfig(**part)
         except TypeError as error:
             known = ", ".join(field.name for field in fields(DatasetConfig) if field.name != "path")
-            raise ValueError(f"Can't read {part} of the mixture; it needs path and may have {known}.") from error
+            raise UserError(f"Can't read {part} of the mixture; it needs path and may have {known}.") from error
         files = {"data_dir": source.data_dir, "data_files": source.data_files}
         rows = load_source(source.path, source.name, split=source.split, **files)
         try:
             loaded.append(check_sft_dataset(rows.select_columns(source.columns) if source.columns else rows))
         except ValueError as error:
-            raise ValueError(f"Dataset {source.path!r} of the mixture: {error}") from error
+            raise UserError(f"Dataset {source.path!r} of the mixture: {error}") from error
         fractions.append(source.fraction)
     return mix_datasets(loaded, fractions)
 
@@ -243,7 +244,7 @@ def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tu
         tokenizer = AutoTokenizer.from_pretrained(name, revision=model_args.model_revision)
         config = AutoConfig.from_pretrained(name, revision=model_args.model_revision)
     except (OSError, KeyError) as error:
-        raise ValueError(f"Can't load model {name!r} (a folder or a Hub id): {first_line(error)}") from error
+        raise UserError(f"Can't load model {name!r} (a folder or a Hub id): {first_line(error)}") from error
     before = tokenizer.eos_token
     settle_chat_template(tokenizer, sft_args.eos_token, sft_args.chat_template_path)
     if before != tokenizer.eos_token and sft_args.process_index == 0:
@@ -353,7 +354,7 @@ def load_model(model_args, sft_args) -> Any:
             use_safetensors=True,
         )
     except (OSError, ImportError) as error:
-        raise ValueError(f"Can't load model {name!r}: {first_line(error)}") from error
+        raise UserError(f"Can't load model {name!r}: {first_line(error)}") from error
     guard_cpu_4bit(model)
     return model
 

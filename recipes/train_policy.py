@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.ledger import Ledger
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.runs import finish_run, open_run
@@ -62,21 +63,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
-    """ValueError for what can't be trained here."""
+    """UserError for what can't be trained here."""
     if script_args.chooser not in ("policy", "thompson", "linucb"):
-        raise ValueError(
-            f"Unknown chooser {script_args.chooser!r}; what can be trained is policy, thompson or linucb."
-        )
+        raise UserError(f"Unknown chooser {script_args.chooser!r}; what can be trained is policy, thompson or linucb.")
     if script_args.chooser != "policy" and ppo_args.max_steps <= 0:
-        raise ValueError(
+        raise UserError(
             "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from."
         )
     if script_args.ledger and ppo_args.world_size > 1:
-        raise ValueError(
+        raise UserError(
             f"Several processes can't share the ledger {script_args.ledger}; leave --ledger out, each keeps its own."
         )
     if script_args.chooser != "policy" and ppo_args.world_size > 1:
-        raise ValueError("A bandit learns in one process; launch it without accelerate.")
+        raise UserError("A bandit learns in one process; launch it without accelerate.")
 
 
 def train_policy(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
 from .ledger import Ledger, Totals
 from .runs import read_run
 
@@ -29,7 +30,7 @@ def report(folder: str | Path) -> dict[str, Any]:
         with_training: Whether calls of policy training are among them.
 
     Raises:
-        ValueError: There is no ledger, or another process holds it.
+        UserError: There is no ledger, or another process holds it.
     """
     folder = Path(folder)
     totals = _totals(_ledgers(folder))
@@ -85,7 +86,7 @@ def _ledgers(folder: Path) -> list[Path]:
     # A process of several writes ledger-RANK.sqlite; at the end they are merged into ledger.sqlite.
     found = [*folder.glob("ledger.sqlite"), *sorted(folder.glob("ledger-*.sqlite"))]
     if not found:
-        raise ValueError(f"There is no ledger at {folder}; give the output folder of a run, or the ledger itself.")
+        raise UserError(f"There is no ledger at {folder}; give the output folder of a run, or the ledger itself.")
     return found
 
 

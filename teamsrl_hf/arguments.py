@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .errors import UserError
 from .operations import Operation, select_operations
 from .seeds import load_seeds, split_seeds
 from .types import Seed
@@ -60,17 +61,17 @@ def parse(dataclass_types: Sequence[type], argv: Sequence[str] | None = None) ->
     class Parser(TrlParser):
         def error(self, message: str) -> None:
             # argparse would print the usage of some 150 training arguments over its one line.
-            raise ValueError(f"{message}. Run with --help for all arguments.")
+            raise UserError(f"{message}. Run with --help for all arguments.")
 
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--config" in argv[-1:]:
-        raise ValueError("--config needs the path of a YAML file.")
+        raise UserError("--config needs the path of a YAML file.")
     try:
         return Parser(dataclass_types).parse_args_and_config(argv)
     except yaml.YAMLError as error:
-        raise ValueError(f"The YAML file can't be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"The YAML file can't be read: {' '.join(str(error).split())}") from error
     except ValueError as error:
-        raise ValueError(_unknown_key(str(error))) from error
+        raise UserError(_unknown_key(str(error))) from error
 
 
 def _unknown_key(message: str) -> str:

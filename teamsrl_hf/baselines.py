@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from .environment import Chooser, rollout, states_of, uniform
+from .errors import UserError
 from .features import hashed_vectors, history_features
 from .generation import Generator
 from .operations import Operation
@@ -61,12 +62,12 @@ def paper_chooser(operations: Sequence[Operation]) -> FixedChooser:
     """The official code's behaviour: breadth at steps 1 and 4 (from 0), else a fixed mix of the in-depth operations.
 
     Raises:
-        ValueError: `operations` lacks one of the paper's six.
+        UserError: `operations` lacks one of the paper's six.
     """
     index = _index(operations)
     missing = {"breadth", *PAPER_DEPTH_MIX} - set(index)
     if missing:
-        raise ValueError(
+        raise UserError(
             f"The paper's schedule needs the operation(s) {', '.join(sorted(missing))}, which are not in use."
         )
     return FixedChooser(
@@ -244,7 +245,7 @@ def train_chooser(
     """
     _check_same(list(_index(chooser.operations)), operations)
     if not seeds:
-        raise ValueError("There are no seeds to learn from; give at least one.")
+        raise UserError("There are no seeds to learn from; give at least one.")
     weights = check_weights(reward_weights, reward_funcs)
     means = []
     for number in range(rounds):
@@ -274,7 +275,7 @@ def load_chooser(folder: str | Path, operations: Sequence[Operation]) -> Chooser
     """The chooser that `save_chooser` wrote into `folder`.
 
     Raises:
-        ValueError: No readable chooser is there, or it was made for other operations, or for another order of them.
+        UserError: No readable chooser is there, or it was made for other operations, or for another order of them.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -287,7 +288,7 @@ def load_chooser(folder: str | Path, operations: Sequence[Operation]) -> Chooser
             stored = load_file(Path(folder) / "chooser.safetensors")
             chooser.arrays = {name: stored[name].reshape(array.shape) for name, array in chooser.arrays.items()}
     except (OSError, KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds no chooser that can be read ({type(error).__name__}: {error}); "
             "give a folder that save_chooser wrote."
         ) from error
@@ -297,6 +298,6 @@ def load_chooser(folder: str | Path, operations: Sequence[Operation]) -> Chooser
 def _check_same(own: Sequence[str], operations: Sequence[Operation]) -> None:
     given = list(_index(operations))
     if list(own) != given:
-        raise ValueError(
+        raise UserError(
             f"The chooser chooses among {list(own)}, but the operations in use are {given}; they must be the same."
         )

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from . import __version__
+from .errors import UserError
 from .paths import resource
 
 RECIPES = {
@@ -136,13 +137,13 @@ def _accelerate_words(launch: Sequence[str]) -> list[str]:
     words: list[str] = []
     for option, value in zip(launch[::2], launch[1::2]):
         if not value:
-            raise ValueError(f"{option} needs a value.")
+            raise UserError(f"{option} needs a value.")
         if option != "--accelerate_config":
             words += [option, value]
             continue
         known = sorted(file.stem for file in resource("accelerate_configs").glob("*.yaml"))
         if value not in known and not Path(value).is_file():
-            raise ValueError(f"No accelerate config {value!r}; give the path of a file, or one of {', '.join(known)}.")
+            raise UserError(f"No accelerate config {value!r}; give the path of a file, or one of {', '.join(known)}.")
         words += ["--config_file", str(resource(f"accelerate_configs/{value}.yaml")) if value in known else value]
     return words
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import UserError
+
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 GB = 1e9
 # A CUDA context, or a Python process with torch; and what an allocator loses to fragments.
@@ -102,13 +104,13 @@ def model_shape(config: Any, peft_config: Any = None) -> Shape:
     """Count a causal LM's parameters, and those an adapter would train, without storage for either.
 
     Raises:
-        ValueError: transformers has no causal LM for this configuration, or the adapter fits none of its layers.
+        UserError: transformers has no causal LM for this configuration, or the adapter fits none of its layers.
     """
     import torch
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ValueError(f"A {config.model_type!r} model is no causal language model; give one that generates text.")
+        raise UserError(f"A {config.model_type!r} model is no causal language model; give one that generates text.")
     with torch.device("meta"):
         # Not AutoModel.from_config: once ZeRO-3 arguments exist, that would partition what has no storage.
         model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .accounting import EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS, report
+from .errors import UserError
 from .features import hashed_vectors
 from .operations import OPERATIONS, Operation
 from .reviewer import instruction_violations, response_violations
@@ -52,7 +53,7 @@ def embedder(name: str = HASHED_WORDS) -> Embed:
     """The embedding of that name: "hashed_words" (offline, no model), or any sentence-transformers model or folder.
 
     Raises:
-        ValueError: There is no such model, or it can't be reached.
+        UserError: There is no such model, or it can't be reached.
         ImportError: The name is a model's and sentence-transformers is not installed.
     """
     if name == HASHED_WORDS:
@@ -66,7 +67,7 @@ def embedder(name: str = HASHED_WORDS) -> Embed:
     try:
         model = SentenceTransformer(name)
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"Can't load the embedding {name!r}; give {HASHED_WORDS!r} or a sentence-transformers model."
         ) from error
     return lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
@@ -274,7 +275,7 @@ def _shares(name: str, broken: Sequence[tuple[str, ...]]) -> dict[str, Any]:
 
 def _aligned(texts: Sequence[str], others: Sequence[str], name: str) -> None:
     if len(_some(texts, "texts")) != len(others):
-        raise ValueError(f"Got {len(texts)} texts but {len(others)} {name}; give one for each text.")
+        raise UserError(f"Got {len(texts)} texts but {len(others)} {name}; give one for each text.")
 
 
 def instruction_measures(
@@ -360,7 +361,7 @@ def wilson_interval(wins: int, n: int, level: float = 0.95) -> tuple[float, floa
     """Wilson score interval of the rate behind `wins` out of `n`; stays within [0, 1] and is honest near both ends."""
     _level(level)
     if not 0 <= wins <= n or n < 1:
-        raise ValueError(f"{wins} wins out of {n} is no rate; give 0 <= wins <= n and n of at least 1.")
+        raise UserError(f"{wins} wins out of {n} is no rate; give 0 <= wins <= n and n of at least 1.")
     z = NormalDist().inv_cdf((1 + level) / 2)
     rate, spread = wins / n, z * math.sqrt(wins * (n - wins) / n + z * z / 4) / (n + z * z)
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
@@ -385,7 +386,7 @@ def query_efficiency(
     per_seed = None if isinstance(accepted_rows, int) else np.asarray(accepted_rows, float)
     rows = accepted_rows if per_seed is None else int(per_seed.sum())
     if rows < 1 or any(calls < 0 for calls in calls_by_role.values()):
-        raise ValueError(f"{rows} rows from calls {dict(calls_by_role)}: need one row or more, no negative count.")
+        raise UserError(f"{rows} rows from calls {dict(calls_by_role)}: need one row or more, no negative count.")
     calls = sum(calls_by_role.values())
     found = {
         "calls": calls,
@@ -406,7 +407,7 @@ def ledger_calls(path: str | Path) -> dict[str, int]:
     """Calls by role of the ledger at `path` (the file, or the folder that holds ledger.sqlite).
 
     Raises:
-        ValueError: There is no ledger.
+        UserError: There is no ledger.
     """
     return {role: totals["calls"] for role, totals in report(path)["roles"].items() if role != "all"}
 
@@ -436,21 +437,21 @@ def _ngrams(words: list[str], n: int) -> list[str]:
 
 def _some(items, name: str, least: int = 1):
     if len(items) < least:
-        raise ValueError(f"Got {len(items)} {name}; this measure needs at least {least}.")
+        raise UserError(f"Got {len(items)} {name}; this measure needs at least {least}.")
     return items
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors)
     if vectors.ndim != 2:
-        raise ValueError(f"Embeddings have shape {vectors.shape}; they must have two dimensions, (texts, features).")
+        raise UserError(f"Embeddings have shape {vectors.shape}; they must have two dimensions, (texts, features).")
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms) & (norms > 0)):
         row = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
-        raise ValueError(f"Embedding {row} is zero or not finite, so it has no direction; drop that text.")
+        raise UserError(f"Embedding {row} is zero or not finite, so it has no direction; drop that text.")
     return vectors / norms
 
 
 def _level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must lie between 0 and 1, such as 0.95.")
+        raise UserError(f"level is {level}; it must lie between 0 and 1, such as 0.95.")

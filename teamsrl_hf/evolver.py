@@ -15,6 +15,7 @@ from typing import Any
 from . import methods
 from .dedup import NearDuplicates
 from .environment import Chooser, is_immediate, run_async, uniform
+from .errors import UserError
 from .evolver_config import PLANNED, EvolverConfig
 from .generation import Generator
 from .ledger import BudgetExhausted
@@ -44,7 +45,7 @@ class DatasetEvolver:
     To change which operation comes next override `choose`; to change what is kept, `accept`.
 
     Raises:
-        ValueError: The method needs an instructor, or `stop_below` a chooser that values states.
+        UserError: The method needs an instructor, or `stop_below` a chooser that values states.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class DatasetEvolver:
         filters: Sequence[Filter] = (),
     ):
         if args.method in PLANNED and instructor is None:
-            raise ValueError(f"The method {args.method!r} needs an instructor, a free model to walk chains with.")
+            raise UserError(f"The method {args.method!r} needs an instructor, a free model to walk chains with.")
         self.expert, self.reviewer, self.chooser, self.instructor = expert, reviewer, chooser, instructor
         self.operations, self.args, self.filters = tuple(operations), args, tuple(filters)
         self._value = None if args.stop_below is None else _value_function(chooser)
@@ -188,4 +189,4 @@ def _value_function(chooser: Chooser) -> Callable[[Sequence[State]], Sequence[fl
         if callable(value := getattr(owner, "value", None)):
             return value
     name = getattr(chooser, "name", type(chooser).__name__)
-    raise ValueError(f"stop_below needs a chooser that values states, which {name!r} does not; leave stop_below out.")
+    raise UserError(f"stop_below needs a chooser that values states, which {name!r} does not; leave stop_below out.")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .errors import UserError
 from .generation import Sampling
 
 METHODS = ("stepwise", "plan", "plan_answer", "packed", "evol_instruct")
@@ -47,14 +48,14 @@ class EvolverConfig:
     def __post_init__(self):
         for name in ("operations_per_episode", "concurrency", "max_tokens", "rows_per_call"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("plan_length", "row_retries"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}.")
+                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if not 0 < self.dedup_threshold <= 1:
-            raise ValueError(f"dedup_threshold must lie in (0, 1], not {self.dedup_threshold}.")
+            raise UserError(f"dedup_threshold must lie in (0, 1], not {self.dedup_threshold}.")
         if self.method not in METHODS:
-            raise ValueError(f"Unknown method {self.method!r}; use {', '.join(METHODS)}.")
+            raise UserError(f"Unknown method {self.method!r}; use {', '.join(METHODS)}.")
 
     @property
     def sampling(self) -> Sampling:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import UserError
 from .features import normalise
 from .seeds import opened, read_table
 from .types import Candidate
@@ -37,14 +38,14 @@ def length_limits(min_words: int = 0, max_words: int | None = None, max_response
     ('too_many_words', None)
 
     Raises:
-        ValueError: A limit is negative, or no text could meet both.
+        UserError: A limit is negative, or no text could meet both.
     """
     limits = {"min_words": min_words, "max_words": max_words, "max_response_words": max_response_words}
     for name, limit in limits.items():
         if limit is not None and limit < 0:
-            raise ValueError(f"{name} is {limit}, wanted a number of words from 0 up; correct it.")
+            raise UserError(f"{name} is {limit}, wanted a number of words from 0 up; correct it.")
     if max_words is not None and min_words > max_words:
-        raise ValueError(f"min_words is {min_words} and max_words {max_words}; no text meets both, change one.")
+        raise UserError(f"min_words is {min_words} and max_words {max_words}; no text meets both, change one.")
 
     def filter(candidate: Candidate) -> str | None:
         words = len(candidate.transition.rewrite.split())
@@ -71,13 +72,13 @@ def language(allowed: Sequence[str], confidence: float = 0.3) -> Filter:
         allowed: ISO 639-1 codes, such as ["en", "de"].
 
     Raises:
-        ValueError: py3langid is not installed, or does not know a code.
+        UserError: py3langid is not installed, or does not know a code.
     """
     identifier = _identifier()
     codes = {allowed} if isinstance(allowed, str) else set(allowed)
     if not codes or not codes <= set(identifier.labels):
         unknown = ", ".join(sorted(codes - set(identifier.labels))) or "none given"
-        raise ValueError(f"Unknown language: {unknown}; use ISO 639-1 codes such as {', '.join(_SOME_LANGUAGES)}.")
+        raise UserError(f"Unknown language: {unknown}; use ISO 639-1 codes such as {', '.join(_SOME_LANGUAGES)}.")
     codes |= {"zxx"}  # What is no language at all.
 
     def filter(candidate: Candidate) -> str | None:
@@ -95,7 +96,7 @@ def _identifier():
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
-        raise ValueError("Telling languages needs py3langid; pip install 'teamsrl-hf[quality]'.") from error
+        raise UserError("Telling languages needs py3langid; pip install 'teamsrl-hf[quality]'.") from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
@@ -120,7 +121,7 @@ class Decontamination:
         matches: Number of candidates rejected for it, by benchmark.
 
     Raises:
-        ValueError: A benchmark has no text, or a number is out of range.
+        UserError: A benchmark has no text, or a number is out of range.
     """
 
     def __init__(
@@ -132,9 +133,9 @@ class Decontamination:
         threshold: float = 0.95,
     ):
         if not 1 <= short <= ngram <= len(_PLACES):
-            raise ValueError(f"ngram is {ngram} and short {short}, wanted 1 <= short <= ngram <= {len(_PLACES)}.")
+            raise UserError(f"ngram is {ngram} and short {short}, wanted 1 <= short <= ngram <= {len(_PLACES)}.")
         if not 0 < threshold <= 1:
-            raise ValueError(f"The cosine threshold is {threshold}, wanted more than 0 and at most 1.")
+            raise UserError(f"The cosine threshold is {threshold}, wanted more than 0 and at most 1.")
         self.ngram, self.short, self.threshold = ngram, short, threshold
         self.texts: dict[str, int] = {}
         self._vectors: dict[str, np.ndarray] = {}
@@ -142,7 +143,7 @@ class Decontamination:
         for owner, (name, source) in enumerate(benchmarks.items()):
             texts = [text for text in source if normalise.__wrapped__(text)]
             if not texts:
-                raise ValueError(f"The benchmark {name!r} has no text to compare with; check its column.")
+                raise UserError(f"The benchmark {name!r} has no text to compare with; check its column.")
             self.texts[name] = len(texts)
             for n, grams in self._grams(texts):
                 hashes.setdefault(n, []).append((grams, owner))
@@ -208,7 +209,7 @@ def load_benchmark(spec: str) -> list[str]:
             query, text and input.
 
     Raises:
-        ValueError: One line: there is no such source, config, split or column, or it holds no text.
+        UserError: One line: there is no such source, config, split or column, or it holds no text.
     """
     source, *parts = [spec] if os.path.exists(spec) else spec.split(":")
     if os.path.isfile(os.path.expanduser(source)) or os.path.splitext(source)[1].lower() in _ENDINGS:
@@ -220,13 +221,13 @@ def load_benchmark(spec: str) -> list[str]:
         column = next((name for name in QUESTIONS if name in columns), QUESTIONS[0])
         columns, values = _column(source, config, split or "test", column)
     if column not in columns:
-        raise ValueError(
+        raise UserError(
             f"The benchmark {spec} has no column {column!r}, only {', '.join(columns)}; name one of them as "
             f"{source}:COLUMN (a file) or {source}:CONFIG:SPLIT:COLUMN."
         )
     texts = [value for value in values if value]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"The benchmark {spec} has no texts in {column!r}; name a column of strings.")
+        raise UserError(f"The benchmark {spec} has no texts in {column!r}; name a column of strings.")
     return texts
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from .errors import UserError
 from .sft import CHAT_TEMPLATE, first_line
 
 
@@ -21,7 +22,7 @@ def load_finetuned(
         reference: Folder or Hub id of the base, where neither the adapter's config nor a folder `base` tells it.
 
     Raises:
-        ValueError: What is named can't be loaded.
+        UserError: What is named can't be loaded.
     """
     try:
         adapter = _adapter_base(name)
@@ -36,7 +37,7 @@ def load_finetuned(
         base = reference or (str(own) if own.is_dir() else None)
         return model, tokenizer_with_template(tokenizer), base and _load(base, dtype).to(device).eval()
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"Can't load {name!r} (folder or Hub id of a model or adapter): {first_line(error)}"
         ) from error
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from .errors import UserError
 from .operations import Messages
 from .pacing import Pace, Turn
 
@@ -107,7 +108,7 @@ class ScriptedGenerator:
         model: Name under which it appears in ledgers, rows and cards.
 
     Raises:
-        ValueError: `answers` is a single text, or (when called) no answer is left.
+        UserError: `answers` is a single text, or (when called) no answer is left.
     """
 
     immediate = True
@@ -116,7 +117,7 @@ class ScriptedGenerator:
         self, answers: Callable[[Request], str | Completion] | Iterable[str | Completion], model: str = "scripted"
     ):
         if isinstance(answers, str):
-            raise ValueError(f"The answers are one text, {answers[:40]!r}; put it in a list, or pass a function.")
+            raise UserError(f"The answers are one text, {answers[:40]!r}; put it in a list, or pass a function.")
         self.model = model
         self.calls = 0
         self._answers = answers if callable(answers) else iter(answers)
@@ -125,7 +126,7 @@ class ScriptedGenerator:
         self.calls += 1
         answer = self._answers(request) if callable(self._answers) else next(self._answers, None)
         if answer is None:
-            raise ValueError(f"No scripted answer for call {self.calls} (role {request.role!r}); script more answers.")
+            raise UserError(f"No scripted answer for call {self.calls} (role {request.role!r}); script more answers.")
         return answer if isinstance(answer, Completion) else Completion(answer, self.model)
 
 
@@ -198,7 +199,7 @@ class EndpointGenerator:
             (see `pacing.Pace`; a prompt is taken to have a token for each four characters); None for no limit.
 
     Raises:
-        ValueError: An argument is out of range, or a token would travel over plain http to another machine.
+        UserError: An argument is out of range, or a token would travel over plain http to another machine.
     """
 
     def __init__(
@@ -216,13 +217,13 @@ class EndpointGenerator:
         tokens_per_minute: float | None = None,
     ):
         if concurrency < 1 or timeout <= 0 or min(max_retries, backoff, max_wait) < 0:
-            raise ValueError(
+            raise UserError(
                 "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
                 f"{concurrency}, {timeout}, {max_retries}, {backoff} and {max_wait}."
             )
         for rate in (requests_per_minute, tokens_per_minute):
             if rate is not None and not rate > 0:
-                raise ValueError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
+                raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.api_key_env = _key_variable(base_url, api_key_env)
@@ -368,16 +369,14 @@ def _key_variable(base_url: str, given: str | None) -> str | None:
         usable = False
     if not usable or set(base_url) & set("@?#"):
         shown = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(base_url)
-        raise ValueError(f"base_url must be like 'https://host/v1', not {shown}; put a token into the environment.")
+        raise UserError(f"base_url must be like 'https://host/v1', not {shown}; put a token into the environment.")
     host = parts.hostname
     if given and _SECRETS.search(given):
-        raise ValueError(
-            "api_key_env must name an environment variable that holds the token, not be the token itself."
-        )
+        raise UserError("api_key_env must name an environment variable that holds the token, not be the token itself.")
     name = _default_variable(host) if given is None else given
     if parts.scheme == "http" and not _is_loopback(host):
         if given or (name and os.environ.get(name)):
-            raise ValueError(
+            raise UserError(
                 f"The token in {name} would go over plain http to {host}; use https, or api_key_env='' to send none."
             )
         return None

@@ -25,6 +25,8 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import _http, httpx, parse_ratelimit_headers
 
+from .errors import UserError
+
 logger = logging.getLogger(__name__)
 
 MARKER = ".teamsrl.json"
@@ -81,12 +83,12 @@ def push_folder(
         api: Where to push and as whom; by default as the environment says.
 
     Raises:
-        ValueError: The folder is none to push, the repository is not ours, it is public although `private`, or the tag
+        UserError: The folder is none to push, the repository is not ours, it is public although `private`, or the tag
             names another commit.
         RuntimeError: The Hub refused, or stayed away for longer than `patience`. The folder is intact: call again.
     """
     if create_pr and (revision or tag):
-        raise ValueError("create_pr goes with neither revision nor tag: a pull request is a branch, merged later.")
+        raise UserError("create_pr goes with neither revision nor tag: a pull request is a branch, merged later.")
     files = _collect(Path(folder), repo_type)
     api = api or HfApi(library_name="teamsrl-hf")
     deadline = time.monotonic() + patience
@@ -138,28 +140,28 @@ def guess_repo_type(folder: str | Path) -> str:
     """ "dataset" for a folder with Parquet files and no weights, "model" for one with weights and no Parquet files.
 
     Raises:
-        ValueError: It is neither, or both.
+        UserError: It is neither, or both.
     """
     if not Path(folder).is_dir():
-        raise ValueError(f"Folder {str(folder)!r} does not exist; give the folder that the run wrote.")
+        raise UserError(f"Folder {str(folder)!r} does not exist; give the folder that the run wrote.")
     found = [any(Path(folder).rglob(pattern)) for pattern in ("*.parquet", "*.safetensors")]
     if found[0] == found[1]:
-        raise ValueError(f"Folder {str(folder)!r} may hold a dataset or a model; say which with --repo_type.")
+        raise UserError(f"Folder {str(folder)!r} may hold a dataset or a model; say which with --repo_type.")
     return "dataset" if found[0] else "model"
 
 
 def _require(folder: str | Path, *patterns: str) -> None:
     for pattern in patterns:
         if not any(Path(folder).glob(pattern)):
-            raise ValueError(f"Folder {str(folder)!r} holds no {pattern}; give the folder that the run wrote.")
+            raise UserError(f"Folder {str(folder)!r} holds no {pattern}; give the folder that the run wrote.")
 
 
 def _collect(folder: Path, repo_type: str) -> dict[str, tuple[Path | bytes, set[str]]]:
     """What the repository shall hold: path in it -> content and the two hashes under which a tree may list it."""
     if repo_type not in ALLOWED:
-        raise ValueError(f"repo_type is {repo_type!r}; it must be one of {', '.join(map(repr, ALLOWED))}.")
+        raise UserError(f"repo_type is {repo_type!r}; it must be one of {', '.join(map(repr, ALLOWED))}.")
     if not (folder / "README.md").is_file():
-        raise ValueError(f"Folder {str(folder)!r} does not exist or holds no README.md; write the card first.")
+        raise UserError(f"Folder {str(folder)!r} does not exist or holds no README.md; write the card first.")
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     sent = {name: path for name, path in paths.items() if _allowed(name, ALLOWED[repo_type])}
     if left_out := sorted(paths.keys() - sent.keys() - {MARKER}):
@@ -266,10 +268,10 @@ def _show(api: HfApi, at: dict[str, str], number: int) -> None:
 
 
 def _require_tag(api: HfApi, at: dict[str, str], tag: str, sha: str | None) -> bool:
-    """Whether the tag exists; ValueError when it names another commit than `sha`."""
+    """Whether the tag exists; UserError when it names another commit than `sha`."""
     commits = [found.target_commit for found in api.list_repo_refs(**at).tags if found.name == tag]
     if commits and commits != [sha]:
-        raise ValueError(f"Tag {tag!r} of {at['repo_id']} names another content; take a new tag.")
+        raise UserError(f"Tag {tag!r} of {at['repo_id']} names another content; take a new tag.")
     return bool(commits)
 
 
@@ -291,14 +293,14 @@ def _url(api: HfApi, repo_id: str, repo_type: str) -> str:
 
 
 def _open(api: HfApi, target: _Target) -> tuple[str, dict[str, str]]:
-    """The head commit and its tree; ValueError when the repository must not be written to."""
+    """The head commit and its tree; UserError when the repository must not be written to."""
     at, info = target.at, api.repo_info(**target.at, revision=target.revision)
     if target.private and not info.private:
-        raise ValueError(f"Repository {at['repo_id']} is public; make it private on the Hub, or pass private=False.")
+        raise UserError(f"Repository {at['repo_id']} is public; make it private on the Hub, or pass private=False.")
     tree = _tree(api, at, info.sha)
     ours = tree.get(MARKER) in _hashes(MARKER_CONTENT)
     if not ours and tree.keys() - {".gitattributes"} and not target.overwrite:
-        raise ValueError(
+        raise UserError(
             f"Repository {at['repo_id']} holds files that this project did not write; take another name, "
             "or pass overwrite=True to replace them."
         )

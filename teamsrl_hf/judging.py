@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .environment import run_async
+from .errors import UserError
 from .evaluation import bootstrap_interval, wilson_interval
 from .generation import Generator, Request, Sampling
 from .operations import Messages, fence
@@ -99,10 +100,10 @@ def judge_pairs(
     """Judge N pairs of answers, each in both orders: 2 N calls with the role "judge".
 
     Raises:
-        ValueError: The three lists differ in length, or are empty.
+        UserError: The three lists differ in length, or are empty.
     """
     if not instructions or not len(instructions) == len(ours) == len(theirs):
-        raise ValueError(
+        raise UserError(
             f"Got {len(instructions)} instructions, {len(ours)} and {len(theirs)} answers; give one of each per pair."
         )
 
@@ -141,11 +142,11 @@ def win_rate(judgements: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
         `consistent`: share of pairs judged alike in both orders.
 
     Raises:
-        ValueError: Not one pair was judged.
+        UserError: Not one pair was judged.
     """
     judged = [judgement for judgement in judgements if judgement.outcome is not None]
     if not judged:
-        raise ValueError(
+        raise UserError(
             f"Not one of {len(judgements)} pairs has a verdict in both orders; look at the judge's answers."
         )
     outcomes = np.array([judgement.outcome for judgement in judged])

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .errors import UserError
 from .generation import Completion, Generator, Request
 
 VERSION = 2
@@ -49,7 +50,7 @@ def _check_amounts(amounts: object, what: str) -> None:
         if value is None and what == "budget":
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise ValueError(f"The {what} {name} is {value!r}, wanted a number from 0 up; correct it or leave it out.")
+            raise UserError(f"The {what} {name} is {value!r}, wanted a number from 0 up; correct it or leave it out.")
 
 
 class BudgetExhausted(Exception):
@@ -61,7 +62,7 @@ class Price:
     """Money per million tokens, in whatever currency the budget is in.
 
     Raises:
-        ValueError: A price is no number from 0 up.
+        UserError: A price is no number from 0 up.
     """
 
     prompt: float = 0.0
@@ -84,7 +85,7 @@ class Budget:
     """Most that may be spent over a ledger's whole life; None is no limit. Failed calls count, replays do not.
 
     Raises:
-        ValueError: A limit is no number from 0 up.
+        UserError: A limit is no number from 0 up.
     """
 
     calls: int | None = None
@@ -141,7 +142,7 @@ class Ledger:
     marked as estimated.
 
     Raises:
-        ValueError: The file is held by another process, or is no ledger.
+        UserError: The file is held by another process, or is no ledger.
         OSError: The record can't be written (disk full, read-only).
     """
 
@@ -175,12 +176,12 @@ class Ledger:
         """The generator with memory: answered requests are replayed, new ones recorded, twins in flight share one.
 
         Raises:
-            ValueError: The budget is in money, and what the model costs is not known.
+            UserError: The budget is in money, and what the model costs is not known.
             BudgetExhausted: When called: the purchase might exceed the budget.
         """
         free = getattr(generator, "immediate", False)  # No endpoint answers without waiting.
         if self.budget.cost is not None and generator.model not in self.prices and not free:
-            raise ValueError(
+            raise UserError(
                 f"The budget is in money but {generator.model!r} has no price; list the model in prices, with 0 if "
                 "it costs nothing, or give a budget in calls or tokens."
             )
@@ -257,7 +258,7 @@ class Ledger:
         answers the one that is here already; what gives way still counts as spent.
 
         Raises:
-            ValueError: One of them is missing, no ledger, or held by another process.
+            UserError: One of them is missing, no ledger, or held by another process.
         """
         for path in map(Path, paths):
             if path.resolve() == self.path.resolve():
@@ -425,22 +426,22 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=10000")
         _migrate(connection)
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, UserError) as error:
         if connection is not None:
             connection.close()
-        raise (error if isinstance(error, ValueError) else _explained(error, path)) from error
+        raise (error if isinstance(error, UserError) else _explained(error, path)) from error
     return connection
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """ValueError unless the file is empty or a ledger that this version can read."""
+    """UserError unless the file is empty or a ledger that this version can read."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     columns = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
     if tables and not {"key", "role", "seconds", "created", *_ANSWER.split(", ")} <= columns:
-        raise ValueError(f"{path} is not a ledger (an SQLite file of something else); give another path.")
+        raise UserError(f"{path} is not a ledger (an SQLite file of something else); give another path.")
     if version > VERSION:
-        raise ValueError(
+        raise UserError(
             f"The ledger {path} is of version {version}, this teamsrl-hf writes {VERSION}; install a newer teamsrl-hf."
         )
 
@@ -466,9 +467,9 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only=ON")
         _check(connection, path)
         connection.execute("SELECT 1 FROM calls").fetchone()
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, UserError) as error:
         connection.close()
-        raise (error if isinstance(error, ValueError) else _explained(error, path)) from error
+        raise (error if isinstance(error, UserError) else _explained(error, path)) from error
     return connection
 
 
@@ -480,7 +481,7 @@ def _selection(connection: sqlite3.Connection) -> str:
 
 def _existing(path: Path) -> None:
     if not path.is_file():
-        raise ValueError(f"There is no ledger at {path}; check the path.")
+        raise UserError(f"There is no ledger at {path}; check the path.")
 
 
 @contextmanager
@@ -498,9 +499,9 @@ def _transaction(connection: sqlite3.Connection):
 def _explained(error: sqlite3.Error, path: Path) -> Exception:
     message = str(error)
     if "locked" in message:
-        return ValueError(f"The ledger {path} is in use by another process; wait for it or stop it, then run again.")
+        return UserError(f"The ledger {path} is in use by another process; wait for it or stop it, then run again.")
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in message:
-        return ValueError(f"{path} is not a ledger (not an SQLite file); move it away and run again.")
+        return UserError(f"{path} is not a ledger (not an SQLite file); move it away and run again.")
     if "malformed" in message:
-        return ValueError(f"The ledger {path} is damaged ({message}); put back a copy, or move it away to start anew.")
+        return UserError(f"The ledger {path} is damaged ({message}); put back a copy, or move it away to start anew.")
     return OSError(f"The ledger {path} can't be written ({message}). Make room or mend its folder, then run again.")

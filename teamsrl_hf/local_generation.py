@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from .errors import UserError
 from .generation import Completion, Request, request_seed, without_thoughts
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
@@ -76,7 +77,7 @@ class TransformersGenerator:
         processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
 
     Raises:
-        ValueError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing, or
+        UserError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing, or
             `quantize_4bit` comes with a loaded model.
         OSError: There is no such model, or it has no safetensors.
     """
@@ -93,9 +94,9 @@ class TransformersGenerator:
         processing_class=None,
     ):
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+            raise UserError(f"batch_size must be at least 1, not {batch_size}.")
         if quantize_4bit and model is not None:
-            raise ValueError(
+            raise UserError(
                 "quantize_4bit acts while a model is loaded, but one was given; quantize that, or give none."
             )
         _check(dtype, device)
@@ -253,13 +254,13 @@ class _Sampler(LogitsProcessor):
 def _check(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
     """Refuse what torch would refuse later, in its own words."""
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ValueError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', not {dtype!r}.")
+        raise UserError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', not {dtype!r}.")
     try:
         wanted = torch.device("cpu" if device is None else device)
     except RuntimeError as error:
-        raise ValueError(f"device must be like 'cpu' or 'cuda:1', not {device!r}.") from error
+        raise UserError(f"device must be like 'cpu' or 'cuda:1', not {device!r}.") from error
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
+        raise UserError(
             f"There is no device {str(wanted)!r}: torch sees {torch.cuda.device_count()} CUDA devices here."
         )
 
@@ -270,7 +271,7 @@ def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str 
     if not quantize_4bit:
         return AutoModelForCausalLM.from_pretrained(name, **safe).to(device)
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError("quantize_4bit needs bitsandbytes; install it with: pip install 'teamsrl-hf[quantization]'.")
+        raise UserError("quantize_4bit needs bitsandbytes; install it with: pip install 'teamsrl-hf[quantization]'.")
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from .errors import UserError
 from .generation import EndpointGenerator, Generator
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
@@ -35,7 +36,7 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
             4bit}` those of `TransformersGenerator`.
 
     Raises:
-        ValueError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
+        UserError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
             what it names.
 
     >>> make_generator({"endpoint": "tiny@http://127.0.0.1:8000/v1", "concurrency": 64}).concurrency
@@ -55,13 +56,13 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
     if kind == "transformers" and rest.strip():
         return _local(rest, options)
     shown = repr(name.partition("@")[0])  # What follows may hold a password.
-    raise ValueError(f"No model is named by a specification that starts with {shown}; write {FORMS}.")
+    raise UserError(f"No model is named by a specification that starts with {shown}; write {FORMS}.")
 
 
 def _local(name: str, options: dict) -> Generator:
     quantization = options.pop("quantization", None)
     if quantization not in (None, "4bit"):
-        raise ValueError(f"quantization must be 4bit or left out, not {quantization!r}.")
+        raise UserError(f"quantization must be 4bit or left out, not {quantization!r}.")
     from .local_generation import TransformersGenerator
 
     return TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
@@ -71,7 +72,7 @@ def _from_json(text: str) -> Mapping[str, object]:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"A specification that starts with '{{' must be JSON, but: {error}.") from error
+        raise UserError(f"A specification that starts with '{{' must be JSON, but: {error}.") from error
 
 
 def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
@@ -79,13 +80,13 @@ def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
     kinds = [kind for kind in _OPTIONS if kind in spec]
     if len(kinds) != 1:
         given = ", ".join(map(str, spec)) or "nothing"
-        raise ValueError(f"A model is one of {', '.join(_OPTIONS)}, each with its options, not a mapping of {given}.")
+        raise UserError(f"A model is one of {', '.join(_OPTIONS)}, each with its options, not a mapping of {given}.")
     kind, allowed = kinds[0], _OPTIONS[kinds[0]]
     options = {name: value for name, value in spec.items() if name != kind and value is not None}
     for name, value in options.items():
         if name not in allowed:
-            raise ValueError(f"Unknown option {name!r} of {kind}; there are: {', '.join(allowed) or 'none'}.")
+            raise UserError(f"Unknown option {name!r} of {kind}; there are: {', '.join(allowed) or 'none'}.")
         wanted = (int, float) if allowed[name] is float else allowed[name]
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ValueError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {value!r}.")
+            raise UserError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {value!r}.")
     return f"{kind}:{spec[kind]}" if spec[kind] is not None else kind, options

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .errors import UserError
+
 Messages = tuple[dict[str, str], ...]
 
 
@@ -129,16 +131,16 @@ def read_review(content: str) -> tuple[str, str] | None:
 
 
 def check_operations(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """The operations as a tuple; ValueError when there are none, a name is malformed, or one stands twice."""
+    """The operations as a tuple; UserError when there are none, a name is malformed, or one stands twice."""
     names = [operation.name for operation in operations]
     if not names:
-        raise ValueError("No operations given; pass at least one, or leave `operations` out for the six of the paper.")
+        raise UserError("No operations given; pass at least one, or leave `operations` out for the six of the paper.")
     for name in names:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ValueError(f"Operation name {name!r} is not a lower-case identifier such as 'add_constraints'.")
+            raise UserError(f"Operation name {name!r} is not a lower-case identifier such as 'add_constraints'.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"Operation names must differ, but {', '.join(twice)} stands more than once.")
+        raise UserError(f"Operation names must differ, but {', '.join(twice)} stands more than once.")
     return tuple(operations)
 
 
@@ -152,9 +154,9 @@ def select_operations(names: Sequence[str], extra: Sequence[dict[str, str]] = ()
     known = {operation.name: operation for operation in OPERATIONS}
     for entry in extra:
         if not isinstance(entry, dict) or set(entry) != {"name", "sentence"}:
-            raise ValueError(f"An operation needs exactly the keys 'name' and 'sentence', not {entry!r}.")
+            raise UserError(f"An operation needs exactly the keys 'name' and 'sentence', not {entry!r}.")
         known[entry["name"]] = Operation(str(entry["name"]), str(entry["sentence"]))
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"Unknown operation {unknown[0]!r}. Known: {', '.join(known)}.")
+        raise UserError(f"Unknown operation {unknown[0]!r}. Known: {', '.join(known)}.")
     return check_operations([known[name] for name in names or known])

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from .errors import UserError
+
 
 def resource(name: str) -> Path:
     """Path of a file or folder below `recipes/`, `model_cards/` or `accelerate_configs/`.
@@ -13,7 +15,7 @@ def resource(name: str) -> Path:
         name: Path from the root of the repository, with forward slashes.
 
     Raises:
-        ValueError: Nothing of that name is installed.
+        UserError: Nothing of that name is installed.
 
     >>> resource("recipes/sft.py").name
     'sft.py'
@@ -22,7 +24,7 @@ def resource(name: str) -> Path:
     for root in (package, package.parent):
         if (root / name).exists():
             return root / name
-    raise ValueError(f"No {name!r} in the installed package or beside it; check the name, or reinstall teamsrl-hf.")
+    raise UserError(f"No {name!r} in the installed package or beside it; check the name, or reinstall teamsrl-hf.")
 
 
 def folder_cache(folder: str | Path) -> str:

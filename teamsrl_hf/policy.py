@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .errors import UserError
 from .features import hashed_vectors, history_features
 from .operations import OPERATIONS, Operation, check_operations
 from .quantization import guard_cpu_4bit
@@ -293,10 +294,10 @@ def _backbone_config(config: OperationPolicyConfig) -> PreTrainedConfig:
 
 
 def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operation]) -> None:
-    """ValueError that shows both lists unless `policy` was made for just these operations, in this order."""
+    """UserError that shows both lists unless `policy` was made for just these operations, in this order."""
     own, given = list(policy.operation_names), [operation.name for operation in operations]
     if own != given:
-        raise ValueError(
+        raise UserError(
             f"The policy chooses among {own}, but the operations in use are {given}; they must be the same."
         )
 

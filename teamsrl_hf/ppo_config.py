@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .errors import UserError
+
 
 @dataclass
 class InstructionGenPPOConfig(TrainingArguments):
@@ -53,9 +55,9 @@ class InstructionGenPPOConfig(TrainingArguments):
         super().__post_init__()
         for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.target_kl is not None and self.deepspeed_plugin is not None:
-            raise ValueError("target_kl can't stop a DeepSpeed engine in the middle of a rollout; leave it out.")
+            raise UserError("target_kl can't stop a DeepSpeed engine in the middle of a rollout; leave it out.")
 
     @property
     def steps_per_rollout(self) -> int:

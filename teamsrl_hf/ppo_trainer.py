@@ -33,6 +33,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from .baselines import uniform_chooser
 from .cards import policy_card
 from .environment import Chooser, rollout, states_of
+from .errors import UserError
 from .generation import Generator
 from .operations import Operation
 from .plots import plot_policy
@@ -138,7 +139,7 @@ class InstructionGenPPOTrainer(Trainer):
         self.reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
         self.reward_weights = check_weights(args.reward_weights, self.reward_funcs)
         if train_dataset is not None and len(train_dataset) == 0:
-            raise ValueError("train_dataset holds no seeds; give at least one.")
+            raise UserError("train_dataset holds no seeds; give at least one.")
         self.last_rollout: list[Trajectory] = []
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._losses: list[torch.Tensor] = []  # `_LOGGED_LOSSES` of each step since the last log.
@@ -187,7 +188,7 @@ class InstructionGenPPOTrainer(Trainer):
 
     def get_train_dataloader(self):
         if self.train_dataset is None:
-            raise ValueError("train() needs seeds; pass train_dataset to the trainer.")
+            raise UserError("train() needs seeds; pass train_dataset to the trainer.")
         self._begin()  # What an earlier train() left must not be taken for this one's.
         # Row numbers only: the rows themselves are read once a rollout, not at each of its minibatches.
         return self._get_dataloader(
@@ -240,10 +241,10 @@ class InstructionGenPPOTrainer(Trainer):
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
-            raise ValueError("evaluate() needs held-out seeds; pass eval_dataset to it or to the trainer.")
+            raise UserError("evaluate() needs held-out seeds; pass eval_dataset to it or to the trainer.")
         world = self.accelerator.num_processes
         if len(dataset) < world:
-            raise ValueError(f"eval_dataset holds {len(dataset)} seeds for {world} processes; give one for each.")
+            raise UserError(f"eval_dataset holds {len(dataset)} seeds for {world} processes; give one for each.")
         chains, learned = self._evaluate_chooser(dataset, self._choose)
         random_chains, random = self._evaluate_chooser(dataset, uniform_chooser(self.operations))
         lift = learned - random
@@ -512,7 +513,7 @@ class InstructionGenPPOTrainer(Trainer):
         """The rollout a checkpoint in its middle was saved with; its policy is gone, so it can't be made again."""
         file = checkpoint / self._rollout_file
         if not file.exists():
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint {checkpoint} was saved in the middle of a rollout but holds no "
                 f"{self._rollout_file}; resume from another one, with as many processes as it was saved with."
             )
@@ -566,9 +567,9 @@ def _with_adapter(policy: OperationPolicy, peft_config) -> nn.Module:
     from peft import PeftModel, get_peft_model
 
     if isinstance(policy, PeftModel):
-        raise ValueError("The policy has an adapter already; pass it without peft_config, or merge the adapter first.")
+        raise UserError("The policy has an adapter already; pass it without peft_config, or merge the adapter first.")
     if policy.config.backbone is None:
-        raise ValueError("peft_config needs a policy with a backbone; make one with OperationPolicy.from_backbone.")
+        raise UserError("peft_config needs a policy with a backbone; make one with OperationPolicy.from_backbone.")
     policy.config.freeze_backbone = False  # Its output changes with the adapter, so no embedding may be kept.
     if peft_config.modules_to_save is None:
         peft_config.modules_to_save = list(HEADS)

@@ -18,6 +18,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .errors import UserError
 from .evaluation import hashed_embeddings
 
 MIN_K = 0.2
@@ -49,11 +50,11 @@ def split_members(groups: Groups, seed: int = 0) -> tuple[list[int], list[int]]:
     count as unseen.
 
     Raises:
-        ValueError: There are fewer than 2 groups.
+        UserError: There are fewer than 2 groups.
     """
     ranked = sorted(set(groups), key=lambda group: hashlib.blake2b(f"{seed}:{group}".encode()).digest())
     if len(ranked) < 2:
-        raise ValueError(f"All {len(groups)} rows belong to one group; a split needs at least 2 groups.")
+        raise UserError(f"All {len(groups)} rows belong to one group; a split needs at least 2 groups.")
     members = set(ranked[: len(ranked) // 2])
     inside = [row for row, group in enumerate(groups) if group in members]
     return inside, [row for row, group in enumerate(groups) if group not in members]
@@ -81,7 +82,7 @@ def membership_scores(
         max_length: Tokens of a row that are looked at.
 
     Raises:
-        ValueError: No rows, or one in which nothing is predicted.
+        UserError: No rows, or one in which nothing is predicted.
     """
     return _scored(model, tokenizer, rows, reference, batch_size, max_length)[0]
 
@@ -215,9 +216,7 @@ def tpr_at_fpr(members: Sequence[float], non_members: Sequence[float], fpr: floa
     members, non_members = _sample(members), np.sort(_sample(non_members))[::-1]
     passing = int(fpr * len(non_members) + 1e-9)
     if not 0 < fpr < 1 or passing < 1:
-        raise ValueError(
-            f"{len(non_members)} non-members cannot show a rate of {fpr}; give more, or a rate in (0, 1)."
-        )
+        raise UserError(f"{len(non_members)} non-members cannot show a rate of {fpr}; give more, or a rate in (0, 1).")
     return float((members > non_members[passing]).mean())
 
 
@@ -260,7 +259,7 @@ def _blind(members, non_members, groups, seed: int, permutations: int) -> tuple[
     groups = groups or (range(len(members)), range(len(non_members)))
     fewest = min(len(set(group)) for group in groups)
     if fewest < FOLDS:
-        raise ValueError(
+        raise UserError(
             f"The blind check needs {FOLDS} groups of members and as many of non-members; one side has {fewest}."
         )
     rng = np.random.default_rng(seed)
@@ -334,13 +333,13 @@ def _encode(
 ) -> list[tuple[torch.Tensor, int]]:
     """Token ids of each row, and the place of the first token that counts (the very first is never predicted)."""
     if not rows:
-        raise ValueError("Got no texts; give at least one.")
+        raise UserError("Got no texts; give at least one.")
     encoded = []
     for number, row in enumerate(rows):
         ids, start = _encode_row(tokenizer, row)
         ids = ids[:max_length]
         if len(ids) <= start:
-            raise ValueError(
+            raise UserError(
                 f"Text {number} has fewer than two tokens, or none that counts within max_length = {max_length}, so "
                 "nothing in it is predicted; drop it."
             )
@@ -396,7 +395,7 @@ def _score_row(logits: torch.Tensor, tokens: torch.Tensor) -> dict[str, float]:
 def _sample(scores: Sequence[float]) -> np.ndarray:
     scores = np.asarray(scores, float)
     if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError(f"Scores of shape {scores.shape} given; need one or more finite numbers in a row.")
+        raise UserError(f"Scores of shape {scores.shape} given; need one or more finite numbers in a row.")
     return scores
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
 from .paths import resource
 from .schema import CONFIGS
 
@@ -31,12 +32,12 @@ def write_report(folder: str | Path, limit: int = 100_000) -> Path:
             20,000 characters are cut.
 
     Raises:
-        ValueError: The folder holds no trajectories.
+        UserError: The folder holds no trajectories.
     """
     folder = Path(folder)
     files = sorted((folder / CONFIGS["trajectories"]).glob("*.parquet"))
     if not files:
-        raise ValueError(f"Folder {str(folder)!r} holds no trajectories/*.parquet; give the folder of a dataset.")
+        raise UserError(f"Folder {str(folder)!r} holds no trajectories/*.parquet; give the folder of a dataset.")
     page = folder / "report.html"
     page.write_text(report(_rows(files), _count(files), limit), encoding="utf-8")
     return page

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .environment import run_async
+from .errors import UserError
 from .types import Trajectory
 
 RewardFunction = Callable[..., Any]
@@ -33,11 +34,11 @@ def check_weights(weights: Sequence[float] | None, functions: Sequence[RewardFun
     names = [name_of(function) for function in functions]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"Two reward functions are called {twice[0]!r}; rewards are logged by name, so rename one.")
+        raise UserError(f"Two reward functions are called {twice[0]!r}; rewards are logged by name, so rename one.")
     if weights is None:
         return [1.0] * len(functions)
     if len(weights) != len(functions):
-        raise ValueError(f"reward_weights has {len(weights)} numbers for {len(functions)} reward functions.")
+        raise UserError(f"reward_weights has {len(weights)} numbers for {len(functions)} reward functions.")
     return list(weights)
 
 
@@ -78,9 +79,7 @@ def _accepted(function: RewardFunction, context: dict[str, Any]) -> dict[str, An
 def _table(name: str, rewards: Any, lengths: Sequence[int]) -> np.ndarray:
     if not isinstance(rewards, Sequence | np.ndarray) or len(rewards) != len(lengths):
         given = f"{len(rewards)} rewards" if hasattr(rewards, "__len__") else f"{type(rewards).__name__}"
-        raise ValueError(
-            f"Reward function {name} returned {given} for {len(lengths)} trajectories; give one for each."
-        )
+        raise UserError(f"Reward function {name} returned {given} for {len(lengths)} trajectories; give one for each.")
     table = np.full((len(lengths), max(lengths, default=0)), np.nan, np.float32)
     for row, reward, length in zip(table, rewards, lengths):
         row[:length] = _row(name, reward, length)
@@ -93,5 +92,5 @@ def _row(name: str, reward: Any, length: int) -> list[float]:
     if np.ndim(reward) == 0:
         return [0.0] * (length - 1) + [float(reward)]
     if len(reward) != length:
-        raise ValueError(f"Reward function {name} returned {len(reward)} numbers for a trajectory of {length} steps.")
+        raise UserError(f"Reward function {name} returned {len(reward)} numbers for a trajectory of {length} steps.")
     return [np.nan if step is None else float(step) for step in reward]

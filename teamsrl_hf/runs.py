@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
+
 RUN_FILE = "run.json"
 
 
@@ -15,16 +17,16 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
         run.
 
     Raises:
-        ValueError: The folder holds something else, or a run with other arguments.
+        UserError: The folder holds something else, or a run with other arguments.
     """
     folder = Path(folder)
     arguments = json.loads(json.dumps(arguments))
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"The output folder {folder} is a file; give a folder.")
+        raise UserError(f"The output folder {folder} is a file; give a folder.")
     known = read_run(folder)
     if known is None:
         if folder.exists() and any(folder.iterdir()):
-            raise ValueError(
+            raise UserError(
                 f"The output folder {folder} is not empty and was not made by this command; give a new one."
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
     )
     if differing:
         name = differing[0]
-        raise ValueError(
+        raise UserError(
             f"The output folder {folder} holds a run with {name} = {known['arguments'].get(name)!r}, not "
             f"{arguments.get(name)!r}; give a new folder, or the same arguments to go on with that run."
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import UserError
 from .paths import folder_cache
 from .types import Seed
 
@@ -63,12 +64,12 @@ def load_seeds(
         max_characters: Longest instruction, and longest input, that is taken for one.
 
     Raises:
-        ValueError: one line that names the source, the line (JSONL, as an editor counts) or row (counted from 1,
+        UserError: one line that names the source, the line (JSONL, as an editor counts) or row (counted from 1,
             without a header), what is wrong with it, and the way out.
     """
     name = str(BUILT_IN) if source is None else os.fspath(source)
     if input_column == seed_column:
-        raise ValueError(f"--seed_column and --input_column are both {seed_column!r}; leave --input_column out.")
+        raise UserError(f"--seed_column and --input_column are both {seed_column!r}; leave --input_column out.")
     wanted = (seed_column, input_column or ("input" if seed_column != "input" else None))
     columns, rows = read_table(name, split, wanted)
     _check_columns(name, columns, seed_column, input_column)
@@ -99,7 +100,7 @@ def split_seeds(seeds: Sequence[Seed], test_size: float = 0.1) -> tuple[list[See
         test_size: Share held out, on average; 0 <= test_size < 1.
     """
     if not 0 <= test_size < 1:
-        raise ValueError(
+        raise UserError(
             f"test_size is {test_size!r}, wanted a share from 0 (hold nothing out) to below 1, such as 0.1."
         )
     if test_size == 0 or len(seeds) < 2:
@@ -373,6 +374,6 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 
-def _error(message: str) -> ValueError:
-    """ValueError on one printable line, whatever file names, columns or library messages stand in it."""
-    return ValueError(" ".join(message.split()).encode("utf-8", "backslashreplace").decode())
+def _error(message: str) -> UserError:
+    """UserError on one printable line, whatever file names, columns or library messages stand in it."""
+    return UserError(" ".join(message.split()).encode("utf-8", "backslashreplace").decode())

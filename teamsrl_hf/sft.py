@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from .errors import UserError
 from .operations import fence
 
 ROLES = ("system", "user", "assistant")
@@ -43,25 +44,25 @@ def check_sft_dataset(dataset: Dataset) -> Dataset:
     A dataset with `messages` and without `completion` becomes one: what its last message says is the completion.
 
     Raises:
-        ValueError: A column is missing, there are no rows, a cell is no list of messages with a known role and a text,
+        UserError: A column is missing, there are no rows, a cell is no list of messages with a known role and a text,
             or a completion does not end with the assistant.
     """
     if "messages" in dataset.column_names and "completion" not in dataset.column_names:
         dataset = _split_conversations(dataset)
     for column in ("prompt", "completion"):
         if column not in dataset.column_names:
-            raise ValueError(
+            raise UserError(
                 f"The dataset has no column {column!r}, only {', '.join(dataset.column_names)}; "
                 "rename the columns, or pick another one with dataset_config."
             )
     dataset = dataset.select_columns(["prompt", "completion"])
     if not len(dataset):
-        raise ValueError("The dataset has no rows; training needs at least two.")
+        raise UserError("The dataset has no rows; training needs at least two.")
     for number, row in enumerate(dataset):
         for column, messages in row.items():
             _check_messages(messages, f"Row {number}, column {column!r}")
         if row["completion"][-1]["role"] != "assistant":
-            raise ValueError(f"Row {number}, column 'completion', must end with a message of role 'assistant'.")
+            raise UserError(f"Row {number}, column 'completion', must end with a message of role 'assistant'.")
     return dataset if dataset.features == _FEATURES else dataset.map(_only_text, features=_FEATURES)
 
 
@@ -69,7 +70,7 @@ def _split_conversations(dataset: Dataset) -> Dataset:
     for number, row in enumerate(dataset.select_columns(["messages"])):
         _check_messages(row["messages"], f"Row {number}, column 'messages'")
         if len(row["messages"]) < 2:
-            raise ValueError(f"Row {number}, column 'messages', holds one message; wanted a question and its answer.")
+            raise UserError(f"Row {number}, column 'messages', holds one message; wanted a question and its answer.")
     return dataset.map(
         lambda row: {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]},
         remove_columns=dataset.column_names,
@@ -87,13 +88,13 @@ def mix_datasets(datasets: Sequence[Dataset], fractions: Sequence[float | None] 
     The mixture is as large as the shares allow without repeating a row, as TRL's `get_dataset` has it.
 
     Raises:
-        ValueError: Some fractions are given and some are not, or they are not positive.
+        UserError: Some fractions are given and some are not, or they are not positive.
     """
     given = [fraction for fraction in fractions if fraction is not None]
     if not given:
         return concatenate_datasets(list(datasets))
     if len(given) < len(datasets) or min(given) <= 0:
-        raise ValueError(
+        raise UserError(
             f"The fractions of the mixture are {list(fractions)}; give each dataset a positive one, or none."
         )
     shares = [fraction / sum(given) for fraction in given]
@@ -106,12 +107,12 @@ def mix_datasets(datasets: Sequence[Dataset], fractions: Sequence[float | None] 
 def _check_messages(messages: object, where: str) -> None:
     wanted = "wanted a list of {'role': ..., 'content': ...} messages with text in both"
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"{where}, holds {_kind(messages)}; {wanted}.")
+        raise UserError(f"{where}, holds {_kind(messages)}; {wanted}.")
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f"{where}, holds a message without text content; {wanted}.")
+            raise UserError(f"{where}, holds a message without text content; {wanted}.")
         if message.get("role") not in ROLES:
-            raise ValueError(f"{where}, has role {message.get('role')!r}; known roles are {', '.join(ROLES)}.")
+            raise UserError(f"{where}, has role {message.get('role')!r}; known roles are {', '.join(ROLES)}.")
 
 
 def _kind(value: object) -> str:
@@ -122,10 +123,10 @@ def hold_out(dataset: Dataset, seed: int, share: float = 0.05) -> tuple[Dataset,
     """Train and test rows: a `share` of the rows (at least one), picked by a hash of `seed` and row number.
 
     Raises:
-        ValueError: There are fewer than two rows.
+        UserError: There are fewer than two rows.
     """
     if len(dataset) < 2:
-        raise ValueError(f"The dataset has {len(dataset)} row and no test split; holding rows out needs at least two.")
+        raise UserError(f"The dataset has {len(dataset)} row and no test split; holding rows out needs at least two.")
     ranked = sorted(range(len(dataset)), key=lambda row: hashlib.blake2b(f"{seed}:{row}".encode()).digest())
     count = max(1, round(share * len(dataset)))
     return dataset.select(sorted(ranked[count:])), dataset.select(sorted(ranked[:count]))
@@ -243,7 +244,7 @@ def check_lengths(tokens: Dataset, max_length: int | None, drop: bool = False) -
     `drop`, both are left out.
 
     Raises:
-        ValueError: A prompt fills `max_length` and `drop` is not set, or no row remains.
+        UserError: A prompt fills `max_length` and `drop` is not set, or no row remains.
     """
     if max_length is None:
         return tokens, 0, 0
@@ -255,7 +256,7 @@ def check_lengths(tokens: Dataset, max_length: int | None, drop: bool = False) -
         keep = sorted({*range(len(lengths))} - {*long})
         return (tokens.select(keep) if long else tokens), 0, len(long)
     if filled or drop:
-        raise ValueError(
+        raise UserError(
             f"max_length = {max_length} tokens is too short: prompts alone fill it in {filled} of {len(lengths)} rows "
             f"(the longest prompt has {max(prompts)}), and {len(long)} rows would be cut (the longest has "
             f"{max(lengths)}); raise it{'' if drop else ', or leave long rows out with long_rows: drop'}."
@@ -284,20 +285,20 @@ def merge_adapter(adapter_dir: str | Path, output_dir: str | Path, dtype: str = 
         dtype: Precision to load the base in. It is never loaded quantized: merging into 4-bit weights loses too much.
 
     Raises:
-        ValueError: `adapter_dir` holds no adapter in safetensors format, or its base model cannot be loaded.
+        UserError: `adapter_dir` holds no adapter in safetensors format, or its base model cannot be loaded.
     """
     from peft import PeftConfig, PeftModel
 
     adapter_dir = Path(adapter_dir)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (adapter_dir / name).is_file():
-            raise ValueError(f"No {name} in {str(adapter_dir)!r}; give the folder that the fine-tuning wrote.")
+            raise UserError(f"No {name} in {str(adapter_dir)!r}; give the folder that the fine-tuning wrote.")
     own = adapter_dir / "base"
     base = str(own) if own.is_dir() else PeftConfig.from_pretrained(adapter_dir).base_model_name_or_path
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True)
     except OSError as error:
-        raise ValueError(f"Cannot load the adapter's base model {base!r}: {first_line(error)}") from error
+        raise UserError(f"Cannot load the adapter's base model {base!r}: {first_line(error)}") from error
     tokenizer = AutoTokenizer.from_pretrained(adapter_dir)
     merged = PeftModel.from_pretrained(model, adapter_dir).merge_and_unload()
     # Training may have settled on another end than the base's; generation has to wait for that one.
@@ -317,30 +318,28 @@ def settle_chat_template(
     another never stops.
 
     Raises:
-        ValueError: The path is no .jinja file, the tokenizer lacks `eos_token` or has no end-of-sequence token, or
+        UserError: The path is no .jinja file, the tokenizer lacks `eos_token` or has no end-of-sequence token, or
             answers end with no special token, or not with the `eos_token` asked for.
     """
     if eos_token and eos_token not in tokenizer.get_vocab():
-        raise ValueError(f"eos_token {eos_token!r} is no token of this tokenizer; name one of its tokens.")
+        raise UserError(f"eos_token {eos_token!r} is no token of this tokenizer; name one of its tokens.")
     if eos_token:
         tokenizer.eos_token = eos_token
     if chat_template_path:
         if not (chat_template_path.endswith(".jinja") and Path(chat_template_path).is_file()):
-            raise ValueError(f"chat_template_path {chat_template_path!r} is no .jinja file; give the path of one.")
+            raise UserError(f"chat_template_path {chat_template_path!r} is no .jinja file; give the path of one.")
         tokenizer.chat_template = Path(chat_template_path).read_text(encoding="utf-8")
     if tokenizer.eos_token is None:
-        raise ValueError("The tokenizer has no end-of-sequence token; name one of its tokens with eos_token.")
+        raise UserError("The tokenizer has no end-of-sequence token; name one of its tokens with eos_token.")
     tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
     end = answer_end(tokenizer)
     if end is None:
-        raise ValueError(
+        raise UserError(
             "The chat template ends answers with no special token, so the model would never learn to stop; "
             "give another with chat_template_path."
         )
     if eos_token and end != eos_token:
-        raise ValueError(
-            f"eos_token is {eos_token!r}, but the chat template ends answers with {end!r}; give that one."
-        )
+        raise UserError(f"eos_token is {eos_token!r}, but the chat template ends answers with {end!r}; give that one.")
     tokenizer.eos_token = end
     return tokenizer
 

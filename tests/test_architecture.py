@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "teamsrl_hf"
 # A module imports only modules that stand before it.
 ORDER = (
     *(
+        "errors",
         "types",
         "paths",
         "runs",

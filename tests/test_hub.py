@@ -212,7 +212,7 @@ def test_a_branch_made_from_an_equal_main_needs_no_commit(told):
 def test_a_repository_of_others_is_refused_unless_told_to_overwrite(told):
     result = told["refusals"]
     assert result["said"][0] == (
-        "ValueError: Repository ada/foreign holds files that this project did not write; take another name, "
+        "UserError: Repository ada/foreign holds files that this project did not write; take another name, "
         "or pass overwrite=True to replace them."
     )
     assert result["untouched"][0] == 2
@@ -221,7 +221,7 @@ def test_a_repository_of_others_is_refused_unless_told_to_overwrite(told):
 
 def test_a_public_repository_is_refused_when_private_was_asked(told):
     assert told["refusals"]["said"][1] == (
-        "ValueError: Repository ada/public is public; make it private on the Hub, or pass private=False."
+        "UserError: Repository ada/public is public; make it private on the Hub, or pass private=False."
     )
     assert told["refusals"]["untouched"][1] == 1
 
@@ -251,7 +251,7 @@ def test_a_release_is_tagged_and_gathered_and_its_tag_never_moves(told):
     assert result["urls"][0] == "/datasets/ada/released/commit/<sha>"
     assert result["tags"] is True
     assert result["collection"] == [True, ["ada/released"]]
-    assert result["said"] == "ValueError: Tag 'v1' of ada/released names another content; take a new tag."
+    assert result["said"] == "UserError: Tag 'v1' of ada/released names another content; take a new tag."
 
 
 def test_a_pull_request_is_opened_once_and_leaves_main_alone(told):

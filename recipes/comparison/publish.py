@@ -10,6 +10,7 @@ from pathlib import Path
 
 from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("results.json", "downstream.json", "downstream_equal_rows.json")
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     """Copy the results and the plot; write the tables and what they are of."""
     argv = sys.argv[1:] if argv is None else argv
     if len(argv) != 3:
-        raise ValueError(
+        raise UserError(
             "Give three folders: the output of recipes/compare.py, of recipes/downstream.py, and of the same with "
             "--equal_rows true."
         )

@@ -27,6 +27,7 @@ import numpy as np
 from teamsrl_hf.arguments import guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.baselines import LinUCBChooser, ThompsonChooser, paper_chooser, train_chooser, uniform_chooser
 from teamsrl_hf.environment import Chooser, rollout, uniform
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.evaluation import hashed_embeddings, mean_interval, vendi_score
 from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
 from teamsrl_hf.generation import Completion, Generator, Request
@@ -118,9 +119,9 @@ class StudyArguments:
 
     def __post_init__(self):
         if unknown := sorted(set(self.runs) - set(RUNS)):
-            raise ValueError(f"Unknown run {unknown[0]!r} in runs; use {', '.join(RUNS)}.")
+            raise UserError(f"Unknown run {unknown[0]!r} in runs; use {', '.join(RUNS)}.")
         if self.training_seeds < 2:
-            raise ValueError(f"training_seeds is {self.training_seeds}; an interval needs at least 2.")
+            raise UserError(f"training_seeds is {self.training_seeds}; an interval needs at least 2.")
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,7 @@ def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed
     results = [result for chain in chains for result in chain]
     rows = [result.candidate.transition.rewrite for result in results if isinstance(result, Example)]
     if not rows:
-        raise ValueError(f"Not one of {len(results)} operations on {len(seeds)} seeds gave a row; give other seeds.")
+        raise UserError(f"Not one of {len(results)} operations on {len(seeds)} seeds gave a row; give other seeds.")
     calls = sum(number for result in results for _, number in result.candidate.calls)
     repeated = sum(isinstance(result, Rejection) and result.reason == "near_duplicate" for result in results)
     tried, passed = _by_step(chains)
@@ -483,7 +484,7 @@ def with_tables(readme: str, results: dict[str, Any]) -> str:
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"The README lacks the line {BEGIN!r} or {END!r}; put both where the tables shall stand.")
+        raise UserError(f"The README lacks the line {BEGIN!r} or {END!r}; put both where the tables shall stand.")
     return f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}"
 
 
