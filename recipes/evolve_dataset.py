@@ -215,7 +215,7 @@ class Run:
 
                 consume(evolver.stream(self.seeds), keep)
             card = partial(
-                dataset_card, operations=self.operations, script_args=self._told(), evolver_args=self.evolver_args
+                dataset_card, operations=self.operations, script_args=script_args, evolver_args=self.evolver_args
             )
             plots = plot_dataset(statistics.summary(), script_args.output_dir)
             writer.finish(lambda configs: card(statistics, configs, checks=found(evolver.filters), plots=plots))
@@ -238,11 +238,6 @@ class Run:
 
     def _ledger(self, retry_errors: bool = False) -> Ledger:
         return Ledger(self._path, retry_errors=retry_errors, prices=self.prices, budget=self._budget)
-
-    def _told(self) -> EvolveArguments:
-        """The arguments as the card tells them: models by what they are, not by how fast they are asked."""
-        told = {role: told_spec(getattr(self.script_args, role)) for role in ("expert", "reviewer", "instructor")}
-        return EvolveArguments(**{**vars(self.script_args), **told})
 
     @contextmanager
     def _bar(
@@ -338,12 +333,6 @@ def identity(spec: str | dict | None) -> str | dict | None:
         spec = {name: value for name, value in spec.items() if name not in PACE}
         return f"endpoint:{spec['endpoint']}" if spec.keys() == {"endpoint"} else spec
     return spec
-
-
-def told_spec(spec: str | dict | None) -> str | None:
-    """A specification as one line."""
-    known = identity(spec)
-    return ", ".join(f"{name}: {value}" for name, value in known.items()) if isinstance(known, dict) else known
 
 
 def benchmark_name(spec: str) -> str:

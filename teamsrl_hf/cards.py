@@ -17,6 +17,7 @@ import yaml
 from .features import normalise
 from .operations import Operation
 from .paths import resource
+from .public import public_model
 from .schema import CALL_KINDS
 from .types import Candidate, Example, Rejection
 
@@ -156,7 +157,7 @@ def dataset_card(
         statistics=statistics.summary(),
         operations=operations,
         sampling={name: value for name, value in asdict(evolver_args).items() if name != "concurrency"},
-        roles={role: spec for role, spec in roles.items() if spec},
+        roles={role: public_model(spec) for role, spec in roles.items() if spec},
         chooser=script_args.chooser,
         spans=[_span(bits) for bits in sorted({bits for counts in words for bits in counts})],
         rulebook=statistics.rulebook,

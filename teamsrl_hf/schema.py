@@ -14,6 +14,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .public import public_model, public_text
 from .types import Candidate, Example, Rejection
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def trajectory_row(result: Example | Rejection) -> dict[str, Any]:
         "response": candidate.response,
         "accepted": isinstance(result, Example),
         "reason": result.reason if isinstance(result, Rejection) else None,
-        "error": candidate.transition.error,
+        "error": candidate.transition.error and public_text(candidate.transition.error),
     }
 
 
@@ -118,9 +119,9 @@ def _provenance(candidate: Candidate) -> dict[str, Any]:
         "operations": list(candidate.operations),
         "verdict": transition.review.verdict,
         "violations": list(transition.review.violations),
-        "reviewer": transition.review.reviewer,
-        "rewriter": transition.rewriter,
-        "responder": candidate.responder,
+        "reviewer": public_model(transition.review.reviewer),
+        "rewriter": public_model(transition.rewriter),
+        "responder": public_model(candidate.responder),
         "calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
     }
 

@@ -16,6 +16,7 @@ import yaml
 
 from .cards import PAPER_TAGS, front_matter, render
 from .plots import draw_curves
+from .public import is_local, public_name
 from .runs import read_run
 
 PLOT = "loss.png"
@@ -56,10 +57,10 @@ def sft_card(
     """
     base, adapter = model_args.model_name_or_path, model_args.use_peft
     sources = dataset_sources(script_args)
-    public = {} if Path(base).exists() else {"base_model": base}
+    public = {} if is_local(base) else {"base_model": base}
     if public:
         public["base_model_relation"] = "adapter" if adapter else "finetune"
-    if online := [source for source in sources if not Path(source).exists()]:
+    if online := [source for source in sources if not is_local(source)]:
         public["datasets"] = online
     meta = {
         "library_name": "peft" if adapter else "transformers",
@@ -71,9 +72,11 @@ def sft_card(
         "sft_card.md",
         meta=front_matter(meta),
         summary=summary,
-        base=_shown(base),
+        base=public_name(base),
         base_link=_hub_link(base),
-        datasets=[{"name": _shown(s), "link": _hub_link(s, "datasets/"), "calls": data_calls(s)} for s in sources],
+        datasets=[
+            {"name": public_name(s), "link": _hub_link(s, "datasets/"), "calls": data_calls(s)} for s in sources
+        ],
         tiny=script_args.tiny_model,
         adapter=adapter,
         recipe=recipe_text(script_args, model_args, sft_args),
@@ -98,7 +101,7 @@ def merged_card(adapter_dir: str | Path, dtype: str) -> str:
     meta |= {"library_name": "transformers", "tags": [tag for tag in meta.get("tags", []) if tag != "lora"]}
     if "base_model_relation" in meta:
         meta["base_model_relation"] = "finetune"
-    shown = {"base": _shown(base), "adapter": _shown(str(folder)), "dtype": dtype}
+    shown = {"base": public_name(base), "adapter": public_name(str(folder)), "dtype": dtype}
     return render(
         "merged_card.md", meta=front_matter(meta), card=re.sub(r"^# .*$", "", card, count=1, flags=re.M), **shown
     )
@@ -110,13 +113,9 @@ def dataset_sources(script_args: Any) -> list[str]:
     return [str(part.get("path")) for part in mixture] if mixture else [script_args.dataset_name]
 
 
-def _shown(name: str) -> str:
-    return Path(name).resolve().name if Path(name).exists() else name
-
-
 def _hub_link(name: str, kind: str = "") -> str | None:
     """The page of a Hub id; None for a folder, and for what is no id and could break out of the link."""
-    is_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
+    is_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not is_local(name)
     return f"https://huggingface.co/{kind}{name}" if is_id else None
 
 
@@ -128,8 +127,16 @@ def recipe_text(*dataclasses: Any) -> str:
             default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
             value = getattr(values, entry.name)
             if entry.init and value not in (default, None, []) and entry.name not in _NOT_RECIPE:
-                recipe[entry.name] = value.value if isinstance(value, Enum) else value
+                recipe[entry.name] = _public(value.value if isinstance(value, Enum) else value)
     return yaml.safe_dump({name: value for name, value in recipe.items() if _plain(value)}, sort_keys=False).strip()
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_public(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _public(part) for name, part in value.items()}
+    return public_name(value) if isinstance(value, str) else value
 
 
 def _plain(value: object) -> bool:

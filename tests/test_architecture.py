@@ -16,6 +16,7 @@ ORDER = (
         "errors",
         "types",
         "paths",
+        "public",
         "runs",
         "features",
         "seeds",

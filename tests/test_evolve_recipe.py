@@ -129,14 +129,9 @@ def test_a_planned_method_without_an_instructor_says_what_is_missing(tmp_path, c
     assert "needs an instructor" in capsys.readouterr().err
 
 
-def test_a_specification_is_told_and_compared_without_its_pace():
+def test_a_specification_is_compared_without_its_pace():
     spec = {"endpoint": "m@https://h/v1", "concurrency": 9, "requests_per_minute": 60}
     assert RECIPE.identity(spec) == "endpoint:m@https://h/v1"
-    assert (
-        RECIPE.told_spec({"transformers": "org/m", "quantization": "4bit"})
-        == "transformers: org/m, quantization: 4bit"
-    )
-    assert RECIPE.told_spec(None) is None
     assert RECIPE.at_pace("endpoint:m@https://h/v1", EvolverConfig(concurrency=7), 1)["concurrency"] == 7
     assert RECIPE.at_pace(spec, EvolverConfig(concurrency=7), 1)["concurrency"] == 9
 

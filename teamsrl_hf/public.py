@@ -1,0 +1,76 @@
+"""Names for the public: in go models, folders and messages as this machine knows them, out comes what is published.
+
+One rule: a Hub id stays, a path becomes its last part, an endpoint becomes its model. A host's name does not tell
+whether it is an internal one, so no host is published.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+# Options of a model that say something about its answers; the others are about speed and access.
+_TELLING = ("dtype", "quantization")
+_ADDRESS = (
+    r"\w+://[^\s'\"<>]+|(?<=host )[\w.:-]+"
+    r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\](?::\d+)?|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?"
+)
+_PATH = r"(?<![\w/.])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+-]+){2,}[/\\]?"
+
+
+def is_local(name: str) -> bool:
+    """Whether a name is a path of this machine, not a Hub id or a provider's name for a model.
+
+    >>> is_local("/data/llama"), is_local("~/llama"), is_local("meta-llama/Llama-3.1-8B"), is_local("gpt-4o:free")
+    (True, True, False, False)
+    """
+    return bool(re.match(r"[/~]|\.{1,2}([/\\]|$)|\\\\|[A-Za-z]:[/\\]|file:", name)) or os.path.exists(name)
+
+
+def public_name(name: str | Path) -> str:
+    """A Hub id as it is, a path as its last part.
+
+    >>> public_name("ada/rows"), public_name("/home/ada/outputs/rows/"), public_name(r"C:\\\\models\\\\llama")
+    ('ada/rows', 'rows', 'llama')
+    """
+    name = str(name)
+    if not is_local(name):
+        return name
+    known = Path(name).resolve().name if os.path.exists(name) else ""
+    return known or re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "folder"
+
+
+def public_model(spec: str | Mapping[str, object] | None) -> str:
+    """A model as a card or a row names it, from its name or its specification; nothing of where and how it is asked.
+
+    >>> public_model("endpoint:gpt-4o@https://key:secret@10.0.0.7:8000/v1"), public_model("transformers:/data/llama")
+    ('endpoint:gpt-4o', 'transformers:llama')
+    >>> public_model({"transformers": "org/m", "quantization": "4bit", "batch_size": 8})
+    'transformers:org/m, quantization: 4bit'
+    """
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        spec = json.loads(spec)
+    if not isinstance(spec, Mapping):
+        return _public_model(spec or "")
+    kind = next((kind for kind in ("endpoint", "transformers") if kind in spec), None)
+    options = [f"{name}: {spec[name]}" for name in _TELLING if spec.get(name)]
+    return ", ".join([_public_model(f"{kind}:{spec[kind]}" if kind else next(iter(spec), "")), *options])
+
+
+@lru_cache(maxsize=1_024)  # Asked for each row of a dataset.
+def _public_model(spec: str) -> str:
+    kind, colon, name = spec.partition(":")
+    if kind not in ("endpoint", "transformers"):
+        kind, colon, name = "", "", spec
+    return kind + colon + public_name(re.sub(r"@\w+://\S*", "", name))
+
+
+def public_text(text: str) -> str:
+    """A message without addresses and paths; some servers' complaints and all of the network's name them.
+
+    >>> public_text("connection failed: Cannot connect to host gpu7.lan:8000 ssl:default [/home/ada/run/cert.pem]")
+    'connection failed: Cannot connect to host [address] ssl:default [[path]]'
+    """
+    return re.sub(_PATH, "[path]", re.sub(_ADDRESS, "[address]", text))
