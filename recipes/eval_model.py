@@ -95,7 +95,7 @@ def load_harness() -> Any:
         import lm_eval
         import lm_eval.tasks
     except ImportError as error:
-        raise ImportError(f"{error}; benchmarks need lm-eval: pip install 'teamsrl-hf[evaluation]'") from error
+        raise UserError(f"{error}; benchmarks need lm-eval: pip install 'teamsrl-hf[evaluation]'") from error
     return lm_eval
 
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from . import __version__
 from .errors import UserError
 from .operations import Operation, select_operations
 from .seeds import load_seeds, split_seeds
@@ -95,19 +95,44 @@ def run_arguments(*dataclasses: Any, without: Sequence[str] = ()) -> dict[str, A
     return {name: value for name, value in merged.items() if name not in without}
 
 
+# What fails outside of this program and says so itself, by module and name: none is imported for it.
+_OUTSIDE = (
+    ("builtins", "OSError"),  # The disk, the network, and what libraries can't find there.
+    ("httpx2", "HTTPError"),  # huggingface_hub's transport; not all of it is an OSError.
+    ("torch", "OutOfMemoryError"),
+)
+
+
+def _outside() -> tuple[type[BaseException], ...]:
+    loaded = ((sys.modules.get(module), name) for module, name in _OUTSIDE)
+    return tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
+
+
 def guarded(main: Callable[[], Any]) -> int:
     """Run `main`; what the user can mend is printed as one line, with exit status 2 (130 when interrupted).
 
-    Set TEAMSRL_TRACEBACK=1 to see where an error arose.
+    Every other exception is a bug. It goes through, with a note that says so, and ends the process with status 1.
+    Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
     """
     try:
-        main()
+        with _BugsNamed():
+            main()
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, sqlite3.Error) as error:
+    except (UserError, *_outside()) as error:
         if os.environ.get("TEAMSRL_TRACEBACK"):
             raise
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
     return 0
+
+
+class _BugsNamed:
+    """A context that adds a note to every exception which is neither the user's mistake nor a failure from outside."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, (UserError, *_outside())):
+            error.add_note(f"error: this is a bug of teamsrl-hf {__version__}; report it with the lines above")

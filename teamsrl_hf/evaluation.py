@@ -53,15 +53,14 @@ def embedder(name: str = HASHED_WORDS) -> Embed:
     """The embedding of that name: "hashed_words" (offline, no model), or any sentence-transformers model or folder.
 
     Raises:
-        UserError: There is no such model, or it can't be reached.
-        ImportError: The name is a model's and sentence-transformers is not installed.
+        UserError: There is no such model, it can't be reached, or sentence-transformers is not installed.
     """
     if name == HASHED_WORDS:
         return hashed_embeddings
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise ImportError(
+        raise UserError(
             f"The embedding {name!r} needs sentence-transformers: pip install 'teamsrl-hf[evaluation]'"
         ) from error
     try:

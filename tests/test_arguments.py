@@ -1,0 +1,57 @@
+"""What a command says when it fails, and with which status: the user's mistakes in one line, bugs with a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from teamsrl_hf.arguments import guarded
+from teamsrl_hf.errors import UserError
+
+
+def fails_with(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UserError("Give a folder,\n not a file."), OSError(28, "No space left on device"), ConnectionError("gone")],
+)
+def test_what_the_user_or_the_machine_can_mend_is_one_line_with_status_2(error, capsys):
+    assert guarded(fails_with(error)) == 2
+    assert capsys.readouterr().err == f"error: {' '.join(str(error).split())}\n"
+
+
+def test_a_transport_error_of_the_hubs_client_is_no_bug(capsys):
+    from huggingface_hub.utils import httpx
+
+    assert not issubclass(httpx.ConnectError, OSError)
+    assert guarded(fails_with(httpx.ConnectError("Name or service not known"))) == 2
+    assert capsys.readouterr().err == "error: Name or service not known\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes differ"), KeyError("rows"), TypeError("none"), ImportError("x")])
+def test_a_bug_goes_through_with_a_note(error, capsys):
+    with pytest.raises(type(error)) as found:
+        guarded(fails_with(error))
+    assert found.value.__notes__ == ["error: this is a bug of teamsrl-hf 0.1.0; report it with the lines above"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bug_ends_with_its_traceback_the_note_and_status_1():
+    code = "import sys; from teamsrl_hf.arguments import guarded; sys.exit(guarded(lambda: [0] @ [1]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    first, *_, error, note = done.stderr.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert error.startswith("TypeError: unsupported operand")
+    assert note == "error: this is a bug of teamsrl-hf 0.1.0; report it with the lines above"
+
+
+def test_the_traceback_of_a_users_error_is_shown_on_demand(monkeypatch):
+    monkeypatch.setenv("TEAMSRL_TRACEBACK", "1")
+    with pytest.raises(UserError):
+        guarded(fails_with(UserError("Give a folder.")))
