@@ -23,6 +23,16 @@ def normalise(text: str) -> str:
     return " ".join(_WORD.findall(text.lower()))
 
 
+def word_grams(text: str) -> list[str]:
+    """Its words, and its pairs of neighbouring words.
+
+    >>> word_grams("Sort these, please!")
+    ['sort', 'these', 'please', 'sort these', 'these please']
+    """
+    tokens = normalise(text).split()
+    return tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
+
+
 def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
     """Counts of word 1- and 2-grams in `dim` hash buckets, rows of length 1; float32 of shape (len(texts), dim)."""
     return np.stack([_hashed_vector(text, dim) for text in texts]) if texts else np.zeros((0, dim), np.float32)
@@ -30,8 +40,7 @@ def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
 
 @lru_cache(maxsize=20_000)
 def _hashed_vector(text: str, dim: int) -> np.ndarray:
-    tokens = normalise(text).split()
-    grams = tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
+    grams = word_grams(text)
     buckets = np.fromiter((crc32(gram.encode()) % dim for gram in grams), np.int64, len(grams))
     counts = np.bincount(buckets, minlength=dim).astype(np.float32)
     return counts / np.maximum(np.linalg.norm(counts), 1e-9)
