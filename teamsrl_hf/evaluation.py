@@ -45,8 +45,9 @@ def hashed_embeddings(texts: Sequence[str], dim: int = HASH_BUCKETS) -> np.ndarr
 
     A bit of the hash signs each gram, so that grams that share a bucket change no cosine on average (Weinberger et al.
     2009): with the default the Vendi score of 602 rewrites is .2 % below that of the grams themselves, that of 602
-    answers .1 %; with 1,024 unsigned buckets it was 25 and 35 %. Needs no model and is the same everywhere, but sees words only: paraphrases count as different. A
-    text without words gets a bucket of its own, since a row must point somewhere.
+    answers .1 %; with 1,024 unsigned buckets it was 25 and 35 %. Needs no model and is the same everywhere, but sees
+    words only: paraphrases count as different. A text without words gets a bucket of its own, since a row must point
+    somewhere.
     """
     vectors = np.zeros((len(_some(texts, "texts")), dim), np.float32)
     for row, text in zip(vectors, texts):
