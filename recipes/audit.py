@@ -108,20 +108,27 @@ def make_split(args: AuditArguments) -> dict[str, Any]:
             "try another --seed, or a dataset of more seeds."
         )
     folder = Path(args.output_dir)
-    members.to_parquet(folder / "train.parquet")
-    non_members.to_parquet(folder / "test.parquet")
-    (folder / "README.md").write_text(split_card(members, non_members, blind, args), encoding="utf-8")
+    files = [write_split(part, folder, name) for name, part in (("train", members), ("test", non_members))]
+    (folder / "README.md").write_text(split_card(members, non_members, files, blind, args), encoding="utf-8")
     print(
         f"{len(members)} members (train) and {len(non_members)} non-members (test) in {folder}; fine-tune on it now."
     )
     return {"split": str(folder), "members": len(members), "non_members": len(non_members), "blind": blind}
 
 
-def split_card(members, non_members, blind: dict[str, Any], args: AuditArguments) -> str:
+def write_split(rows, folder: Path, split: str) -> dict[str, str]:
+    """Write one Parquet file; returns the entry under which the card lists it."""
+    from teamsrl_hf.schema import name_by_content
+
+    draft = folder / f".{split}.part"
+    rows.to_parquet(draft)
+    return {"split": split, "path": name_by_content(draft, split).name}
+
+
+def split_card(members, non_members, files: list[dict], blind: dict[str, Any], args: AuditArguments) -> str:
     """The card that makes `load_dataset` find both splits."""
     from teamsrl_hf.cards import front_matter
 
-    files = [{"split": split, "path": f"{split}.parquet"} for split in ("train", "test")]
     return f"""{front_matter({"configs": [{"config_name": "default", "data_files": files}]})}
 
 # Members and non-members for a privacy audit

@@ -228,22 +228,13 @@ class _Table:
             self._end_shard()
 
     def finish(self) -> list[str]:
-        """Write what is left; returns the shards' paths within the dataset's folder.
-
-        The names hold a hash of the content: `load_dataset` caches a local folder by its name and its card's YAML
-        alone, and would hand out the rows of an older folder of the same name.
-        """
+        """Write what is left; returns the shards' paths within the dataset's folder."""
         if self._rows:
             self._end_group()
         self._end_shard()
-        names = []
-        for number, shard in enumerate(self._shards):
-            with shard.open("rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
-            name = f"{self.split}-{number:05}-of-{len(self._shards):05}-{digest}.parquet"
-            shard.rename(self.folder / name)
-            names.append(f"{self.folder.name}/{name}")
-        return names
+        count = len(self._shards)
+        named = [name_by_content(shard, self.split, number, count) for number, shard in enumerate(self._shards)]
+        return [f"{self.folder.name}/{shard.name}" for shard in named]
 
     def abandon(self) -> None:
         """Let go of the file that is open, if any."""
@@ -270,6 +261,17 @@ class _Table:
         if self._writer is not None:
             self._writer.close()
         self._writer, self._in_shard = None, 0
+
+
+def name_by_content(file: Path, split: str, number: int = 0, count: int = 1) -> Path:
+    """Rename a finished Parquet file as one of a split's `count` files; every folder we write has such names.
+
+    They hold a hash of the content, since `load_dataset` caches a local folder by its name and its card's YAML alone,
+    and would hand out the rows of another folder of that name.
+    """
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    return file.rename(file.with_name(f"{split}-{number:05}-of-{count:05}-{digest}.parquet"))
 
 
 def _array(values: list[Any], type: "pa.DataType") -> "pa.Array":

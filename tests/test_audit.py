@@ -60,6 +60,19 @@ def test_a_split_holds_every_row_once_and_keeps_the_rows_of_a_seed_together(trai
     assert sum(map(len, split.values())) == 64
 
 
+def test_a_split_folder_loads_as_what_it_holds_also_after_another_of_its_name(trained, tmp_path):
+    """`load_dataset` caches a local folder by its name and its card alone."""
+    loaded = []
+    for seed in "12":
+        folder = tmp_path / seed / "split"
+        command = ["audit", "--make_split", "true", "--dataset_name", str(trained / "data"), "--seed", seed]
+        assert main([*command, "--output_dir", str(folder)]) == 0
+        (file,) = folder.glob("test*.parquet")
+        loaded.append(load_dataset(str(folder), split="test", cache_dir=str(tmp_path / "cache"))["prompt"])
+        assert list(loaded[-1]) == Dataset.from_parquet(str(file), cache_dir=str(tmp_path / seed))["prompt"][:]
+    assert list(loaded[0]) != list(loaded[1])
+
+
 def test_what_was_learned_by_heart_is_found_and_told_in_the_card(trained):
     found = audit(trained, trained / "split")
     assert found["split_ok"] is True
