@@ -21,10 +21,11 @@ from typing import Any
 from teamsrl_hf.arguments import guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.estimate import Launch
+from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
 from teamsrl_hf.runs import finish_run, open_run
 
 # What may change between a run and the command that goes on with it.
-_ELSEWHERE = ("dataset_name", "output_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo")
+_ELSEWHERE = ("dataset_name", "output_dir", *HUB_ARGUMENTS)
 
 
 @dataclass
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         if sft_args.process_index == 0:
             finish_run(sft_args.output_dir, summary)
     if push and sft_args.process_index == 0:
-        print(push_model(sft_args))
+        print(push.carry_out(sft_args.output_dir))
     return summary
 
 
@@ -92,8 +93,8 @@ def count_devices() -> int:
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
 
 
-def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> bool:
-    """Complete the arguments; ValueError for what can't work. Returns whether the result is to be pushed."""
+def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> PlannedPush | None:
+    """Complete the arguments; ValueError for what can't work. Returns the push of the result, if one is wanted."""
     from teamsrl_hf import sft_checks
 
     if bool(script_args.dataset_name) == bool(script_args.datasets):
@@ -102,8 +103,6 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
         raise UserError("Give either --model_name_or_path FOLDER_OR_HUB_ID or --tiny_model true.")
     if sft_args.assistant_only_loss:
         raise UserError("assistant_only_loss is for `messages` rows; completion_only_loss does the same for these.")
-    if sft_args.hub_token:
-        raise UserError("hub_token would end up in files and logs; set HF_TOKEN in the environment.")
     if sft_args.trust_remote_code:
         raise UserError(
             "trust_remote_code would run code from the Hub; this recipe takes models of transformers only."
@@ -117,10 +116,7 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
         sft_args.completion_only_loss = True
     # Inside train(), since DeepSpeed and FSDP have no engine to evaluate with before it.
     sft_args.eval_on_start = True
-    push, sft_args.push_to_hub = sft_args.push_to_hub, False  # The finished folder is pushed, in one commit.
-    if push and not sft_args.hub_model_id:
-        raise UserError("push_to_hub needs --hub_model_id USER/NAME.")
-    return push
+    return plan_push(sft_args)
 
 
 def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
@@ -398,24 +394,6 @@ def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args
     plot = PLOT if draw_losses(history, folder / PLOT) else None
     card = sft_card(summary, script_args, model_args, sft_args, history, plot)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def push_model(sft_args) -> str:
-    """Push the finished folder in one commit; private unless `hub_private_repo` says otherwise. Returns its URL."""
-    from teamsrl_hf.hub import push_folder
-
-    try:
-        return push_folder(
-            sft_args.output_dir,
-            sft_args.hub_model_id,
-            repo_type="model",
-            commit_message="Upload fine-tuned model",
-            private=sft_args.hub_private_repo is not False,
-        )
-    except RuntimeError as error:  # The Hub refused or stayed away; the model lies in its folder.
-        raise OSError(
-            f"{error} The model is complete in {sft_args.output_dir}; run the same command again."
-        ) from error
 
 
 if __name__ == "__main__":

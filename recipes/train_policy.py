@@ -16,9 +16,13 @@ from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, plan_push
 from teamsrl_hf.ledger import Ledger
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.runs import finish_run, open_run
+
+# What may change between a run and the command that goes on with it.
+_ELSEWHERE = ("seeds", "ledger", "output_dir", *HUB_ARGUMENTS)
 
 
 @dataclass
@@ -42,21 +46,28 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     types = (SeedArguments, OperationArguments, TrainPolicyArguments, ModelConfig, InstructionGenPPOConfig)
     seed_args, operation_args, script_args, model_args, ppo_args = parse(types, argv)
     check_arguments(script_args, ppo_args)
+    push = plan_push(ppo_args)
     train, test = seed_args.load()
     operations = operation_args.select()
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
-    arguments = run_arguments(
-        seed_args, operation_args, script_args, model_args, ppo_args, without=("seeds", "ledger", "output_dir")
-    )
+    arguments = run_arguments(seed_args, operation_args, script_args, model_args, ppo_args, without=_ELSEWHERE)
     with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
         done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
     if done is not None:
         print(f"{ppo_args.output_dir} is already complete.")
-        return done
+    else:
+        done = learn(train, test, operations, models, script_args, model_args, ppo_args)
+    if push and ppo_args.process_index == 0:
+        print(push.carry_out(ppo_args.output_dir))
+    return done
+
+
+def learn(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
+    """Train what was asked for with a ledger, and record that the folder is complete."""
     with Ledger(script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite") as ledger:
         models = [ledger.record(model) for model in models]
-        learn = train_policy if script_args.chooser == "policy" else train_bandit
-        summary = learn(train, test, operations, models, script_args, model_args, ppo_args)
+        carry_out = train_policy if script_args.chooser == "policy" else train_bandit
+        summary = carry_out(train, test, operations, models, script_args, model_args, ppo_args)
     if ppo_args.process_index == 0:
         finish_run(ppo_args.output_dir, summary)
     return summary
@@ -76,6 +87,8 @@ def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
         )
     if script_args.chooser != "policy" and ppo_args.world_size > 1:
         raise UserError("A bandit learns in one process; launch it without accelerate.")
+    if script_args.chooser != "policy" and ppo_args.push_to_hub:
+        raise UserError("A bandit is no model that the Hub could load; leave out push_to_hub.")
 
 
 def train_policy(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:

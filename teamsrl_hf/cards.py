@@ -17,7 +17,7 @@ import yaml
 from .features import normalise
 from .operations import Operation
 from .paths import resource
-from .public import public_model
+from .public import is_local, public_model
 from .schema import CALL_KINDS
 from .types import Candidate, Example, Rejection
 
@@ -168,20 +168,34 @@ def dataset_card(
 
 
 def policy_card(
-    summary: Mapping[str, Any],
+    summary: Mapping[str, Any] | None,
     operations: Sequence[Operation],
     args: Mapping[str, Any],
     plots: Mapping[str, str] | None = MappingProxyType({}),
+    name: str = "operation policy",
+    datasets: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> str:
-    """The policy's card, from the summary of its training and the arguments worth knowing; plots as `dataset_card`."""
+    """The policy's card.
+
+    Args:
+        summary: What `InstructionGenPPOTrainer.facts` says of its training; None where nothing is known of it.
+        args: The arguments of its training that are worth knowing.
+        plots: As those of `dataset_card`.
+        name: What the list of results calls it.
+        datasets: Hub ids of its seeds' datasets; paths are left out.
+        tags: Further tags.
+    """
     meta = {
         "library_name": "transformers",
         "license": "apache-2.0",
         "pipeline_tag": "reinforcement-learning",
-        "tags": ["ppo", "instruction-generation", *PAPER_TAGS],
+        "tags": list(dict.fromkeys(["ppo", "instruction-generation", *PAPER_TAGS, *tags])),
     }
-    if summary["reward_after"] is not None:
-        meta["model-index"] = [{"name": "operation policy", "results": [_held_out(summary)]}]
+    if online := [dataset for dataset in datasets if not is_local(dataset)]:
+        meta["datasets"] = online
+    if summary and summary["reward_after"] is not None:
+        meta["model-index"] = [{"name": name, "results": [_held_out(summary)]}]
     return render(
         "policy_card.md", meta=front_matter(meta), summary=summary, operations=operations, args=args, plots=plots
     )

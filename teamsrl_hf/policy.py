@@ -10,12 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, cached_file
 
 from .errors import UserError
 from .features import hashed_vectors, history_features
@@ -66,6 +67,14 @@ class OperationPolicyConfig(PreTrainedConfig):
         if self.operations is None:
             self.operations = [{"name": o.name, "sentence": o.sentence} for o in OPERATIONS]
         super().__post_init__(**kwargs)
+
+    def push_to_hub(self, *args, **kwargs) -> str:
+        raise UserError("A config alone is no policy; push it with its weights: OperationPolicy.push_to_hub(REPO_ID).")
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        if push_to_hub:
+            self.push_to_hub()
+        super().save_pretrained(save_directory, **kwargs)
 
     def operation_tuple(self) -> tuple[Operation, ...]:
         """The operations as the tuple that rollouts take."""
@@ -241,11 +250,46 @@ class OperationPolicy(PreTrainedModel):
         self._tokenizer.padding_side = "right"
         return self._tokenizer
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
+    def save_pretrained(self, save_directory, *args, push_to_hub: bool = False, **kwargs):
         """As always, and the backbone's tokenizer beside the weights."""
+        if push_to_hub:
+            raise UserError(
+                "save_pretrained saves only; call push_to_hub(REPO_ID) after it, which pushes in one commit."
+            )
         super().save_pretrained(save_directory, *args, **kwargs)
         if self.config.backbone is not None:
             self.processing_class.save_pretrained(save_directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload policy",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        max_shard_size: int | str = "50GB",
+        tags: Sequence[str] = (),
+        **options: Any,
+    ) -> str:
+        """Push weights, config and a card that says nothing of how they came about, in one commit; returns its URL.
+
+        `InstructionGenPPOTrainer.push_to_hub` pushes the card of the training, too, and `teamsrl push` a saved folder.
+
+        Args:
+            private: Visibility of a new repository; private unless False.
+            tags: Further tags for the card.
+            options: `revision`, `create_pr` and others; see `hub.push_folder`, also for errors.
+        """
+        from .cards import policy_card
+        from .hub import push_policy
+        from .hub_arguments import client
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            card = policy_card(None, self.config.operation_tuple(), {}, tags=tags)
+            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+            options = {"commit_message": commit_message, "private": private is not False, **options}
+            return push_policy(folder, repo_id, **{"api": client(token), **options})
 
     @property
     def operation_names(self) -> dict[str, int]:
@@ -309,22 +353,22 @@ def load_policy(name: str | Path, **config) -> OperationPolicy:
         config: Fields of `OperationPolicyConfig` for a new policy around a model that is none yet.
     """
     name = str(name)
-    if (Path(name) / "adapter_config.json").is_file():
+    if cached_file(name, "adapter_config.json", _raise_exceptions_for_missing_entries=False):
         return _load_adapter(name)
     if AutoConfig.from_pretrained(name).model_type != OperationPolicyConfig.model_type:
         return OperationPolicy.from_backbone(name, **config)
     return OperationPolicy.from_pretrained(name, use_safetensors=True)
 
 
-def _load_adapter(folder: str) -> OperationPolicy:
-    """The policy whose LoRA adapter and heads lie in `folder`, on the backbone its config names."""
+def _load_adapter(name: str) -> OperationPolicy:
+    """The policy whose LoRA adapter and heads are `name`, on the backbone its config names."""
     from peft import PeftModel
 
-    saved = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    saved = json.loads(Path(cached_file(name, "config.json")).read_text(encoding="utf-8"))
     fields = OperationPolicyConfig.__annotations__.keys() - {"backbone", "backbone_name"}
-    known = {name: saved[name] for name in fields if name in saved}
+    known = {field: saved[field] for field in fields if field in saved}
     policy = OperationPolicy.from_backbone(saved["backbone_name"], **known)
-    return PeftModel.from_pretrained(policy, folder).get_base_model()
+    return PeftModel.from_pretrained(policy, name).get_base_model()
 
 
 AutoConfig.register(OperationPolicyConfig.model_type, OperationPolicyConfig)

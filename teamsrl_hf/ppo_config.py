@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from .errors import UserError
+from .hub_arguments import settle_hub_arguments
 
 
 @dataclass
@@ -13,6 +14,9 @@ class InstructionGenPPOConfig(TrainingArguments):
 
     A rollout holds `per_device_train_batch_size × gradient_accumulation_steps × num_mini_batches` episodes on each
     process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One epoch walks every seed once.
+
+    With `push_to_hub`, the trainer's `save_model()` pushes the policy, in one commit, to a repository that is private
+    unless `hub_private_repo` is False. Checkpoints are never pushed.
     """
 
     learning_rate: float = field(default=3e-3, metadata={"help": "Initial learning rate of AdamW."})
@@ -53,6 +57,7 @@ class InstructionGenPPOConfig(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        settle_hub_arguments(self)
         for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")

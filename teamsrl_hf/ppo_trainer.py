@@ -35,6 +35,7 @@ from .cards import policy_card
 from .environment import Chooser, rollout, states_of
 from .errors import UserError
 from .generation import Generator
+from .hub_arguments import check_access, client, settle_hub_arguments
 from .operations import Operation
 from .plots import plot_policy
 from .policy import HEADS, OperationPolicy, check_policy_operations, draw, load_policy
@@ -129,6 +130,7 @@ class InstructionGenPPOTrainer(Trainer):
         peft_config=None,
         reviewer: Generator | None = None,
     ):
+        settle_hub_arguments(args)  # Again, since they can be changed once they are made.
         set_seed(args.seed)
         model = _prepared(model, operations, args, processing_class, peft_config)
         self.policy = _unwrapped(model)
@@ -297,26 +299,71 @@ class InstructionGenPPOTrainer(Trainer):
             self._buffer = self._load_rollout(Path(checkpoint))
             self._stopped_rollout = self._buffer.pop("stopped").item()
 
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
-        """Write README.md into the output folder: how the policy was trained, and what held-out seeds say of it."""
+    def create_model_card(self, model_name: str | None = None, dataset_name=None, tags=None) -> None:
+        """Write README.md into the output folder: how the policy was trained, and what held-out seeds say of it.
+
+        Args:
+            model_name: Name of the policy in the card's list of results.
+            dataset_name: Hub id of the seeds' dataset, or several.
+            tags: Further tags, one or several.
+        """
         if not self.is_world_process_zero():
             return
         plots = plot_policy(self.state.log_history, self.args.output_dir)
         arguments = {name: getattr(self.args, name) for name in CARD_ARGUMENTS}
-        card = policy_card(self.facts(), self.operations, arguments, plots)
+        named = {"name": model_name} if model_name else {}
+        told = {"datasets": _listed(dataset_name), "tags": _listed(tags), **named}
+        card = policy_card(self.facts(), self.operations, arguments, plots, **told)
         (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 
-    def push_to_hub(self, commit_message: str = "End of training", **options: Any) -> str | None:
-        """Save, write the card, and push in one commit; returns its URL. See `hub.push_policy` for the options."""
+    def init_hf_repo(self, token: str | bool | None = None, private: bool | None = None) -> None:
+        """Ask the Hub, before training, whether a push will be possible; it is the push that makes the repository."""
+        if self.is_world_process_zero():
+            check_access(self._repo_id, self._private(private), client(token))
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        blocking: bool = True,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **options: Any,
+    ) -> str | None:
+        """Save, write the card, and push in one commit; returns its URL, on the main process.
+
+        Args:
+            blocking: Must be True.
+            revision, private: By default `args.hub_revision` and `args.hub_private_repo`.
+            options: `model_name`, `dataset_name` and `tags` for the card; others as `hub.push_folder` has them.
+
+        Raises:
+            UserError: See `hub.push_folder`.
+            RuntimeError: The Hub refused, or stayed away; the policy lies in the output folder.
+        """
         from .hub import push_adapter, push_policy
 
+        if not blocking:
+            raise UserError("A push can't go on in the background; leave out blocking=False.")
+        told = {name: options.pop(name) for name in ("model_name", "dataset_name", "tags") if name in options}
         self.save_model(_internal_call=True)  # Else it would push, and so come here again.
-        self.create_model_card()
+        self.create_model_card(**told)
         if not self.is_world_process_zero():
             return None
         push = push_policy if self.model is self.policy else push_adapter
-        repo_id = self.args.hub_model_id or Path(self.args.output_dir).name
-        return push(self.args.output_dir, repo_id, commit_message=commit_message, **options)
+        options |= {"revision": revision or self.args.hub_revision, "private": self._private(private)}
+        options = {"api": client(token), **options}
+        return push(self.args.output_dir, self._repo_id, commit_message=commit_message, **options)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: a checkpoint holds the optimizer's state and the seeds in hand."""
+
+    @property
+    def _repo_id(self) -> str:
+        return self.args.hub_model_id or Path(self.args.output_dir).resolve().name
+
+    def _private(self, asked: bool | None) -> bool:
+        return self.args.hub_private_repo if asked is None else asked
 
     # -- the parts
 
@@ -578,6 +625,10 @@ def _with_adapter(policy: OperationPolicy, peft_config) -> nn.Module:
 
 def _unwrapped(model: nn.Module) -> OperationPolicy:
     return model if isinstance(model, OperationPolicy) else model.get_base_model()
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

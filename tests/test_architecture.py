@@ -46,6 +46,7 @@ ORDER = (
         "plots",
         "report",
         "hub",
+        "hub_arguments",
         "ppo",
         "quantization",
         "policy",

@@ -1,0 +1,255 @@
+"""Every way to the Hub: each makes one private repository by one commit, of the files listed here and of no others.
+
+Run as a script, this file is the client, in a process of its own: `huggingface_hub` reads its endpoint on import.
+"""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOKEN, HOST = "hf_planted7planted7planted7", "planted-host"
+POLICY = [".gitattributes", ".teamsrl.json", "README.md", "config.json", "model.safetensors"]
+TRAINED = [*POLICY, "plots/reward.png"]
+TREES = {
+    "trainer.save_model": TRAINED,
+    "trainer.push_to_hub": TRAINED,
+    "train-policy": POLICY,
+    "policy.push_to_hub": POLICY,
+}
+QUIET = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "logging_steps": 1}
+SMALL = {"max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 2, "num_mini_batches": 1, "num_ppo_epochs": 1}
+
+
+def trainer(folder: str, **options):
+    from teamsrl_hf import (
+        InstructionGenPPOConfig,
+        InstructionGenPPOTrainer,
+        OperationPolicy,
+        OperationPolicyConfig,
+        Rulebook,
+        load_seeds,
+        seeds_to_dataset,
+    )
+
+    args = InstructionGenPPOConfig(folder, **QUIET, **SMALL, **options)
+    seeds = seeds_to_dataset(load_seeds()[:8])
+    made = InstructionGenPPOTrainer(OperationPolicy(OperationPolicyConfig()), args, Rulebook(), train_dataset=seeds)
+    made.train()
+    return made
+
+
+def by_save_model(repo_id: str) -> None:
+    made = trainer("saved", push_to_hub=True, hub_model_id=repo_id)
+    made.save_model()
+    made.push_to_hub()  # As scripts do after it; nothing is left to send.
+
+
+def by_trainer(repo_id: str) -> None:
+    trainer("pushed", hub_model_id=repo_id).push_to_hub(model_name="birds", dataset_name="ada/seeds", tags="birds")
+
+
+def by_train_policy(repo_id: str) -> None:
+    from teamsrl_hf.cli import main
+
+    small = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    command = ["train-policy", "--output_dir", "recipe", "--use_cpu", "true", "--report_to", "none", *small]
+    for _ in range(2):  # The second finds the folder complete, and nothing is left to send.
+        assert main([*command, "--push_to_hub", "true", "--hub_model_id", repo_id]) == 0
+
+
+def by_policy(repo_id: str) -> None:
+    from teamsrl_hf import OperationPolicy, OperationPolicyConfig
+
+    OperationPolicy(OperationPolicyConfig()).push_to_hub(repo_id, tags=["birds"])
+
+
+WAYS = {
+    "trainer.save_model": by_save_model,
+    "trainer.push_to_hub": by_trainer,
+    "train-policy": by_train_policy,
+    "policy.push_to_hub": by_policy,
+}
+
+
+def pushed(hub, way: str) -> dict:
+    """What a way left on the Hub."""
+    before = set(hub.repos)
+    WAYS[way](f"ada/{way}")
+    (key,) = set(hub.repos) - before
+    repo = hub.repos[key]
+    tree = repo.commits[repo.branches["main"]]
+    return {
+        "at": key,
+        "tree": sorted(tree),
+        "commits": len(repo.commits) - 1,  # One is made with the repository.
+        "private": repo.private,
+        "card": tree["README.md"].decode(),
+        "leaks": [name for name, content in tree.items() if any(word in content for word in hidden())],
+    }
+
+
+def hidden() -> list[bytes]:
+    """What tells of this machine or opens a door."""
+    return [word.encode() for word in (TOKEN, HOST, os.getcwd(), str(Path.home()))]
+
+
+def refused(hub) -> dict[str, str]:
+    """What is said of arguments that can't be honoured, with the Hub as it is."""
+    from teamsrl_hf.cli import main
+
+    said = {}
+    calls = {
+        "public": lambda: trainer("a", push_to_hub=True, hub_model_id="ada/public"),
+        "no id": lambda: trainer("b", push_to_hub=True, hub_model_id="ada/b/c"),
+        "in the background": lambda: trainer("c", hub_model_id="ada/c").push_to_hub(blocking=False),
+        "offline": lambda: trainer("d", push_to_hub=True),
+        "wrong token": lambda: trainer("f", push_to_hub=True),
+    }
+    import huggingface_hub.constants as constants
+
+    for name, call in calls.items():
+        constants.HF_HUB_OFFLINE = name == "offline"
+        hub.faults += [("whoami", "401")] * (name == "wrong token")
+        try:
+            call()
+        except ValueError as error:
+            said[name] = str(error)
+    constants.HF_HUB_OFFLINE = False
+    small = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    command = ["train-policy", "--output_dir", "e", "--use_cpu", "true", "--report_to", "none", *small]
+    said["recipe"] = main([*command, "--push_to_hub", "true", "--hub_model_id", "ada/public"])
+    return {**said, "trained": [name for name in "abdef" if Path(name).exists()]}
+
+
+def client() -> None:
+    from hub_server import Hub
+
+    with Hub() as hub, tempfile.TemporaryDirectory() as home:
+        os.environ.update(HF_ENDPOINT=hub.url, HF_HOME=f"{home}/hf", HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET="1", HOME=home)
+        socket.gethostname = platform.node = lambda: HOST
+        (Path(home) / "work").mkdir()
+        os.chdir(Path(home) / "work")
+        told = {"ways": {way: pushed(hub, way) for way in WAYS}}
+        hub.add("model", "ada/public", {}, private=False)
+        told["refused"] = refused(hub)
+        told["public commits"] = len(hub.repos["model", "ada/public"].commits)
+        files = [file for file in Path(home).rglob("*") if file.is_file()]
+        told["leaks"] = [str(file) for file in files if TOKEN.encode() in file.read_bytes()]
+        print(json.dumps(told))
+
+
+@pytest.fixture(scope="module")
+def output():
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
+    env = {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def told(output):
+    assert output.returncode == 0, output.stderr[-3000:]
+    assert TOKEN not in output.stdout + output.stderr
+    return json.loads(output.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_makes_one_private_repository_by_one_commit_of_just_these_files(told, way):
+    found = told["ways"][way]
+    assert found["tree"] == TREES[way]
+    assert (found["commits"], found["private"]) == (1, True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_file_that_was_sent_tells_of_this_machine_or_holds_the_token(told, way):
+    assert told["ways"][way]["leaks"] == []
+
+
+def test_no_file_of_a_run_holds_the_token(told):
+    assert told["leaks"] == []
+
+
+def test_a_card_says_what_was_asked_of_it(told):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(told["ways"]["trainer.push_to_hub"]["card"])
+    assert (card.data.tags[-1], card.data.datasets) == ("birds", ["ada/seeds"])
+    card = ModelCard(told["ways"]["policy.push_to_hub"]["card"])
+    assert card.data.tags[-1] == "birds"
+    assert "How this policy was trained, and what it is worth, was not recorded." in card.text
+    assert "PPO" not in card.text
+
+
+def test_what_cannot_be_pushed_is_refused_before_anything_is_trained(told, output):
+    public = "Repository ada/public is public; make it private on the Hub, or pass private=False."
+    assert told["refused"] == {
+        "public": public,
+        "no id": told["refused"]["no id"],
+        "in the background": "A push can't go on in the background; leave out blocking=False.",
+        "offline": "HF_HUB_OFFLINE is set, so nothing can be pushed to d; unset it.",
+        "wrong token": "The Hub would not take a push to f: 401 Unauthorized. Log in with `hf auth login`, or set "
+        "HF_TOKEN. Nothing was trained.",
+        "recipe": 2,
+        "trained": [],
+    }
+    assert "The repository 'ada/b/c' is no Hub id; give USER/NAME." in told["refused"]["no id"]
+    assert f"error: {public}" in output.stderr
+    assert told["public commits"] == 1
+
+
+REFUSED = [
+    ({"hub_token": "hf_secret"}, "hub_token would end up in files and logs; leave it out and set HF_TOKEN"),
+    ({"hub_strategy": "checkpoint"}, "hub_strategy is 'checkpoint', but checkpoints are not pushed"),
+    ({"hub_strategy": "all_checkpoints"}, "hub_strategy is 'all_checkpoints', but checkpoints are not pushed"),
+    ({"hub_always_push": True}, "hub_always_push is about checkpoints, which are not pushed; leave it out."),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_an_argument_that_no_push_honours_is_refused(options, message, tmp_path):
+    from teamsrl_hf import InstructionGenPPOConfig
+
+    with pytest.raises(ValueError, match=message) as error:
+        InstructionGenPPOConfig(str(tmp_path), use_cpu=True, **options)
+    assert "hf_secret" not in str(error.value)
+
+
+def test_a_token_set_after_the_arguments_were_made_is_refused_too(tmp_path):
+    from teamsrl_hf import InstructionGenPPOConfig, InstructionGenPPOTrainer, OperationPolicy, OperationPolicyConfig
+
+    args = InstructionGenPPOConfig(str(tmp_path), use_cpu=True)
+    args.set_push_to_hub("ada/policy", token="hf_secret")
+    with pytest.raises(ValueError, match="hub_token would end up in files and logs"):
+        InstructionGenPPOTrainer(OperationPolicy(OperationPolicyConfig()), args, None)
+
+
+def test_a_bandit_is_not_pushed(tmp_path, capsys):
+    from teamsrl_hf.cli import main
+
+    command = ["train-policy", "--chooser", "linucb", "--max_steps", "2", "--output_dir", str(tmp_path / "out")]
+    assert main([*command, "--push_to_hub", "true", "--hub_model_id", "ada/bandit"]) == 2
+    assert "A bandit is no model that the Hub could load; leave out push_to_hub." in capsys.readouterr().err
+
+
+def test_a_config_alone_is_not_pushed_and_saving_a_policy_does_not_push(tmp_path):
+    from teamsrl_hf import OperationPolicy, OperationPolicyConfig
+
+    policy = OperationPolicy(OperationPolicyConfig())
+    with pytest.raises(ValueError, match="push it with its weights"):
+        policy.config.push_to_hub("ada/config")
+    with pytest.raises(ValueError, match="push it with its weights"):
+        policy.config.save_pretrained(tmp_path, push_to_hub=True)
+    with pytest.raises(ValueError, match="call push_to_hub"):
+        policy.save_pretrained(tmp_path, push_to_hub=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+if __name__ == "__main__":
+    client()
