@@ -5,8 +5,9 @@
     python recipes/audit.py --model outputs/model --dataset_name outputs/split --output_dir outputs/audit
 
 The first parts a dataset into halves of one distribution: `train`, the members, to fine-tune on, and `test`, which the
-model must not see. The last writes audit.json and roc.png, and a section into the model's card. A split that words and
-lengths alone betray is refused by the first and never claimed upon by the last.
+model must not see. The last writes audit.json and roc.png, and a section into the model's card; it refuses splits that
+the record of the fine-tuning contradicts. A split that words and lengths alone betray is refused by the first, and the
+last draws no conclusion from it.
 """
 
 import json
@@ -38,7 +39,13 @@ class AuditArguments:
         default="seed_id", metadata={"help": "Column whose equal values stay together, where there is one."}
     )
     max_rows: int | None = field(default=None, metadata={"help": "Look at so many rows of each side at most."})
-    max_length: int = field(default=1024, metadata={"help": "Tokens of a row that are looked at; as in training."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens of a row that are looked at; left out: as in training, if recorded."}
+    )
+    trust_split: bool = field(
+        default=False,
+        metadata={"help": "Where no record says what the model was trained on, take the splits at their word."},
+    )
     batch_size: int = field(default=8, metadata={"help": "Rows scored at once."})
     dtype: str = field(default="float32", metadata={"help": "Precision to load the model in."})
     device: str = field(default="cpu", metadata={"help": "Where to run it, such as cuda."})
@@ -52,18 +59,26 @@ class AuditArguments:
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Make the split, or audit the model. Returns what was found."""
+    from teamsrl_hf.lineage import RowSet, weights_digest
+
     (args,) = parse((AuditArguments,), argv)
-    done = open_run(args.output_dir, run_arguments(args, without=("output_dir", "device", "batch_size")))
+    splits = load_splits(args)
+    told = run_arguments(args, without=("output_dir", "device", "batch_size"))
+    told["rows"] = {name: RowSet.of(split).fingerprint for name, split in splits.items()}
+    if not args.make_split:
+        known = check_claims(args, splits)
+        told["weights"] = weights_digest(args.model)
+    done = open_run(args.output_dir, told)
     if done is not None:
         print(f"{args.output_dir} is already complete.")
         return done
-    found = make_split(args) if args.make_split else audit_model(args)
+    found = make_split(args, splits) if args.make_split else audit_model(args, splits, known)
     finish_run(args.output_dir, found)
     return found
 
 
-def load_splits(args: AuditArguments) -> Any:
-    """The dataset's splits."""
+def load_splits(args: AuditArguments) -> dict[str, Any]:
+    """The splits in question, checked: `prompt`, `completion` and, where there is one, the group's column."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -73,29 +88,54 @@ def load_splits(args: AuditArguments) -> Any:
     name = args.dataset_name
     try:
         cache_dir = folder_cache(name) if Path(name).is_dir() else None
-        return load_dataset(name, args.dataset_config, cache_dir=cache_dir)
+        found = load_dataset(name, args.dataset_config, cache_dir=cache_dir)
     except (OSError, ValueError, DatasetsError) as error:
         raise UserError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
+    wanted = list(found) if args.make_split else [args.member_split, args.non_member_split]
+    if missing := [split for split in wanted if split not in found]:
+        raise UserError(
+            f"Dataset {name!r} has no split {missing[0]!r}, only {', '.join(found)}; "
+            "make members and non-members with --make_split true, fine-tune on them, then audit."
+        )
+    return {split: checked(found[split], args.group_column) for split in wanted}
+
+
+def checked(rows, column: str) -> Any:
+    """The columns that matter of the rows, if they are fit for fine-tuning."""
+    from datasets import concatenate_datasets
+
+    from teamsrl_hf.sft import check_sft_dataset
+
+    texts = check_sft_dataset(rows)
+    return concatenate_datasets([texts, rows.select_columns([column])], axis=1) if column in rows.features else texts
 
 
 def groups_of(rows, column: str) -> list[Any]:
-    """What each row belongs to; without the column, to its prompt."""
-    if column in rows.column_names:
-        return rows[column]
-    return [json.dumps(prompt) for prompt in rows["prompt"]]
+    """What each row belongs to: rows that share a seed hang together, and so do rows that share a prompt."""
+    from teamsrl_hf.lineage import prompt_key
+
+    prompts = [prompt_key(row) for row in rows.select_columns(["prompt"])]
+    seeds = rows[column] if column in rows.column_names else prompts
+    leaders: dict[tuple[str, Any], tuple[str, Any]] = {}
+
+    def leader(node: tuple[str, Any]) -> tuple[str, Any]:
+        while leaders.setdefault(node, node) != node:
+            leaders[node] = node = leaders[leaders[node]]
+        return node
+
+    for seed, prompt in zip(seeds, prompts):
+        leaders[leader(("prompt", prompt))] = leader(("seed", seed))
+    return [leader(("seed", seed))[1] for seed in seeds]
 
 
-def make_split(args: AuditArguments) -> dict[str, Any]:
+def make_split(args: AuditArguments, splits) -> dict[str, Any]:
     """Part all rows of the dataset, check the halves and write them."""
     from datasets import concatenate_datasets
 
+    from teamsrl_hf.lineage import RowSet, read_lineage, write_lineage
     from teamsrl_hf.privacy import blind_check, split_members
-    from teamsrl_hf.sft import check_sft_dataset
 
-    rows = concatenate_datasets(list(load_splits(args).values()))
-    check_sft_dataset(rows)
-    kept = [name for name in ("prompt", "completion", args.group_column) if name in rows.column_names]
-    rows = rows.select_columns(kept)
+    rows = concatenate_datasets(list(splits.values()))
     groups = groups_of(rows, args.group_column)
     parts = split_members(groups, args.seed)
     members, non_members = (rows.select(part) for part in parts)
@@ -110,6 +150,10 @@ def make_split(args: AuditArguments) -> dict[str, Any]:
     folder = Path(args.output_dir)
     files = [write_split(part, folder, name) for name, part in (("train", members), ("test", non_members))]
     (folder / "README.md").write_text(split_card(members, non_members, files, blind, args), encoding="utf-8")
+    parent = {"name": args.dataset_name, "config": args.dataset_config, "fingerprint": RowSet.of(rows).fingerprint}
+    seeds = (read_lineage(args.dataset_name, "dataset") or {}).get("seeds")
+    rule = {"group_column": args.group_column, "seed": args.seed}
+    write_lineage(folder, "split", {"parent": parent, "seeds": seeds, "rule": rule})
     print(
         f"{len(members)} members (train) and {len(non_members)} non-members (test) in {folder}; fine-tune on it now."
     )
@@ -127,28 +171,83 @@ def write_split(rows, folder: Path, split: str) -> dict[str, str]:
 
 def split_card(members, non_members, files: list[dict], blind: dict[str, Any], args: AuditArguments) -> str:
     """The card that makes `load_dataset` find both splits."""
-    from teamsrl_hf.cards import front_matter
+    from teamsrl_hf.cards import front_matter, inline_code, license_of
+    from teamsrl_hf.public import public_name
 
-    return f"""{front_matter({"configs": [{"config_name": "default", "data_files": files}]})}
+    license, parent = license_of(args.dataset_name, "dataset"), inline_code(public_name(args.dataset_name))
+    return f"""{front_matter({"license": license, "configs": [{"config_name": "default", "data_files": files}]})}
 
 # Members and non-members for a privacy audit
 
-{len(members)} rows to fine-tune on (`train`) and {len(non_members)} that the model must not see (`test`), parted
-at random by `{args.group_column}` with seed {args.seed}. A classifier on words and lengths tells them apart with an
+{len(members)} rows to fine-tune on (`train`) and {len(non_members)} that the model must not see (`test`), all rows of
+{parent}, parted at random by `{args.group_column}` with seed {args.seed}: rows of one group or of one prompt
+stay together. A classifier on words and lengths tells them apart with an
 AUC of {blind["auc"]:.3f} (.5 is none; by chance up to {blind["by_chance"]:.3f}).
 """
 
 
-def audit_model(args: AuditArguments) -> dict[str, Any]:
-    """Score both splits, say what that shows, write audit.json, the plot and the card's section."""
-    from teamsrl_hf.finetuned import load_finetuned
-    from teamsrl_hf.privacy import attack, audit_section, blind_check, report, roc_plot, write_section
+def check_claims(args: AuditArguments, splits) -> dict[str, Any] | None:
+    """The record of the model's training, held against the splits; None where there is none and the user vouches."""
+    from teamsrl_hf.finetuned import recorded_training
+    from teamsrl_hf.lineage import prompt_key, row_key, weights_digest
 
-    rows, groups = member_rows(args)
+    if weights_digest(args.model) is None:
+        raise UserError(f"{args.model!r} holds no weights (*.safetensors); give the folder or Hub id of a model.")
+    model, known = repr(args.model), recorded_training(args.model, args.reference_model)
+    trust = "pass --trust_split true, and the card will say that the splits are your word"
+    if known is None and not args.trust_split:
+        raise UserError(
+            f"Nothing recorded says which rows {model} was trained on; audit the folder that the fine-tuning "
+            f"wrote, or {trust}."
+        )
+    if known is None:
+        return None
+    members, others = splits[args.member_split], splits[args.non_member_split]
+    trained = known["trained_on"]
+    if seen := sum(prompt_key(row) in trained.prompts for row in others):
+        raise UserError(
+            f"{model} was trained on {seen} of the {len(others)} rows of split {args.non_member_split!r}, or on "
+            "others with their prompts; make the split first (--make_split true), fine-tune on it, then audit on it."
+        )
+    if unseen := sum(row_key(row) not in trained.rows for row in members):
+        raise UserError(
+            f"{model} was not trained on {unseen} of the {len(members)} rows of split {args.member_split!r}; "
+            "audit on the split that it was fine-tuned on."
+        )
+    if known["passes"] < 1 and not args.trust_split:
+        raise UserError(
+            f"{model} was trained for {known['passes']:.2f} of a pass over its rows, so which of them it saw is "
+            f"not known; train it for a whole pass, or {trust}."
+        )
+    return known
+
+
+def looked_at(args: AuditArguments, known: dict[str, Any] | None) -> int | None:
+    """Tokens of a row that are looked at: as many as in training."""
+    if known is None:
+        return args.max_length or 1024
+    if args.max_length not in (None, known["max_length"]):
+        raise UserError(
+            f"max_length is {args.max_length}, but the model was trained with {known['max_length']}; leave it out."
+        )
+    return known["max_length"]
+
+
+def audit_model(args: AuditArguments, splits, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Score both splits, say what that shows, write audit.json, the plot and the card's section."""
+    from teamsrl_hf.card_sections import write_section
+    from teamsrl_hf.cards import front_matter, license_of
+    from teamsrl_hf.finetuned import load_finetuned
+    from teamsrl_hf.lineage import weights_digest
+    from teamsrl_hf.privacy import attack, audit_section, blind_check, report, roc_plot
+
+    rows, groups = member_rows(args, splits)
     model, tokenizer, reference = load_finetuned(args.model, args.reference_model, args.dtype, args.device)
-    options = {"batch_size": args.batch_size, "max_length": args.max_length}
+    options = {"batch_size": args.batch_size, "max_length": looked_at(args, known)}
     pairs = attack(model, tokenizer, *rows, reference=reference, **options)
     found = report(pairs, blind_check(*rows, groups, args.seed), groups, args.seed)
+    sure = known is not None and known["passes"] >= 1
+    found |= {"membership": "recorded" if sure else "unknown", "weights": weights_digest(args.model)}
     out = Path(args.output_dir)
     plot = out / "roc.png"
     try:
@@ -157,35 +256,26 @@ def audit_model(args: AuditArguments) -> dict[str, Any]:
         print(f"no plot: {error}", file=sys.stderr)
     (out / "audit.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     section = audit_section(found, plot.name if plot.exists() else None)
-    (out / "README.md").write_text(section + "\n", encoding="utf-8")
+    front = front_matter({"license": license_of(args.model, "model")})
+    (out / "README.md").write_text(f"{front}\n\n{section}\n", encoding="utf-8")
     if args.update_card and Path(args.model).is_dir():
         if plot.exists():
             (Path(args.model) / plot.name).write_bytes(plot.read_bytes())
-        write_section(Path(args.model) / "README.md", section)
-    print(section.partition("\n\n")[2].rpartition("\n")[0])
+        write_section(Path(args.model) / "README.md", "privacy audit", section, found["weights"])
+    print(section.partition("\n\n")[2])
     if not found["split_ok"]:
         print(f"warning: {found['conclusion']}", file=sys.stderr)
     return found
 
 
-def member_rows(args: AuditArguments) -> tuple[list[list[dict]], tuple[list[Any], list[Any]]]:
-    """Rows of both sides, and what they belong to."""
-    from teamsrl_hf.sft import check_sft_dataset
-
-    splits = load_splits(args)
-    missing = [name for name in (args.member_split, args.non_member_split) if name not in splits]
-    if missing:
-        raise UserError(
-            f"Dataset {args.dataset_name!r} has no split {missing[0]!r}, only {', '.join(splits)}; "
-            "make members and non-members with --make_split true, fine-tune on them, then audit."
-        )
+def member_rows(args: AuditArguments, splits) -> tuple[list[list[dict]], tuple[list[Any], list[Any]]]:
+    """Rows of both sides that are looked at, and what they belong to."""
     rows, groups = [], []
     for name in (args.member_split, args.non_member_split):
-        side = (
-            splits[name].shuffle(args.seed).select(range(min(len(splits[name]), args.max_rows or len(splits[name]))))
-        )
+        count = min(len(splits[name]), args.max_rows or len(splits[name]))
+        side = splits[name].shuffle(args.seed).select(range(count))
         groups.append(groups_of(side, args.group_column))
-        rows.append(list(check_sft_dataset(side)))
+        rows.append(list(side.select_columns(["prompt", "completion"])))
     return rows, tuple(groups)
 
 

@@ -30,7 +30,6 @@ from teamsrl_hf.errors import UserError
 from teamsrl_hf.runs import finish_run, open_run
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
-BEGIN, END = "<!-- benchmarks: written by eval_model.py -->", "<!-- end of benchmarks -->"
 
 
 @dataclass
@@ -56,15 +55,21 @@ class EvalArguments:
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure the model and its base. Returns metrics by model, task and name, with standard errors."""
+    from teamsrl_hf.finetuned import recorded_training
+    from teamsrl_hf.lineage import weights_digest
+
     (args,) = parse((EvalArguments,), argv)
-    done = open_run(args.output_dir, run_arguments(args, without=("output_dir", "device", "batch_size")))
+    known = recorded_training(args.model, args.reference_model)
+    told = run_arguments(args, without=("output_dir", "device", "batch_size"))
+    weights = weights_digest(args.model)
+    done = open_run(args.output_dir, {**told, "weights": weights})
     if done is not None:
         print(f"{args.output_dir} is already complete.")
         return done
     results = evaluate_both(args)
     (Path(args.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if args.update_card and Path(args.model).is_dir():
-        write_card(Path(args.model) / "README.md", results, args)
+        write_card(Path(args.model) / "README.md", results, args, weights, recorded=known is not None)
     print(table(results))
     finish_run(args.output_dir, results)
     return results
@@ -152,14 +157,16 @@ def _cell(metrics: Mapping[str, float], name: str) -> str:
     return f"{metrics[name]:.4f}" + (f" ± {error:.4f}" if error is not None else "")
 
 
-def write_card(card: Path, results: Mapping[str, Any], args: EvalArguments) -> None:
+def write_card(
+    card: Path, results: Mapping[str, Any], args: EvalArguments, weights: str | None, recorded: bool
+) -> None:
     """The results as the card's `model-index`, and as a section; earlier results of other tasks stay."""
     from huggingface_hub import metadata_load, metadata_save
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-    from teamsrl_hf.privacy import write_section
+    from teamsrl_hf.card_sections import write_section
 
-    write_section(card, section(results, args), (BEGIN, END))
+    write_section(card, "benchmarks", section(results, args, recorded), weights)
     meta = metadata_load(card) or {}
     new = eval_results(results["model"], args)
     replaced = {(result.dataset_type, result.metric_type) for result in new}
@@ -191,15 +198,17 @@ def eval_results(metrics: Mapping[str, Mapping[str, float]], args: EvalArguments
     ]
 
 
-def section(results: Mapping[str, Any], args: EvalArguments) -> str:
-    """The card's section."""
+def section(results: Mapping[str, Any], args: EvalArguments, recorded: bool) -> str:
+    """The card's section; `recorded` says whether the base is the one of the training's record."""
     from importlib.metadata import version
 
     shots = "the task's own number of" if args.num_fewshot is None else str(args.num_fewshot)
     told = f"lm-evaluation-harness {version('lm_eval')}, {shots} examples in the prompt, {args.dtype}"
     told += ", chat format" if args.apply_chat_template else ""
     told += f"; only the first {args.limit} examples of each task, so no benchmark result" if args.limit else ""
-    return f"{BEGIN}\n## Benchmarks\n\n{told}. ± is one standard error.\n\n{table(results)}\n{END}"
+    base = "The base is the one that the training recorded." if recorded else "No record says that this was the base."
+    base = f" {base}" if "base" in results else ""
+    return f"## Benchmarks\n\n{told}. ± is one standard error.{base}\n\n{table(results)}"
 
 
 if __name__ == "__main__":

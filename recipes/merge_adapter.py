@@ -35,11 +35,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if Path(args.output_dir).exists() and any(Path(args.output_dir).iterdir()):
         raise UserError(f"The output folder {args.output_dir} is not empty; give a new one.")
 
+    from teamsrl_hf.finetuned import recorded_training
+    from teamsrl_hf.lineage import weights_digest, write_lineage
     from teamsrl_hf.sft import merge_adapter
     from teamsrl_hf.sft_card import merged_card
 
+    known = recorded_training(args.adapter)
     folder = merge_adapter(args.adapter, args.output_dir, args.dtype)
     (folder / "README.md").write_text(merged_card(args.adapter, args.dtype), encoding="utf-8")
+    if known:
+        adapter, merged = known["weights"], weights_digest(folder)
+        known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}
+        write_lineage(folder, "model", known)
     print(f"The merged model lies in {folder}.")
     return {"model": str(folder)}
 

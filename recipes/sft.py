@@ -57,6 +57,13 @@ class SFTArguments:
         default=False,
         metadata={"help": "Build a tiny random base model from the dataset's text, in place of model_name_or_path."},
     )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the model, as the Hub names it, for its card; left out: on a tiny random base that of "
+            "the datasets, else unknown."
+        },
+    )
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -96,6 +103,7 @@ def count_devices() -> int:
 def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> PlannedPush | None:
     """Complete the arguments; ValueError for what can't work. Returns the push of the result, if one is wanted."""
     from teamsrl_hf import sft_checks
+    from teamsrl_hf.licenses import settle_license
 
     if bool(script_args.dataset_name) == bool(script_args.datasets):
         raise UserError("Give either --dataset_name FOLDER_OR_HUB_ID or, in the YAML file, several under datasets.")
@@ -107,6 +115,7 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
         raise UserError(
             "trust_remote_code would run code from the Hub; this recipe takes models of transformers only."
         )
+    settle_license(script_args.license, ours=False)
     sft_checks.check_quantization(model_args, launch)
     sft_checks.check_adapter(model_args, launch)
     sft_checks.check_precision(sft_args, launch)
@@ -191,6 +200,7 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     from transformers.trainer_utils import get_last_checkpoint
     from trl import get_peft_config
 
+    from teamsrl_hf.lineage import model_lineage, write_lineage
     from teamsrl_hf.sft import count_parameters
 
     tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
@@ -200,7 +210,8 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     if sft_args.process_index == 0:
         print(foresee(tokens.rows, config, model_args, sft_args, launch), file=sys.stderr)
     if script_args.tiny_model:
-        model_args.model_name_or_path = build_base(train, tokenizer, sft_args)
+        model_args.model_name_or_path = build_base(train, tokenizer, script_args, sft_args)
+    before = model_lineage(model_args.model_name_or_path)
     model = load_model(model_args, sft_args)
     trainer = build_trainer(model, tokenizer, tokens, test_tokens, get_peft_config(model_args), script_args, sft_args)
     trainable, total = count_parameters(trainer.model)
@@ -222,6 +233,8 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
         "seconds": round(trained.metrics["train_runtime"], 1),
     }
     save(trainer, summary, script_args, model_args, sft_args)
+    if sft_args.process_index == 0:
+        write_lineage(sft_args.output_dir, "model", origin(trainer, tokens.texts, before, script_args, model_args))
     trainer.end()
     return summary
 
@@ -250,11 +263,12 @@ def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tu
 
 @dataclass
 class Tokens:
-    """Rows as token ids, how many of them lose their end, and how many were left out."""
+    """Rows as token ids, how many of them lose their end, how many were left out, and the texts of the others."""
 
     rows: Any
     cut: int
     dropped: int
+    texts: Any
 
 
 def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
@@ -269,7 +283,10 @@ def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
             "answer follows, so the model learns another context than it will be asked in.",
             file=sys.stderr,
         )
-    return Tokens(*check_lengths(tokens, sft_args.max_length, drop=script_args.long_rows == "drop"))
+    kept, cut, dropped = check_lengths(tokens, sft_args.max_length, drop=script_args.long_rows == "drop")
+    if dropped:
+        rows = rows.select([i for i, ids in enumerate(tokens["input_ids"]) if len(ids) <= sft_args.max_length])
+    return Tokens(kept, cut, dropped, rows)
 
 
 def foresee(rows, config, model_args, sft_args, launch: Launch) -> str:
@@ -320,14 +337,16 @@ def memory_per_process(sft_args, launch: Launch) -> float:
     return psutil.virtual_memory().total / launch.local_world_size
 
 
-def build_base(train, tokenizer, sft_args) -> str:
+def build_base(train, tokenizer, script_args: SFTArguments, sft_args) -> str:
     """The tiny base model's folder, `base` in the output folder; one process of a machine writes it."""
     from teamsrl_hf.sft import build_tiny_model, chat_texts
+    from teamsrl_hf.sft_card import base_card
 
     base = Path(sft_args.output_dir) / "base"
     with sft_args.main_process_first():
         if sft_args.local_process_index == 0:
             build_tiny_model(chat_texts(train), base, sft_args.seed, tokenizer)
+            (base / "README.md").write_text(base_card(script_args), encoding="utf-8")
     return str(base)
 
 
@@ -394,6 +413,29 @@ def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args
     plot = PLOT if draw_losses(history, folder / PLOT) else None
     card = sft_card(summary, script_args, model_args, sft_args, history, plot)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def origin(trainer, texts, before: dict[str, Any] | None, script_args: SFTArguments, model_args) -> dict[str, Any]:
+    """What the saved model was made from. Rows that its base was trained on, where that is known, count as its own."""
+    from teamsrl_hf.lineage import LIBRARIES, RowSet, identity, read_lineage, versions, weights_digest
+    from teamsrl_hf.sft_card import dataset_sources
+
+    args, state, rows = trainer.args, trainer.state, RowSet.of(texts)
+    last = state.best_global_step if args.load_best_model_at_end else None
+    sources = dataset_sources(script_args)
+    records = {name: read_lineage(name, "dataset") or read_lineage(name, "split") or {} for name in sources}
+    return {
+        "weights": weights_digest(args.output_dir),
+        "base": identity(model_args.model_name_or_path, model_args.model_revision),
+        "trained_on": ((before["trained_on"] | rows) if before else rows).to_json(),
+        "rows": len(texts),
+        "fingerprint": rows.fingerprint,
+        "passes": state.epoch * (last or state.global_step) / state.global_step,
+        "max_length": args.max_length,
+        "datasets": [{"name": name, "seeds": record.get("seeds")} for name, record in records.items()],
+        "split": script_args.dataset_train_split,
+        "versions": versions(*LIBRARIES),
+    }
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from .features import normalise
+from .licenses import LICENSES
 from .operations import Operation
 from .paths import resource
 from .public import is_local, public_model
@@ -236,6 +238,41 @@ def _environment():
 def front_matter(meta: Mapping[str, Any]) -> str:
     """YAML between its two lines of dashes."""
     return f"---\n{yaml.safe_dump(dict(meta), sort_keys=False, allow_unicode=True)}---"
+
+
+def read_front_matter(card: str) -> tuple[dict[str, Any], str]:
+    r"""What a card's front matter says, and the text after it; nothing of what is no mapping.
+
+    >>> read_front_matter("---\nlicense: mit\n---\n# A model")
+    ({'license': 'mit'}, '# A model')
+    """
+    front, end, body = card.removeprefix("---\n").partition("\n---\n")
+    if not (card.startswith("---\n") and end):
+        return {}, card
+    try:
+        meta = yaml.safe_load(front)
+    except yaml.YAMLError:
+        meta = None
+    return (meta, body) if isinstance(meta, dict) else ({}, body)
+
+
+def card_of(name: str, repo_type: str) -> str:
+    """The card of a folder or Hub id; empty where there is none at hand."""
+    path = Path(name) / "README.md"
+    if Path(name).exists():
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, "README.md", repo_type=repo_type)).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # Offline, or a repository without a card: what needs it says less then.
+        return ""
+
+
+def license_of(name: str, repo_type: str) -> str:
+    """The licence that the card of a folder or Hub id names; "unknown" where it names none that the Hub knows."""
+    license = read_front_matter(card_of(name, repo_type))[0].get("license")
+    return license if license in LICENSES else "unknown"
 
 
 def fenced(text: str) -> str:

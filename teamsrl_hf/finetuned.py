@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import UserError
+from .lineage import model_lineage, weights_digest
 from .sft import CHAT_TEMPLATE, first_line
 
 
@@ -25,21 +26,41 @@ def load_finetuned(
         UserError: What is named can't be loaded.
     """
     try:
-        adapter = _adapter_base(name)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        if adapter is not None:
+        if _adapter_base(name) is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(_load(reference or adapter, dtype), name)
+            model = PeftModel.from_pretrained(_load(base_of(name, reference), dtype), name)
             return model.to(device).eval(), tokenizer_with_template(tokenizer), None
-        model = _load(name, dtype).to(device).eval()
-        own = Path(name) / "base"
-        base = reference or (str(own) if own.is_dir() else None)
+        model, base = _load(name, dtype).to(device).eval(), base_of(name, reference)
         return model, tokenizer_with_template(tokenizer), base and _load(base, dtype).to(device).eval()
     except OSError as error:
         raise UserError(
             f"Can't load {name!r} (folder or Hub id of a model or adapter): {first_line(error)}"
         ) from error
+
+
+def recorded_training(name: str, reference: str | None = None) -> dict[str, Any] | None:
+    """The record of the model's training, held against its weights and those of the base that `load_finetuned` takes.
+
+    None where there is no record: of a model from the Hub, or one that another program made.
+
+    Raises:
+        UserError: The record is of other weights, or of another base.
+    """
+    known, base = model_lineage(name), base_of(name, reference)
+    if known and base and weights_digest(base) != known["base"]["weights"]:
+        raise UserError(
+            f"{base!r} is not the base that {name!r} was trained from, which was {known['base']['name']!r}; "
+            "give that one with --reference_model, or train again."
+        )
+    return known
+
+
+def base_of(name: str, reference: str | None = None) -> str | None:
+    """The base that `load_finetuned` takes: the given one, else what a folder `base` holds or an adapter names."""
+    own = Path(name) / "base"
+    return reference or _adapter_base(name) or (str(own) if own.is_dir() else None)
 
 
 def _adapter_base(name: str) -> str | None:

@@ -38,8 +38,8 @@ ALLOWED = {
     "dataset": (*TEXTS, "*.parquet", "*.html"),
     "model": (*TEXTS, "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"),
 }
-# Names that match a pattern above and yet tell of the machine, the spending or the optimizer.
-PRIVATE = (".*", "run.json", "trainer_state.json", "optimizer*", "checkpoint-*", "global_step*")
+# Names that match a pattern above and yet tell of the machine, the rows trained on, the spending or the optimizer.
+PRIVATE = (".*", "run.json", "lineage.json", "trainer_state.json", "optimizer*", "checkpoint-*", "global_step*")
 
 TIME_LIMIT = 120.0
 # Seconds, and bytes a second: an upload by Xet that takes longer is given up and begun again without it.

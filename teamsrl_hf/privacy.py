@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import UserError
-from .evaluation import hashed_embeddings
+from .features import hashed_vectors
 
 MIN_K = 0.2
 # Below this many non-members the interval of a rate at 1 % false positives is about as wide as the rate itself.
@@ -35,7 +35,6 @@ ATTACKS = {
     "min_k_plus_plus": "Min-K %++ 20 (arXiv 2404.02936)",
     "reference": "loss less the reference model's",
 }
-BEGIN, END = "<!-- privacy audit: written by teamsrl audit -->", "<!-- end of privacy audit -->"
 
 Row = str | Mapping[str, Any]
 Groups = Sequence[Hashable]
@@ -271,7 +270,7 @@ def _blind(members, non_members, groups, seed: int, permutations: int) -> tuple[
     group = np.concatenate([parts[0][1], parts[1][1] + parts[0][1].max() + 1])
     truth = np.repeat([1.0, -1.0], [len(rows) for rows in kept])
     labels = np.stack([truth, *(_shuffled(truth, fold, group, rng) for _ in range(permutations))])
-    features = np.concatenate([hashed_embeddings(texts, BLIND_WORDS), _lengths(texts)], axis=1).astype(np.float64)
+    features = np.concatenate([hashed_vectors(texts, BLIND_WORDS), _lengths(texts)], axis=1).astype(np.float64)
     return labels, _ridge(features, labels, fold)
 
 
@@ -477,16 +476,16 @@ def roc_plot(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Pat
 
 
 def audit_section(found: Mapping[str, Any], plot: str | None = None) -> str:
-    """The card's section on an audit, between marks by which a later one replaces it.
+    """The card's section on an audit.
 
     Where the split is not sound the attacks' figures are left out: they would be read as a claim.
+
+    Args:
+        found: What `report` returns; and `membership`, "recorded" only where the rows were held against the record of
+            the training, and `weights`, the hash of the model's weights.
+        plot: File name of the ROC curves.
     """
-    lines = [BEGIN, "## Privacy audit", "", found["conclusion"], ""]
-    lines += [
-        f"Membership inference on {found['members']} rows it was trained on and {found['non_members']} it was not. "
-        "AUC is the chance that a member scores above a non-member; .5 is chance.",
-        "",
-    ]
+    lines = ["## Privacy audit", "", found["conclusion"], "", _whose_rows(found), ""]
     shown = found["attacks"] if found["split_ok"] else {}
     lines += ["| | AUC | 95 % interval | TPR at 1 % FPR |", "|---|---|---|---|"]
     lines += [_line(ATTACKS[name], measured) for name, measured in shown.items()]
@@ -503,9 +502,22 @@ def audit_section(found: Mapping[str, Any], plot: str | None = None) -> str:
         lines += ["", "No reference model was at hand, so leakage is understated."]
     if plot and found["split_ok"]:
         lines += ["", f"![ROC curves of the attacks]({plot})"]
-    return "\n".join(
-        [*lines, "", "Epochs, learning rate and capacity move these figures more than the data does.", END]
-    )
+    if found.get("weights"):
+        lines += ["", f"Measured on the weights with SHA-256 `{found['weights']}`."]
+    return "\n".join([*lines, "", "Epochs, learning rate and capacity move these figures more than the data does."])
+
+
+def _whose_rows(found: Mapping[str, Any]) -> str:
+    """What is known of the two sides, and what an AUC is."""
+    members, others = found["members"], found["non_members"]
+    if found.get("membership") == "recorded":
+        told = f"By its record, the model was trained on the {members} members and not on the {others} non-members."
+    else:
+        told = (
+            "Unknown: nothing recorded says which rows this model was trained on. That "
+            f"{members} rows are members and {others} are not is the word of whoever ran the audit."
+        )
+    return f"{told} AUC is the chance that a member scores above a non-member; .5 is chance."
 
 
 def _line(name: str, measured: Mapping[str, Any]) -> str:
@@ -515,13 +527,3 @@ def _line(name: str, measured: Mapping[str, Any]) -> str:
         ends = measured["tpr_interval"]
         rate = f"{measured['tpr_at_1_percent_fpr']:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
     return f"| {name} | {measured['auc']:.3f} | {low:.3f} to {high:.3f} | {rate} |"
-
-
-def write_section(card: str | Path, section: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
-    """Put `section`, which begins and ends with `marks`, at the end of a card, or in the place of an earlier one."""
-    card = Path(card)
-    text = card.read_text(encoding="utf-8") if card.exists() else ""
-    before, begin, rest = text.partition(marks[0])
-    after = rest.partition(marks[1])[2] if begin else ""
-    pieces = [piece.strip("\n") for piece in (before, section, after) if piece.strip()]
-    card.write_text("\n\n".join(pieces) + "\n", encoding="utf-8")

@@ -30,11 +30,11 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
                 f"The output folder {folder} is not empty and was not made by this command; give a new one."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, {"arguments": arguments, "summary": None})
+        write_json(folder / RUN_FILE, {"arguments": arguments, "summary": None})
         return None
     if known["summary"] is None and [file.name for file in folder.iterdir()] == [RUN_FILE]:
         # That run failed before it made anything, by a mistyped name perhaps.
-        _write(folder, {"arguments": arguments, "summary": None})
+        write_json(folder / RUN_FILE, {"arguments": arguments, "summary": None})
         return None
     differing = sorted(
         name
@@ -59,7 +59,7 @@ def finish_run(folder: str | Path, summary: dict[str, Any] | None) -> None:
     """Record that the run in `folder` is done, and what came of it."""
     known = read_run(folder)
     assert known is not None, "finish_run before open_run"
-    _write(Path(folder), {**known, "summary": summary})
+    write_json(Path(folder) / RUN_FILE, {**known, "summary": summary})
 
 
 def read_run(folder: str | Path) -> dict[str, Any] | None:
@@ -71,7 +71,8 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
     return known if isinstance(known, dict) and {"arguments", "summary"} <= known.keys() else None
 
 
-def _write(folder: Path, content: dict[str, Any]) -> None:
-    draft = folder / f".{RUN_FILE}.part"
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(folder / RUN_FILE)
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file whole or not at all, whenever the process is killed."""
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)

@@ -8,13 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .cards import PAPER_TAGS, front_matter, render
+from .card_sections import drop_sections
+from .cards import PAPER_TAGS, card_of, front_matter, inline_code, license_of, read_front_matter, render
+from .licenses import settle_license
+from .lineage import LIBRARIES, versions
 from .plots import draw_curves
 from .public import is_local, public_name
 from .runs import read_run
@@ -63,6 +65,7 @@ def sft_card(
     if online := [source for source in sources if not is_local(source)]:
         public["datasets"] = online
     meta = {
+        "license": settled_license(script_args),
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
         **public,
@@ -84,21 +87,38 @@ def sft_card(
         hardware=_hardware(sft_args),
         curve=loss_curve(history),
         plot=plot,
-        versions={name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")},
+        versions=versions(*LIBRARIES),
     )
 
 
+def settled_license(script_args: Any) -> str:
+    """The licence given for a model; else that of all its datasets if the base is a random one, else "unknown"."""
+    named = {license_of(source, "dataset") for source in dataset_sources(script_args)}
+    known = named.pop() if script_args.tiny_model and len(named) == 1 else None
+    return settle_license(script_args.license or known, ours=False)
+
+
+def base_card(script_args: Any) -> str:
+    """The card of the tiny base model that a run builds for itself."""
+    meta = {"license": settled_license(script_args), "library_name": "transformers", "pipeline_tag": "text-generation"}
+    sources = ", ".join(inline_code(public_name(source)) for source in dataset_sources(script_args))
+    told = (
+        "A Llama of about 0.3 million random parameters: it has learned nothing. Its tokenizer was trained on the "
+        f"texts of {sources}. The adapter beside it, or the model around it, was fine-tuned from these weights."
+    )
+    return f"{front_matter(meta)}\n\n# A random base model, for trials\n\n{told}\n"
+
+
 def merged_card(adapter_dir: str | Path, dtype: str) -> str:
-    """The card of an adapter's folder made into that of the model it was merged into."""
+    """The card of an adapter's folder made into that of the model it was merged into.
+
+    What was measured on the adapter is left out: the merged weights are others.
+    """
     folder = Path(adapter_dir)
-    own = folder / "README.md"
-    card = own.read_text(encoding="utf-8") if own.is_file() else ""
     base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    meta: dict[str, Any] = {}
-    if card.startswith("---\n") and "\n---\n" in card:
-        front, card = card[4:].split("\n---\n", 1)
-        meta = yaml.safe_load(front) or {}
-    meta |= {"library_name": "transformers", "tags": [tag for tag in meta.get("tags", []) if tag != "lora"]}
+    meta, card = read_front_matter(drop_sections(card_of(str(folder), "model")))
+    meta = {"license": "unknown", **meta, "library_name": "transformers"}
+    meta["tags"] = [tag for tag in meta.get("tags", []) if tag != "lora"]
     if "base_model_relation" in meta:
         meta["base_model_relation"] = "finetune"
     shown = {"base": public_name(base), "adapter": public_name(str(folder)), "dtype": dtype}
@@ -155,7 +175,7 @@ def data_calls(dataset: str) -> dict[str, str]:
             return counts | {"expert calls per row": str(summary["expert_calls_per_row"])}
         except (KeyError, TypeError, AttributeError):
             pass  # Downloaded, or not made by this project; its card may tell.
-    return calls_of_card(_card(dataset))
+    return calls_of_card(card_of(dataset, "dataset"))
 
 
 def calls_of_card(card: str) -> dict[str, str]:
@@ -165,18 +185,6 @@ def calls_of_card(card: str) -> dict[str, str]:
     {'reviewer calls': '12', 'expert calls per row': '1.7'}
     """
     return dict(re.findall(r"^\| ([^|\n]{0,80}\bcalls\b[^|\n]{0,80}) \| ([\d.,+ ]+) \|$", card, re.M))
-
-
-def _card(dataset: str) -> str:
-    path = Path(dataset) / "README.md"
-    if Path(dataset).exists():
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(dataset, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # Offline, or a repository without a card: the card of the model says less then.
-        return ""
 
 
 def loss_curve(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:

@@ -23,6 +23,8 @@ ORDER = (
         "operations",
         "plans",
         "arguments",
+        "lineage",
+        "licenses",
         "pacing",
         "generation",
         "rulebook_words",
@@ -43,6 +45,7 @@ ORDER = (
     ),
     *(
         "cards",
+        "card_sections",
         "plots",
         "report",
         "hub",

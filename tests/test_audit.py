@@ -2,11 +2,14 @@
 
 import json
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 from datasets import Dataset, load_dataset
 
 from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.lineage import model_lineage
 
 WORDS = [f"word{i}" for i in range(60)]
 TUNING = (
@@ -45,11 +48,23 @@ def trained(tmp_path_factory):
     return folder
 
 
+def unrecorded(folder) -> None:
+    """The model as the Hub would hold it, as `unrecorded`: without what its run recorded."""
+    left_out = shutil.ignore_patterns("run.json", "lineage.json")
+    shutil.copytree(folder / "model", folder / "unrecorded", ignore=left_out, dirs_exist_ok=True)
+
+
+def refusal(capsys, *command) -> str:
+    """The one line in which an audit is refused."""
+    assert main(["audit", *map(str, command)]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def audit(folder, split, *options) -> dict:
-    out = folder / f"audit-{split.name}"
-    command = ["--model", str(folder / "model"), "--dataset_name", str(split), "--output_dir", str(out), *options]
-    assert main(["audit", *command]) == 0
-    return json.loads((out / "audit.json").read_text())
+    given = {"--model": folder / "model", "--dataset_name": split, "--output_dir": folder / f"audit-{split.name}"}
+    given |= dict(zip(options[::2], options[1::2]))
+    assert main(["audit", *(str(word) for pair in given.items() for word in pair)]) == 0
+    return json.loads((Path(given["--output_dir"]) / "audit.json").read_text())
 
 
 def test_a_split_holds_every_row_once_and_keeps_the_rows_of_a_seed_together(trained):
@@ -96,13 +111,126 @@ def test_the_card_shows_the_roc_plot(trained):
 
 def test_a_shifted_split_is_warned_of_and_no_attack_is_quoted(trained, capsys):
     write_rows(trained / "shifted", 50, shifted=True)
-    found = audit(trained, trained / "shifted", "--update_card", "false")
+    unrecorded(trained)
+    options = ("--model", str(trained / "unrecorded"), "--trust_split", "true", "--update_card", "false")
+    found = audit(trained, trained / "shifted", *options)
     assert found["split_ok"] is False
     assert found["conclusion"].startswith("No conclusion")
     assert "warning: No conclusion" in capsys.readouterr().err
     told = (trained / "audit-shifted" / "README.md").read_text()
     assert "Min-K" not in told
     assert "Blind check" in told
+
+
+def test_rows_that_were_trained_on_are_never_called_non_members(trained, tmp_path, capsys):
+    """A second split of the same rows: half of its test rows are among those that the model was trained on."""
+    command = ("--make_split", "true", "--dataset_name", trained / "data", "--seed", "2")
+    assert main(["audit", *map(str, command), "--output_dir", str(tmp_path / "split")]) == 0
+    ours, theirs = (load_dataset(str(folder)) for folder in (trained / "split", tmp_path / "split"))
+    learned = {row["prompt"][0]["content"] for row in ours["train"]}
+    wrong = sum(row["prompt"][0]["content"] in learned for row in theirs["test"])
+    assert 0 < wrong < len(theirs["test"])
+    options = ("--model", trained / "model", "--dataset_name", tmp_path / "split", "--output_dir", tmp_path / "out")
+    told = refusal(capsys, *options, "--trust_split", "true")
+    assert f"was trained on {wrong} of the {len(theirs['test'])} rows of split 'test'" in told
+    assert "--make_split true" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_learned_with_another_answer_counts_as_trained_on(trained, tmp_path, capsys):
+    rows = load_dataset(str(trained / "split"))
+    known = rows["train"][0]
+    prompt = {"role": "user", "content": f"  {known['prompt'][0]['content'].upper()}\n"}
+    near = {**known, "prompt": [prompt], "completion": [{"role": "assistant", "content": "Something else."}]}
+    (tmp_path / "data").mkdir()
+    rows["train"].to_parquet(tmp_path / "data" / "train.parquet")
+    Dataset.from_list([*rows["test"], near]).to_parquet(tmp_path / "data" / "test.parquet")
+    told = refusal(
+        *(capsys, "--model", trained / "model", "--dataset_name", tmp_path / "data", "--output_dir", tmp_path / "out")
+    )
+    assert "was trained on 1 of the 33 rows" in told
+
+
+def test_members_that_were_not_trained_on_are_refused(trained, tmp_path, capsys):
+    splits = ("--member_split", "test", "--non_member_split", "train")
+    options = ("--model", trained / "model", "--dataset_name", trained / "split", "--output_dir", tmp_path / "out")
+    assert "was trained on 32 of the 32 rows of split 'train'" in refusal(capsys, *options, *splits)
+    rows = load_dataset(str(trained / "split"))
+    (tmp_path / "data").mkdir()
+    Dataset.from_list([*rows["train"], rows["test"][0]]).to_parquet(tmp_path / "data" / "train.parquet")
+    rows["test"].select(range(1, 32)).to_parquet(tmp_path / "data" / "test.parquet")
+    options = ("--model", trained / "model", "--dataset_name", tmp_path / "data", "--output_dir", tmp_path / "out")
+    assert "was not trained on 1 of the 33 rows of split 'train'" in refusal(capsys, *options)
+
+
+def test_without_a_record_the_audit_refuses_or_says_that_it_is_the_users_word(trained, tmp_path, capsys):
+    unrecorded(trained)
+    options = ("--model", trained / "unrecorded", "--dataset_name", trained / "split")
+    told = refusal(capsys, *options, "--output_dir", tmp_path / "refused")
+    assert "Nothing recorded says which rows" in told
+    assert "--trust_split true" in told
+    audit(
+        trained, trained / "split", *map(str, options), "--output_dir", str(tmp_path / "out"), "--trust_split", "true"
+    )
+    card = (trained / "unrecorded" / "README.md").read_text()
+    assert "Unknown: nothing recorded says which rows this model was trained on." in card
+    assert "By its record" not in card
+
+
+def test_a_record_of_other_weights_or_of_another_base_is_refused(trained, tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    split = ("--dataset_name", trained / "split", "--output_dir", tmp_path / "out")
+    for part, told in (("adapter_model", "tells of other weights than those"), ("base/model", "is not the base that")):
+        folder = shutil.copytree(trained / "model", tmp_path / part.replace("/", "-"))
+        weights = load_file(folder / f"{part}.safetensors")
+        save_file(
+            {name: tensor + 1 for name, tensor in weights.items()}, folder / f"{part}.safetensors", {"format": "pt"}
+        )
+        assert told in refusal(capsys, "--model", folder, *split)
+    other = ("--reference_model", tmp_path / "base-model" / "base")
+    assert "is not the base that" in refusal(capsys, "--model", trained / "model", *split, *other)
+    assert "the model was trained with 128" in refusal(
+        capsys, "--model", trained / "model", *split, "--max_length", 64
+    )
+
+
+def test_a_finished_audit_is_not_taken_for_one_of_other_weights_or_rows(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    options = ("--dataset_name", trained / "split", "--output_dir", tmp_path / "out", "--trust_split", "true")
+    assert main(["audit", "--model", str(folder), *map(str, options)]) == 0
+    assert main(["audit", "--model", str(folder), *map(str, options)]) == 0
+    assert "already complete" in capsys.readouterr().out
+    (folder / "lineage.json").unlink()
+    shutil.copy(folder / "base" / "model.safetensors", folder / "adapter_model.safetensors")
+    assert "holds a run with weights =" in refusal(capsys, "--model", folder, *options)
+
+
+def test_a_merged_model_keeps_the_record_and_none_of_the_adapters_measurements(trained, tmp_path):
+    if not (trained / "audit-split").exists():
+        audit(trained, trained / "split")
+    load_recipe("merge_adapter").main(["--adapter", str(trained / "model"), "--output_dir", str(tmp_path / "merged")])
+    adapter, merged = (model_lineage(folder) for folder in (trained / "model", tmp_path / "merged"))
+    assert merged["trained_on"] == adapter["trained_on"]
+    assert merged["merged_from"] == adapter["weights"] != merged["weights"]
+    assert "Privacy audit" in (trained / "model" / "README.md").read_text()
+    assert "Privacy audit" not in (tmp_path / "merged" / "README.md").read_text()
+    base = ("--model", str(tmp_path / "merged"), "--reference_model", str(trained / "model" / "base"))
+    found = audit(trained, trained / "split", *base, "--output_dir", str(tmp_path / "out"))
+    assert found["membership"] == "recorded"
+
+
+def test_rows_of_one_prompt_stay_on_one_side(tmp_path):
+    recipe = load_recipe("audit")
+    prompts = ["a", "b", " A", "c", "b "]
+    rows = Dataset.from_list(
+        [{"prompt": [{"role": "user", "content": text}], "seed_id": str(i)} for i, text in enumerate(prompts)]
+    )
+    first, second, third, fourth, fifth = recipe.groups_of(rows, "seed_id")
+    assert (first, second) == (third, fifth)
+    assert len({first, second, fourth}) == 3
+    # 0 and 1 share a topic, 2 has the prompt of 0, 3 the topic of 2, and 4 the prompt of 1.
+    assert len(set(recipe.groups_of(rows.add_column("topic", [1, 1, 2, 2, 3]), "topic"))) == 1
 
 
 def test_a_dataset_of_too_few_seeds_is_refused_in_one_line(tmp_path, capsys):

@@ -23,7 +23,6 @@ from teamsrl_hf.privacy import (
     roc_plot,
     split_members,
     tpr_at_fpr,
-    write_section,
 )
 
 WORDS = [f"word{i}" for i in range(60)]
@@ -331,17 +330,13 @@ def test_a_difference_in_length_alone_is_seen():
     assert blind_check(short, long)["p_value"] < 0.05
 
 
-def test_a_sections_place_in_a_card_is_kept(tmp_path):
-    card = tmp_path / "README.md"
-    card.write_text("---\nlicense: mit\n---\n\n# Model\n")
-    first = audit_section(report(scores_of(range(40), range(40)), FAIR))
-    write_section(card, first)
-    card.write_text(card.read_text() + "\n## Later\n")
-    write_section(card, first.replace("## Privacy audit", "## Privacy audit, again"))
-    text = card.read_text()
-    assert text.startswith("---\nlicense: mit\n---\n\n# Model\n\n<!--")
-    assert text.count("## Privacy audit") == 1
-    assert text.index("## Privacy audit, again") < text.index("## Later")
+def test_without_a_record_nobody_is_called_a_member():
+    found = report(scores_of(range(40), range(40)), FAIR)
+    assert "Unknown: nothing recorded says which rows this model was trained on." in audit_section(found)
+    assert "By its record" not in audit_section(found)
+    assert "By its record, the model was trained on the 40 members and not on the 40 non-members." in audit_section(
+        {**found, "membership": "recorded"}
+    )
 
 
 def test_the_plot_shows_every_attack_and_is_the_same_each_time(trained, tokenizer, tmp_path):

@@ -203,6 +203,7 @@ def test_the_card_tells_what_was_computed_and_no_path(tuned, folder):
     output_dir, summary = tuned
     card = (output_dir / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1]) == {
+        "license": "unknown",
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["sft", "trl", "lora", "teamsrl", "arxiv:2403.08694"],
@@ -229,7 +230,7 @@ def test_hostile_names_cannot_break_out_of_the_card():
     meta = next(yaml.safe_load_all(card))
     assert meta["base_model"] == name
     assert meta["datasets"] == [name]
-    assert "license" not in meta
+    assert meta["license"] == "unknown"
     assert "\n# Gotcha" not in card.split("\n---\n", 1)[1]
 
 

@@ -1,0 +1,129 @@
+"""The record of what a model was trained on: exact, of these weights, and never published."""
+
+import json
+
+import pytest
+from datasets import Dataset, load_dataset
+from safetensors.numpy import save_file
+from sft_data import assistant, geography, run, user, write_folder
+
+from teamsrl_hf.errors import UserError
+from teamsrl_hf.hub import _allowed
+from teamsrl_hf.lineage import (
+    LINEAGE_FILE,
+    RowSet,
+    model_lineage,
+    prompt_key,
+    read_lineage,
+    row_key,
+    weights_digest,
+    write_lineage,
+)
+from teamsrl_hf.sft import build_tiny_model, chat_texts, check_sft_dataset
+
+STEPS = ("--train_sampling_strategy", "sequential", "--per_device_train_batch_size", "6")
+
+
+def row(prompt, completion):
+    return {"prompt": [user(prompt)], "completion": [assistant(completion)]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    rows = check_sft_dataset(Dataset.from_list(list(geography())))
+    return build_tiny_model(chat_texts(rows), tmp_path_factory.mktemp("tiny"), seed=1)
+
+
+def test_a_row_is_its_text_and_a_prompt_is_its_words():
+    assert row_key(row("a", "b")) != row_key(row("ab", "")) != row_key(row("a", "b "))
+    assert row_key(row("a", "b")) == row_key({**row("a", "b"), "seed_id": "s1"})
+    assert prompt_key(row("Name  a\nBIRD", "x")) == prompt_key(row("name a bird ", "y"))
+    # What a sum does must not hang on its signs.
+    assert prompt_key(row("1 + 2", "x")) != prompt_key(row("1 - 2", "x"))
+    assert prompt_key(row("🦆", "x")) != prompt_key(row("🦅", "x"))
+    assert len(row_key(row("half a pair: \ud800", "x"))) == 8
+
+
+def test_a_set_of_rows_is_packed_without_their_order_and_read_back():
+    rows = [row(f"Question {i}?", "Yes.") for i in range(5)]
+    ours = RowSet.of(rows)
+    assert RowSet.from_json(json.loads(json.dumps(ours.to_json()))) == ours
+    assert ours.to_json() == RowSet.of(reversed(rows)).to_json()
+    assert ours.fingerprint == RowSet.of(reversed(rows)).fingerprint != RowSet.of(rows[1:]).fingerprint
+    assert len((ours | RowSet.of([row("Another?", "No.")])).rows) == 6
+    assert RowSet.from_json(RowSet.of([]).to_json()) == RowSet.of([])
+
+
+def test_the_record_of_a_run_holds_the_rows_that_were_learned_and_the_weights(data, tiny, tmp_path):
+    run(data, tmp_path / "out", *STEPS, "--tiny_model", "false", "--model_name_or_path", str(tiny), "--max_steps", "2")
+    known, rows = model_lineage(tmp_path / "out"), load_dataset(data, cache_dir=str(tmp_path / "cache"))
+    assert known["trained_on"] == RowSet.of(rows["train"])
+    assert known["passes"] == pytest.approx(12 / 18)
+    assert known["base"] == {"name": str(tiny), "revision": "main", "weights": weights_digest(tiny)}
+    assert known["max_length"] == 512
+    assert known["versions"].keys() == {"torch", "transformers", "trl", "peft", "datasets"}
+
+
+def test_rows_left_out_for_their_length_are_not_in_the_record(tmp_path):
+    rows = [*geography(), row("Tell a story.", "word " * 600)]
+    Dataset.from_list([{name: entry[name] for name in ("prompt", "completion")} for entry in rows]).to_parquet(
+        tmp_path / "data" / "train.parquet"
+    )
+    summary = run(tmp_path / "data", tmp_path / "out", *STEPS, "--max_steps", "1", "--long_rows", "drop")
+    known = model_lineage(tmp_path / "out")
+    assert summary["dropped_rows"] + summary["rows"] == known["rows"] + 1 == 24
+    assert prompt_key(rows[-1]) not in known["trained_on"].prompts
+    assert len(known["trained_on"].rows) == known["rows"]
+
+
+def test_what_the_base_was_trained_on_counts_too(data, tmp_path):
+    run(data, tmp_path / "first", *STEPS, "--max_steps", "1", "--use_peft", "false")
+    other = tmp_path / "data"
+    Dataset.from_list([row(f"Question {i}?", "Yes.") for i in range(8)]).to_parquet(other / "train.parquet")
+    base = ("--tiny_model", "false", "--model_name_or_path", str(tmp_path / "first"), "--use_peft", "false")
+    run(other, tmp_path / "second", *STEPS, *base, "--max_steps", "1")
+    first, second = (model_lineage(tmp_path / name) for name in ("first", "second"))
+    assert first["trained_on"].rows < second["trained_on"].rows
+    assert len(second["trained_on"].rows) == 18 + 7
+    assert second["rows"] == 7
+
+
+def test_a_record_is_of_its_weights_alone_and_damage_is_told(tmp_path):
+    import numpy as np
+
+    assert model_lineage(tmp_path) is None
+    save_file({"w": np.ones(3)}, tmp_path / "model.safetensors")
+    facts = {"weights": weights_digest(tmp_path), "trained_on": RowSet.of([]).to_json()}
+    write_lineage(tmp_path, "model", facts)
+    assert read_lineage(tmp_path, "dataset") is None
+    assert model_lineage(tmp_path)["trained_on"] == RowSet.of([])
+    save_file({"w": np.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="tells of other weights"):
+        model_lineage(tmp_path)
+    (tmp_path / LINEAGE_FILE).write_text('{"kind": "mod')
+    with pytest.raises(UserError, match=r"lineage\.json is damaged"):
+        model_lineage(tmp_path)
+
+
+def test_the_weights_of_several_files_are_all_of_them(tmp_path):
+    import numpy as np
+
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    save_file({"a": np.ones(1)}, tmp_path / "model-1-of-2.safetensors")
+    with pytest.raises(UserError, match="lacks model-2-of-2"):
+        weights_digest(tmp_path)
+    save_file({"b": np.ones(1)}, tmp_path / "model-2-of-2.safetensors")
+    before = weights_digest(tmp_path)
+    save_file({"b": np.zeros(1)}, tmp_path / "model-2-of-2.safetensors")
+    assert len(before) == 64
+    assert weights_digest(tmp_path) != before
+
+
+def test_a_list_of_what_was_trained_on_is_never_pushed():
+    assert not _allowed(LINEAGE_FILE, ("*.json",))
