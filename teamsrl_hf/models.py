@@ -20,7 +20,7 @@ ENDPOINT_OPTIONS = {
     "requests_per_minute": float,
     "tokens_per_minute": float,
 }
-LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "device": str}
+LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "gguf_file": str, "device": str}
 _TYPES = {str: "a text", int: "a whole number", float: "a number"}
 _OPTIONS = {"endpoint": ENDPOINT_OPTIONS, "transformers": LOCAL_OPTIONS, "rulebook": {}}
 

@@ -1,0 +1,53 @@
+import asyncio
+
+import pytest
+import torch
+from real_model import smollm2
+
+from teamsrl_hf import OPERATIONS, Request, Sampling, make_generator
+from teamsrl_hf.operations import rewrite_messages
+
+GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_generator(smollm2() | {"batch_size": 4})
+
+
+def ask(model, *questions):
+    async def all_of_them():
+        requests = [Request("expert", ({"role": "user", "content": question},), GREEDY) for question in questions]
+        return await asyncio.gather(*map(model, requests))
+
+    return asyncio.run(all_of_them())
+
+
+def test_a_real_model_in_a_gguf_file_answers_sensibly(model):
+    (answer,) = ask(model, "What is the capital of France? Answer with its name alone.")
+    assert "Paris" in answer.text
+    assert (answer.error, answer.prompt_tokens > 20) == (None, True)
+
+
+def test_a_real_model_stops_by_itself_and_says_when_it_was_cut(model):
+    short, long = ask(model, "Say hello in one word.", "Tell a long story about a lighthouse.")
+    assert (short.finish_reason, long.finish_reason) == ("stop", "length")
+    assert long.completion_tokens == 24
+
+
+def test_a_real_model_answers_a_rewrite_request_and_nothing_of_the_chat_template_shows(model):
+    messages = rewrite_messages(OPERATIONS[1], "Name three birds that live in Peru.")
+    answer = asyncio.run(model(Request("instructor", messages, GREEDY)))
+    assert answer.text.strip()
+    assert "<|im" not in answer.text
+
+
+def test_the_weights_of_a_gguf_file_are_unpacked_in_the_dtype_asked_for():
+    model = make_generator(smollm2() | {"dtype": "float32"})._model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+
+
+def test_a_gguf_file_is_not_quantized_once_more():
+    with pytest.raises(ValueError, match="goes without quantize_4bit"):
+        make_generator(smollm2() | {"quantization": "4bit"})
