@@ -70,8 +70,8 @@ class TransformersGenerator:
     Args:
         model_name_or_path: Model id or folder; only safetensors or a GGUF file are read, and no code of its is run.
         batch_size: Most requests per batch.
-        dtype: As in `from_pretrained`; "auto" is the dtype of the weights; for a GGUF file it is bfloat16 where the device
-            computes in it, else float32.
+        dtype: As in `from_pretrained`; "auto" is the dtype of the weights, and for a GGUF file bfloat16 where the
+            device computes in it, else float32.
         quantize_4bit: Load in 4 bit (NF4); needs bitsandbytes.
         gguf_file: Name of the GGUF file to read in that folder or repository, in place of safetensors; needs gguf.
         device: Such as "cuda:1"; by default the GPU if there is one, and for a given `model` where it already is.
