@@ -6,6 +6,7 @@ The base is loaded in full precision, also where the adapter was trained on four
 much.
 """
 
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     known = recorded_training(args.adapter)
     folder = merge_adapter(args.adapter, args.output_dir, args.dtype)
-    (folder / "README.md").write_text(merged_card(args.adapter, args.dtype), encoding="utf-8")
+    card = merged_card(args.adapter, args.dtype)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    for picture in Path(args.adapter).glob("*.png"):
+        if f"({picture.name})" in card:
+            shutil.copy(picture, folder)
     if known:
         adapter, merged = known["weights"], weights_digest(folder)
         known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}

@@ -146,7 +146,8 @@ class OperationPolicy(PreTrainedModel):
         is_causal = any("CausalLM" in architecture for architecture in backbone.config.architectures or ())
         config = {"pooling": "last" if is_causal else "mean", **config}
         description = backbone.config.to_dict()
-        description.pop("quantization_config", None)
+        for unwanted in ("quantization_config", "_name_or_path"):  # The latter is a path of this machine, perhaps.
+            description.pop(unwanted, None)
         policy = cls(OperationPolicyConfig(backbone=description, backbone_name=name, **config), backbone)
         policy._tokenizer = tokenizer
         return policy

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 # Options of a model that say something about its answers; the others are about speed and access.
 _TELLING = ("dtype", "quantization")
@@ -65,6 +66,23 @@ def _public_model(spec: str) -> str:
     if kind not in ("endpoint", "transformers"):
         kind, colon, name = "", "", spec
     return kind + colon + public_name(re.sub(r"@\w+://\S*", "", name))
+
+
+def public_config(value: Any, key: str = "") -> Any:
+    """What a configuration file holds, where a name or another string that is a path becomes its last part.
+
+    >>> public_config({"backbone_name": "/data/llama", "backbone": {"_name_or_path": "/data/llama"}, "step": "/"})
+    {'backbone_name': 'llama', 'backbone': {'_name_or_path': 'llama'}, 'step': '/'}
+    """
+    if isinstance(value, dict):
+        return {name: public_config(part, name) for name, part in value.items()}
+    if isinstance(value, list):
+        return [public_config(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    # A token or a pattern may look like a path, but nothing lies there.
+    found = os.path.isabs(value) and value.count("/") > 1 and os.path.exists(value)
+    return public_name(value) if found or key.endswith(("name_or_path", "backbone_name")) else value
 
 
 def public_text(text: str) -> str:

@@ -122,9 +122,9 @@ def merged_card(adapter_dir: str | Path, dtype: str) -> str:
     if "base_model_relation" in meta:
         meta["base_model_relation"] = "finetune"
     shown = {"base": public_name(base), "adapter": public_name(str(folder)), "dtype": dtype}
-    return render(
-        "merged_card.md", meta=front_matter(meta), card=re.sub(r"^# .*$", "", card, count=1, flags=re.M), **shown
-    )
+    for other in (r"^# .*?$", r"^```python\n.*?^```\n"):  # The adapter's title, and how it is loaded.
+        card = re.sub(other, "", card, count=1, flags=re.MULTILINE | re.DOTALL)
+    return render("merged_card.md", meta=front_matter(meta), card=card, **shown)
 
 
 def dataset_sources(script_args: Any) -> list[str]:

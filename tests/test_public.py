@@ -7,7 +7,7 @@ from test_cards import FILES, _result, _statistics
 
 from teamsrl_hf import OPERATIONS, EvolverConfig, Rejection
 from teamsrl_hf.cards import dataset_card
-from teamsrl_hf.public import is_local, public_model, public_name, public_text
+from teamsrl_hf.public import is_local, public_config, public_model, public_name, public_text
 from teamsrl_hf.schema import default_row, trajectory_row
 
 SPECS = {
@@ -66,6 +66,13 @@ def test_a_message_is_published_without_addresses_and_paths():
         "HTTP 429: 3/4 of the quota and/or credit is used up": "HTTP 429: 3/4 of the quota and/or credit is used up",
     }
     assert {text: public_text(text) for text in said} == said
+
+
+def test_a_configuration_is_published_without_paths_and_else_as_it_is(tmp_path):
+    kept = {"content": "/", "pattern": "/no/such/place", "_name_or_path": "org/m", "tokens": ["</s>", None, 1.5]}
+    config = {**kept, "base_model_name_or_path": "../base", "other": [str(tmp_path)], "in": {"name_or_path": "~/m"}}
+    public = {**kept, "base_model_name_or_path": "base", "other": [tmp_path.name], "in": {"name_or_path": "m"}}
+    assert public_config(config) == public
 
 
 def test_rows_name_models_and_errors_without_this_machine():

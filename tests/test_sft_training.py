@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,12 @@ def test_an_adapter_merges_by_its_recipe(tuned, tmp_path):
     assert merge(target) == {"model": str(tmp_path / "merged")}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert (model.dtype, model.generation_config.eos_token_id) == (torch.bfloat16, model.config.eos_token_id)
+    card = (tmp_path / "merged" / "README.md").read_text()
+    snippet, *others = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert 'AutoModelForCausalLM.from_pretrained("PATH_OR_HUB_ID")' in snippet
+    assert others == []
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", card)
+    assert [(tmp_path / "merged" / picture).is_file() for picture in shown] == [True] * len(shown) != []
     with pytest.raises(ValueError, match="is not empty; give a new one"):
         merge(target)
     with pytest.raises(ValueError, match="pass --adapter FOLDER and --output_dir FOLDER"):
