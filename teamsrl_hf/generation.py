@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 from .errors import UserError
 from .operations import Messages
 from .pacing import Pace, Turn
+from .tokens import NO_ANSWER, without_thoughts
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>\s*", re.S)
 _SECRETS = re.compile(r"(?i)\bbearer\s+\S+|\b(?:hf_|sk-)[\w.*-]+")
 
 
@@ -425,11 +425,13 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
     spent = {"status": 200, "prompt_tokens": prompt, "completion_tokens": completion}
     if reason == "content_filter":
         return _Failure("the endpoint's content filter stopped the answer", **spent)
-    text = without_thoughts(text) if isinstance(text, str) else ""
+    said = text if isinstance(text, str) else ""
+    text = without_thoughts(said)
     if not text.strip():
         # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
         cut = reason == "length"
-        return _Failure(f"malformed answer: empty text{' at max_tokens' if cut else ''}", not cut, **spent)
+        missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
+        return _Failure(f"{missing}{' at max_tokens' if cut else ''}", not cut, **spent)
     return Completion(
         text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
         model=model,
@@ -437,15 +439,6 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
         completion_tokens=completion,
         finish_reason="length" if reason == "length" else "stop",
     )
-
-
-def without_thoughts(text: str) -> str:
-    """An answer without the thinking before it, which some servers leave in.
-
-    >>> without_thoughts("<think>Short, or long?</think>\\n\\nShort."), without_thoughts("What does <think> mean?")
-    ('Short.', 'What does <think> mean?')
-    """
-    return _THOUGHTS.sub("", text)
 
 
 def _count(usage: object, name: str) -> int:

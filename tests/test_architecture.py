@@ -15,6 +15,7 @@ ORDER = (
     *(
         "errors",
         "types",
+        "tokens",
         "paths",
         "public",
         "runs",
