@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from teamsrl_hf.arguments import guarded
+from teamsrl_hf.options import Parser
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def push(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> str:
     """Push a folder; returns the URL of the commit that holds it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python recipes/push_folder.py", description=__doc__)
     add_arguments(parser)
     return push(parser.parse_args(argv))
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from .errors import UserError
+from .errors import UserError, check_number
 from .operations import Messages
 from .pacing import Pace, Turn
 from .tokens import NO_ANSWER, without_thoughts
@@ -33,12 +33,23 @@ _SECRETS = re.compile(r"(?i)\bbearer\s+\S+|\b(?:hf_|sk-)[\w.*-]+")
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling parameters sent with a request. `seed` is sent only when given."""
+    """Sampling parameters sent with a request. `seed` is sent only when given.
+
+    Raises:
+        UserError: One of them is out of its range, which an endpoint would say of every single call.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.95
     max_tokens: int = 2048
     seed: int | None = None
+
+    def __post_init__(self):
+        check_number("temperature", self.temperature, 0)
+        check_number("top_p", self.top_p, above=0, most=1)
+        check_number("max_tokens", self.max_tokens, 1, whole=True)
+        if self.seed is not None:
+            check_number("seed", self.seed, whole=True)
 
 
 @dataclass(frozen=True)
@@ -216,13 +227,14 @@ class EndpointGenerator:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
     ):
-        if concurrency < 1 or timeout <= 0 or min(max_retries, backoff, max_wait) < 0:
+        waits = max_retries, backoff, max_wait
+        if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
             raise UserError(
                 "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
                 f"{concurrency}, {timeout}, {max_retries}, {backoff} and {max_wait}."
             )
         for rate in (requests_per_minute, tokens_per_minute):
-            if rate is not None and not rate > 0:
+            if rate is not None and not 0 < rate < math.inf:
                 raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
         self.model = model
         self.base_url = base_url.rstrip("/")
