@@ -1,7 +1,7 @@
 """Push a finished folder (dataset, policy, adapter or model) to the Hub in one commit; prints the commit's URL.
 
     python recipes/push_folder.py outputs/dataset USER/NAME --tag v1.0
-    python recipes/push_folder.py outputs/policy USER/NAME --repo_type model
+    python recipes/push_folder.py outputs/model USER/NAME --base_model HuggingFaceTB/SmolLM2-135M
 
 Run it again after any failure: it sends what is still missing, and nothing when nothing is. So does `teamsrl push`.
 """
@@ -10,19 +10,23 @@ import argparse
 import sys
 
 from teamsrl_hf.arguments import guarded
-from teamsrl_hf.options import Parser
+from teamsrl_hf.errors import UserError
+
+# Handed on to `hub.push_folder` as they are.
+OPTIONS = (*("repo_type", "overwrite", "revision", "create_pr", "tag", "base_model", "collection", "commit_message"),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options, for this recipe and for `teamsrl push`."""
     parser.add_argument("folder", help="folder with a README.md")
     parser.add_argument("repo_id", help="user/name on the Hub")
-    parser.add_argument("--repo_type", choices=("dataset", "model"), help="default: what the folder's files say")
+    parser.add_argument("--repo_type", choices=("dataset", "model"), help="needed where a folder may be either")
     parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
-    parser.add_argument("--overwrite", action="store_true", help="also over a repository this tool did not write")
+    parser.add_argument("--overwrite", action="store_true", help="replace what this tool did not write, too")
     parser.add_argument("--revision", help="branch to commit to, made when missing (default: main)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of changing a branch")
     parser.add_argument("--tag", help="name for the commit, such as v1.0; a tag is never moved")
+    parser.add_argument("--base_model", help="Hub id of an adapter's base, where the run had it in a folder")
     parser.add_argument("--collection", help="title or slug of a collection to put the repository into")
     parser.add_argument("--commit_message", default="Upload with teamsrl push", help="default: %(default)s")
 
@@ -32,14 +36,17 @@ def push(args: argparse.Namespace) -> str:
 
     Raises:
         OSError: The Hub refused, or stayed away; the folder is intact.
-        ValueError: See `hub.push_folder`.
+        UserError: See `hub.push_folder`; or the run in the folder is not finished.
     """
-    from teamsrl_hf.hub import guess_repo_type, push_folder
+    from teamsrl_hf.hub import push_folder
+    from teamsrl_hf.runs import read_run
 
-    options = {name: getattr(args, name) for name in ("revision", "create_pr", "tag", "collection", "overwrite")}
-    options |= {"repo_type": args.repo_type or guess_repo_type(args.folder), "private": not args.public}
+    run = read_run(args.folder)
+    if run is not None and run["summary"] is None:
+        raise UserError(f"The run in {args.folder} is not finished; run its command again, then push.")
+    options = {name: value for name, value in vars(args).items() if name in OPTIONS}
     try:
-        url = push_folder(args.folder, args.repo_id, commit_message=args.commit_message, **options)
+        url = push_folder(args.folder, args.repo_id, private=not args.public, **options)
     except RuntimeError as error:  # Nothing of ours is broken, so no traceback.
         raise OSError(error) from error
     print(url)
@@ -48,7 +55,7 @@ def push(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> str:
     """Push a folder; returns the URL of the commit that holds it."""
-    parser = Parser(prog="python recipes/push_folder.py", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     return push(parser.parse_args(argv))
 

@@ -1,216 +1,262 @@
 """A finished folder goes to the Hub: in come folder and repository id, out comes the URL of the one commit holding it.
 
 The routine makes the repository equal to the folder, so any call may be repeated: after a lost answer, a kill or a
-race it sends what is still missing, and makes no commit when nothing is.
+race it sends what is still missing, and makes no commit when nothing is. `hub_files` says what is sent and what would
+be lost by it, `hub_names` how it reads there, `hub_calls` makes the calls.
 """
 
-import hashlib
-import json
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from fnmatch import fnmatch
-from io import BytesIO
-from itertools import count
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, set_client_factory
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DiscussionComment, HfApi, hf_hub_url
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import _http, httpx, parse_ratelimit_headers
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from .errors import UserError
+from .hub_calls import Calls, judge, time_limit, token_of
+from .hub_files import (
+    MARKER,
+    THEIRS,
+    File,
+    Folder,
+    Record,
+    differing,
+    objection,
+    open_folder,
+    read_marker,
+    refuse_secret,
+    require,
+    write_marker,
+)
+from .hub_names import base_card, base_to_publish, check_repo_id, renamed
 
 logger = logging.getLogger(__name__)
-
-MARKER = ".teamsrl.json"
-# `version` is the marker's own: its bytes never change, so the hash in the tree tells whether a repository is ours.
-MARKER_CONTENT = json.dumps({"project": "teamsrl-hf", "version": 1}).encode() + b"\n"
-
-TEXTS = ("README.md", "LICENSE*", "*.png", "*.json")
-ALLOWED = {
-    "dataset": (*TEXTS, "*.parquet", "*.html"),
-    "model": (*TEXTS, "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"),
-}
-# Names that match a pattern above and yet tell of the machine, the rows trained on, the spending or the optimizer.
-PRIVATE = (".*", "run.json", "lineage.json", "trainer_state.json", "optimizer*", "checkpoint-*", "global_step*")
 
 TIME_LIMIT = 120.0
 # Seconds, and bytes a second: an upload by Xet that takes longer is given up and begun again without it.
 UPLOAD_LIMIT, SLOWEST_UPLOAD = 120.0, 100_000
+
+# Says in a pull request's description whose it is; its title is anybody's.
+PULL_NOTE = "Opened by teamsrl-hf, which commits here whenever it is to propose this {kind} again."
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What is asked for, beside folder and repository."""
+
+    commit_message: str
+    private: bool = True
+    revision: str | None = None
+    create_pr: bool = False
+    tag: str | None = None
+    collection: str | None = None
+    overwrite: bool = False
+    base_model: str | None = None
 
 
 def push_folder(
     folder: str | Path,
     repo_id: str,
     *,
-    repo_type: str,
     commit_message: str,
+    repo_type: str | None = None,
     private: bool = True,
     revision: str | None = None,
     create_pr: bool = False,
     tag: str | None = None,
     collection: str | None = None,
     overwrite: bool = False,
+    base_model: str | None = None,
     patience: float = 600.0,
     api: HfApi | None = None,
 ) -> str:
     """Make a Hub repository equal to `folder` by at most one commit, and return the URL of the commit that holds it.
 
-    Sent is what matches `ALLOWED` and has no part of its path in `PRIVATE`: no pickles (`.bin`, `.pt`, `.pkl`), no
-    ledger (`.sqlite`), no `.git`; what is left out is logged. The same commit deletes what the folder lacks (except
-    `.gitattributes`) and carries `.teamsrl.json`, which marks the repository as this project's.
+    What the folder is (a dataset, a policy, an adapter or a model), its own files say; sent is what
+    `hub_files.ALLOWED` lists for that kind, and what is left out is logged. The same commit deletes what the folder
+    lacks (except `.gitattributes`) and carries `.teamsrl.json`, a record of what was sent: the next push replaces
+    nothing that this one did not write.
+
+    The card's placeholders become the repository's id. An adapter whose base model lies in its folder `base` has that
+    pushed first, to `<repo_id>-base`, and names it.
 
     Args:
         folder: Holds at least README.md.
         repo_id: "user/name"; a name alone is one of the user whose token is in use.
-        repo_type: "dataset" or "model".
+        repo_type: "dataset" or "model", where the folder may be either.
         private: Visibility of a new repository. That of an existing one is never changed.
         revision: Branch to commit to, made when missing; the main branch by default.
-        create_pr: Commit to a pull request of an existing repository, and return its URL. An open one whose title is
-            `commit_message` is used again.
+        create_pr: Commit to a pull request of an existing repository, and return its URL. An open one that this
+            function opened before for the same account and kind is used again.
         tag: Name for the commit, such as "v1.0". A tag is never moved.
         collection: Title of a collection of the repository's owner, made when missing and then as private as asked,
             or the slug of one. The repository becomes one of its items.
-        overwrite: Replace all content of a repository that carries no marker.
+        overwrite: Replace also what this project did not write, or what was edited since.
+        base_model: Hub id that an adapter shall name as its base model.
         patience: Seconds to go on trying while the Hub is away or busy, or somebody else commits.
         api: Where to push and as whom; by default as the environment says.
 
     Raises:
-        UserError: The folder is none to push, the repository is not ours, it is public although `private`, or the tag
-            names another commit.
+        UserError: The folder is none to push, the repository is not ours, was edited since or holds another kind, it
+            is public although `private`, the base model is a folder of this machine, or the tag names another commit.
         RuntimeError: The Hub refused, or stayed away for longer than `patience`. The folder is intact: call again.
     """
+    options = _Options(commit_message, private, revision, create_pr, tag, collection, overwrite, base_model)
     if create_pr and (revision or tag):
         raise UserError("create_pr goes with neither revision nor tag: a pull request is a branch, merged later.")
-    files = _collect(Path(folder), repo_type)
-    api = api or HfApi(library_name="teamsrl-hf")
-    deadline = time.monotonic() + patience
-
-    def persist(step: Callable[..., Any], *args: Any) -> Any:
-        return _persist(lambda: step(api, *args), deadline, repo_id)
-
-    with _time_limit():
-        at, url = {"repo_id": repo_id, "repo_type": repo_type}, _url(api, repo_id, repo_type)
-        if create_pr:
-            number = persist(_pull_request, at, commit_message)
-            revision = f"refs/pr/{number}"
-        else:
-            made = _persist(lambda: api.create_repo(**at, private=private, exist_ok=True), deadline, repo_id)
-            at, url = {**at, "repo_id": made.repo_id}, str(made)
-        if revision and not revision.startswith("refs/"):
-            _persist(lambda: api.create_branch(**at, branch=revision, exist_ok=True), deadline, repo_id)
-        target = _Target(at, revision, private, overwrite, tag, commit_message)
-        sha = persist(_level, target, files, {"xet": True})
-        if tag:
-            persist(_name, at, tag, sha)
-        if collection:
-            persist(_gather, at, collection, private)
-        if create_pr:
-            persist(_show, at, number)
-            return f"{url}/discussions/{number}"
-        return f"{url}/commit/{sha}"
+    check_repo_id(repo_id, "The repository")
+    found, api = open_folder(folder, repo_type), api or HfApi(library_name="teamsrl-hf")
+    with time_limit(TIME_LIMIT):
+        return _push(found, repo_id, options, patience, api)
 
 
 def push_dataset(folder: str | Path, repo_id: str, *, commit_message: str = "Upload dataset", **options) -> str:
     """`push_folder` for a folder of Parquet files; takes the same options."""
-    _require(folder, "**/*.parquet")
+    require(folder, "**/*.parquet")
     return push_folder(folder, repo_id, repo_type="dataset", commit_message=commit_message, **options)
 
 
 def push_policy(folder: str | Path, repo_id: str, *, commit_message: str = "Upload policy", **options) -> str:
     """`push_folder` for a model saved whole by `save_pretrained`; takes the same options."""
-    _require(folder, "config.json", "*.safetensors")
+    require(folder, "config.json", "*.safetensors")
     return push_folder(folder, repo_id, repo_type="model", commit_message=commit_message, **options)
 
 
 def push_adapter(folder: str | Path, repo_id: str, *, commit_message: str = "Upload adapter", **options) -> str:
     """`push_folder` for a PEFT adapter saved by `save_pretrained`; takes the same options."""
-    _require(folder, "adapter_config.json", "adapter_model*.safetensors")
+    require(folder, "adapter_config.json", "adapter_model*.safetensors")
     return push_folder(folder, repo_id, repo_type="model", commit_message=commit_message, **options)
-
-
-def guess_repo_type(folder: str | Path) -> str:
-    """ "dataset" for a folder with Parquet files and no weights, "model" for one with weights and no Parquet files.
-
-    Raises:
-        UserError: It is neither, or both.
-    """
-    if not Path(folder).is_dir():
-        raise UserError(f"Folder {str(folder)!r} does not exist; give the folder that the run wrote.")
-    found = [any(Path(folder).rglob(pattern)) for pattern in ("*.parquet", "*.safetensors")]
-    if found[0] == found[1]:
-        raise UserError(f"Folder {str(folder)!r} may hold a dataset or a model; say which with --repo_type.")
-    return "dataset" if found[0] else "model"
-
-
-def _require(folder: str | Path, *patterns: str) -> None:
-    for pattern in patterns:
-        if not any(Path(folder).glob(pattern)):
-            raise UserError(f"Folder {str(folder)!r} holds no {pattern}; give the folder that the run wrote.")
-
-
-def _collect(folder: Path, repo_type: str) -> dict[str, tuple[Path | bytes, set[str]]]:
-    """What the repository shall hold: path in it -> content and the two hashes under which a tree may list it."""
-    if repo_type not in ALLOWED:
-        raise UserError(f"repo_type is {repo_type!r}; it must be one of {', '.join(map(repr, ALLOWED))}.")
-    if not (folder / "README.md").is_file():
-        raise UserError(f"Folder {str(folder)!r} does not exist or holds no README.md; write the card first.")
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    sent = {name: path for name, path in paths.items() if _allowed(name, ALLOWED[repo_type])}
-    if left_out := sorted(paths.keys() - sent.keys() - {MARKER}):
-        logger.warning("Left out of the push: %s", ", ".join(left_out))
-    return {name: (content, _hashes(content)) for name, content in {**sent, MARKER: MARKER_CONTENT}.items()}
-
-
-def _allowed(name: str, patterns: tuple[str, ...]) -> bool:
-    parts = name.split("/")
-    secret = any(fnmatch(part, pattern) for part in parts for pattern in PRIVATE)
-    return not secret and any(fnmatch(parts[-1], pattern) for pattern in patterns)
-
-
-def _hashes(content: Path | bytes) -> set[str]:
-    """SHA-256, which a tree gives for large files, and git's own hash, which it gives for the others."""
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256")
-        file.seek(0)
-        return {sha256.hexdigest(), hashlib.file_digest(file, lambda: git).hexdigest()}
 
 
 @dataclass(frozen=True)
 class _Target:
-    """Where a commit goes, and under which conditions."""
+    """Where a commit goes, of what, by whom, and under which conditions."""
 
     at: dict[str, str]
+    kind: str
+    account: str
+    options: _Options
     revision: str | None
-    private: bool
-    overwrite: bool
-    tag: str | None
-    commit_message: str
+
+    @property
+    def name(self) -> str:
+        return self.at["repo_id"]
+
+    def content(self, files: dict[str, File]) -> dict[str, File]:
+        """The files and the record of them."""
+        return {**files, MARKER: File.of(write_marker(self.kind, self.account, files))}
 
 
-def _level(api: HfApi, target: _Target, files: dict[str, tuple[Path | bytes, set[str]]], way: dict[str, bool]) -> str:
+def _push(folder: Folder, repo_id: str, options: _Options, patience: float, api: HfApi) -> str:
+    base = _base_of(folder, options)
+    refuse_secret(folder.files, token_of(api))
+    persist = Calls(api, repo_id, time.monotonic() + patience)
+    account = persist(_account, api)
+    at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": folder.repo_type}
+    companion = base and open_folder(base, "model", base_card(folder, at["repo_id"]))
+    if not options.create_pr:
+        at["repo_id"] = persist(api.create_repo, **at, private=options.private, exist_ok=True).repo_id
+    target = _Target(at, folder.kind, account, options, options.revision)
+    files = _files(folder, renamed(folder, target.name, options.base_model))
+    if options.create_pr:
+        number = persist(_pull_request, api, target, files)
+        target = replace(target, revision=f"refs/pr/{number}")
+    elif options.revision:
+        persist(_branch, api, target, files)
+    if companion:
+        persist(_inspect, api, target, files)  # Before anything is sent.
+        name = f"{target.name}-base"
+        told = _Options(f"Upload base model of {target.name}", options.private, overwrite=options.overwrite)
+        commit = _push(companion, name, told, patience, api).rpartition("/")[2]
+        files = _files(folder, renamed(folder, target.name, name, commit))
+    sha = persist(_level, api, target, files, {"xet": True})
+    return _finish(persist, api, target, sha)
+
+
+def _base_of(folder: Folder, options: _Options) -> Path | None:
+    base = base_to_publish(folder, options.base_model)
+    if base and options.create_pr:
+        raise UserError(
+            f"A pull request can't bring the base model in {str(base)!r} along; push that folder to a repository of "
+            "its own, and name it with --base_model USER/NAME."
+        )
+    return base
+
+
+def _files(folder: Folder, renamed: dict[str, bytes]) -> dict[str, File]:
+    return {**folder.files, **{name: File.of(content) for name, content in renamed.items()}}
+
+
+def _account(api: HfApi) -> str:
+    told = api.whoami(cache=True)
+    if not isinstance(told, dict) or not told.get("name"):
+        raise RuntimeError(f"The Hub at {api.endpoint} does not tell whose the token in use is; is it a Hub?")
+    return told["name"]
+
+
+def _finish(persist: Calls, api: HfApi, target: _Target, sha: str) -> str:
+    """Tag, collection and the pull request's status; returns the URL to tell."""
+    at, options = target.at, target.options
+    url = f"{api.endpoint}/{'datasets/' if at['repo_type'] == 'dataset' else ''}{target.name}"
+    if options.tag:
+        persist(_name, api, at, options.tag, sha)
+    if options.collection:
+        persist(_gather, api, at, options.collection, options.private)
+    if options.create_pr:
+        number = target.revision.rpartition("/")[2]
+        persist(_show, api, at, int(number))
+        return f"{url}/discussions/{number}"
+    return f"{url}/commit/{sha}"
+
+
+def _inspect(api: HfApi, target: _Target, files: dict[str, File]) -> tuple[str, list[str]]:
+    """The head commit and the paths in which it differs; UserError when the repository must not be written to."""
+    at, info = target.at, api.repo_info(**target.at, revision=target.revision)
+    if target.options.private and not info.private:
+        raise UserError(f"Repository {target.name} is public; make it private on the Hub, or pass private=False.")
+    tree = _tree(api, at, info.sha)
+    if not tree and info.siblings:
+        raise ConnectionError(f"{target.name} is listed as empty, and is not")  # To be tried again.
+    changed = differing(target.content(files), tree)
+    if not changed or not tree.keys() - {THEIRS}:
+        return info.sha, changed
+    record = _record(api, at, info.sha, tree)
+    if changed == [MARKER] and record and record.tells(target.kind, files):
+        return info.sha, []  # The same, pushed by another account.
+    why = objection(record, target.kind, target.account, tree, files)
+    if why and not target.options.overwrite:
+        raise UserError(
+            f"Repository {target.name} {why}; take another name, or pass overwrite=True (--overwrite) to do so."
+        )
+    if why:
+        logger.warning("Overwriting, as asked: repository %s %s.", target.name, why)
+    return info.sha, changed
+
+
+def _level(api: HfApi, target: _Target, files: dict[str, File], way: dict[str, bool]) -> str:
     """Make the repository equal to `files`; returns the commit that is. `way` remembers that Xet did not work."""
-    at, (head, tree) = target.at, _open(api, target)
-    differing = _differing(files, tree)
-    if target.tag:
+    at, (head, changed) = target.at, _inspect(api, target, files)
+    if target.options.tag:
         # Before anything is written: a release that exists must not cost a commit.
-        _require_tag(api, at, target.tag, None if differing else head)
-    if not differing:
+        _require_tag(api, at, target.options.tag, None if changed else head)
+    if not changed:
         return head
-    contents = {name: files[name][0] if name in files else None for name in differing}
-    options = {"commit_message": target.commit_message, "revision": target.revision, "parent_commit": head}
+    content = target.content(files)
+    contents = {name: content[name].content if name in content else None for name in changed}
+    options = {"commit_message": target.options.commit_message, "revision": target.revision, "parent_commit": head}
     made = _commit(api, contents, way, **at, **options)
-    if wrong := _differing(files, _tree(api, at, made)):
-        raise RuntimeError(f"Commit {made} in {at['repo_id']} lacks or alters {', '.join(wrong)}. Call again.")
+    if wrong := differing(content, _tree(api, at, made)):
+        raise RuntimeError(
+            f"Commit {made} in {target.name} lacks or alters {', '.join(wrong)}. Call again with overwrite=True "
+            "(--overwrite)."
+        )
     return made
 
 
@@ -222,7 +268,7 @@ def _commit(api: HfApi, contents: dict[str, Path | bytes | None], way: dict[str,
             _upload(api, [one for one in operations if isinstance(one, CommitOperationAdd)], **options)
             return api.create_commit(operations=operations, **options).oid
         except (OSError, RuntimeError) as error:
-            if _judge(error)[0] is not None or isinstance(error, OfflineModeIsEnabled):
+            if judge(error)[0] is not None or isinstance(error, OfflineModeIsEnabled):
                 raise
             # Xet speaks to hosts of its own, which a firewall may hide, and raises errors of its own.
             logger.warning("The upload failed (%s); it goes on without Xet.", type(error).__name__)
@@ -254,11 +300,39 @@ def _operations(contents: dict[str, Any]) -> list[CommitOperationAdd | CommitOpe
     return [CommitOperationDelete(n) if c is None else CommitOperationAdd(n, c) for n, c in contents.items()]
 
 
-def _pull_request(api: HfApi, at: dict[str, str], title: str) -> int:
-    """The number of an open pull request of this title, opened if there is none."""
-    found = api.get_repo_discussions(**at, discussion_type="pull_request", discussion_status="all")
-    open_ones = [pull.num for pull in found if pull.title == title.strip() and pull.status in ("draft", "open")]
-    return min(open_ones) if open_ones else api.create_pull_request(**at, title=title).num
+def _branch(api: HfApi, target: _Target, files: dict[str, File]) -> None:
+    """Make the branch, unless it is there or its beginning, the main branch, must not be written to."""
+    known = [branch.name for branch in api.list_repo_refs(**target.at).branches]
+    if target.revision not in known and not target.revision.startswith("refs/"):
+        _inspect(api, replace(target, revision=None), files)
+        api.create_branch(**target.at, branch=target.revision, exist_ok=True)
+
+
+def _pull_request(api: HfApi, target: _Target, files: dict[str, File]) -> int:
+    """The number of our open pull request, opened if there is none and the main branch may be written to."""
+    found = api.get_repo_discussions(**target.at, discussion_type="pull_request", discussion_status="all")
+    own = [pull.num for pull in found if pull.author == target.account and pull.status in ("draft", "open")]
+    for number in sorted(own):
+        if _is_ours(api, target, number):
+            return number
+    _inspect(api, target, files)
+    title, note = target.options.commit_message, PULL_NOTE.format(kind=target.kind)
+    return api.create_pull_request(**target.at, title=title, description=note).num
+
+
+def _is_ours(api: HfApi, target: _Target, number: int) -> bool:
+    """Whether this function's caller opened a pull request of this account's, for a folder of this kind."""
+    comments = api.get_discussion_details(**target.at, discussion_num=number).events
+    note = PULL_NOTE.format(kind=target.kind)
+    if any(isinstance(said, DiscussionComment) and note in said.content for said in comments):
+        return True
+    # Its description may have been written anew since; then the record in its branch tells.
+    heads = [api.repo_info(**target.at, revision=revision).sha for revision in (None, f"refs/pr/{number}")]
+    main, proposed = (_tree(api, target.at, head) for head in heads)
+    if proposed.get(MARKER) == main.get(MARKER):
+        return False
+    record = _record(api, target.at, heads[1], proposed)
+    return record is not None and (record.kind, record.account) == (target.kind, target.account)
 
 
 def _show(api: HfApi, at: dict[str, str], number: int) -> None:
@@ -288,101 +362,20 @@ def _gather(api: HfApi, at: dict[str, str], collection: str, private: bool) -> N
     api.add_collection_item(collection, at["repo_id"], at["repo_type"], exists_ok=True)
 
 
-def _url(api: HfApi, repo_id: str, repo_type: str) -> str:
-    return f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
-
-
-def _open(api: HfApi, target: _Target) -> tuple[str, dict[str, str]]:
-    """The head commit and its tree; UserError when the repository must not be written to."""
-    at, info = target.at, api.repo_info(**target.at, revision=target.revision)
-    if target.private and not info.private:
-        raise UserError(f"Repository {at['repo_id']} is public; make it private on the Hub, or pass private=False.")
-    tree = _tree(api, at, info.sha)
-    ours = tree.get(MARKER) in _hashes(MARKER_CONTENT)
-    if not ours and tree.keys() - {".gitattributes"} and not target.overwrite:
-        raise UserError(
-            f"Repository {at['repo_id']} holds files that this project did not write; take another name, "
-            "or pass overwrite=True to replace them."
-        )
-    return info.sha, tree
-
-
 def _tree(api: HfApi, at: dict[str, str], sha: str) -> dict[str, str]:
     """Path -> hash of every file of a commit."""
     entries = api.list_repo_tree(**at, revision=sha, recursive=True)
     return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
 
 
-def _differing(files: dict[str, tuple[Path | bytes, set[str]]], tree: dict[str, str]) -> list[str]:
-    """Paths to add, to replace, and (those that `files` lacks) to delete."""
-    changed = [name for name, (_, hashes) in files.items() if tree.get(name) not in hashes]
-    return changed + sorted(tree.keys() - files.keys() - {".gitattributes"})
-
-
-def _persist(call: Callable[[], Any], deadline: float, repo_id: str) -> Any:
-    """The result of `call`, tried again after faults that pass, until `deadline` (monotonic seconds)."""
-    for attempt in count():
-        try:
-            return call()
-        except (OSError, RuntimeError, httpx.HTTPError, json.JSONDecodeError) as error:
-            answer, passing = _judge(error)
-            if answer is None and not passing:
-                raise
-            what = f"{answer.status_code} {answer.reason_phrase}" if answer is not None else type(error).__name__
-            wait = _wait(answer, attempt)
-            # From None: a chain would print all that the server sent, and some servers echo the request's headers.
-            if not passing:
-                token = answer.request.headers.get("Authorization", "").removeprefix("Bearer ")
-                said = " ".join(str(error).split()).replace(token or "\0", "***")[:500]
-                login = " Log in with `hf auth login`, or set HF_TOKEN." if answer.status_code == 401 else ""
-                raise RuntimeError(f"The Hub refused the push to {repo_id}: {what}. {said}{login}") from None
-            if time.monotonic() + wait > deadline:
-                raise RuntimeError(f"The Hub did not take the push to {repo_id}: {what}. Call again later.") from None
-        logger.warning("The Hub did not take the push to %s: %s. Next try in %.0f s.", repo_id, what, wait)
-        time.sleep(wait)
-
-
-def _judge(error: BaseException | None) -> tuple[httpx.Response | None, bool]:
-    """The Hub's answer behind `error`, if there was one, and whether the fault may be gone at the next try."""
-    # JSONDecodeError: a gateway's HTML page where JSON was due loses its status on the way.
-    while error is not None:
-        if isinstance(error, HfHubHTTPError):
-            status = error.response.status_code
-            return error.response, status >= 500 or status in (408, 409, 412, 429)
-        if isinstance(error, (httpx.TransportError, ConnectionError, TimeoutError, json.JSONDecodeError)):
-            return None, not isinstance(error, OfflineModeIsEnabled)
-        error = error.__cause__
-    return None, False
-
-
-def _wait(answer: httpx.Response | None, attempt: int) -> float:
-    """Seconds: what the Hub asks for if it does, else doubling up to a minute; with jitter, so that rivals part."""
-    headers = answer.headers if answer is not None else {}
-    limit = parse_ratelimit_headers(headers)
-    if headers.get("Retry-After", "").isdigit():
-        return int(headers["Retry-After"]) + random.random()
-    if limit and limit.remaining == 0:
-        return limit.reset_in_seconds + random.random()
-    return min(60.0, 2.0**attempt) * random.uniform(0.5, 1.0)
-
-
-@contextmanager
-def _time_limit() -> Iterator[None]:
-    """Within, no request waits longer than `TIME_LIMIT` seconds for the next byte; by default the wait is endless."""
-
-    def limit(request: httpx.Request) -> None:
-        # Here and not on the client, since some calls (the tree's) pass timeout=None, which overrules the client.
-        asked = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {k: asked.get(k) or TIME_LIMIT for k in ("connect", "read", "write", "pool")}
-
-    def factory() -> httpx.Client:
-        client = before()
-        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], limit]}
-        return client
-
-    before = _http._GLOBAL_CLIENT_FACTORY  # there is a public way to set it, none to read it
-    set_client_factory(factory)
-    try:
-        yield
-    finally:
-        set_client_factory(before)
+def _record(api: HfApi, at: dict[str, str], sha: str, tree: dict[str, str]) -> Record | None:
+    """What the marker of a commit tells."""
+    if MARKER not in tree:
+        return None
+    # Not by `hf_hub_download`, which serves an old copy when the Hub is busy.
+    url = hf_hub_url(at["repo_id"], MARKER, repo_type=at["repo_type"], revision=sha, endpoint=api.endpoint)
+    answer = get_session().get(url, headers=build_hf_headers(token=api.token))
+    hf_raise_for_status(answer)
+    if tree[MARKER] not in File.of(answer.content).hashes:
+        raise ConnectionError(f"{url} does not give the file that the tree lists")  # To be tried again.
+    return read_marker(answer.content)

@@ -22,7 +22,7 @@ from .errors import UserError
 from .features import hashed_vectors, history_features
 from .operations import OPERATIONS, Operation, check_operations
 from .quantization import guard_cpu_4bit
-from .types import State
+from .types import POLICY_TYPE, State
 
 # Parts that start untrained and so must be trained in full beside LoRA's matrices.
 HEADS = ("encoder", "operation_head", "value_head")
@@ -48,7 +48,7 @@ class OperationPolicyConfig(PreTrainedConfig):
         max_length: Tokens of a text it reads.
     """
 
-    model_type = "teamsrl_operation_policy"
+    model_type = POLICY_TYPE
 
     operations: list[dict[str, str]] | None = None
     operations_per_episode: int = 6

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# `model_type` in a saved policy's config.json, by which a folder is known to hold one.
+POLICY_TYPE = "teamsrl_operation_policy"
+
 
 @dataclass(frozen=True)
 class Seed:

@@ -4,7 +4,9 @@
         hub.faults.append(("commit", "503"))
 
 With Xet, set HF_XET_XORB_COMPRESSION_POLICY=none for the client: nothing is decompressed here.
-Repositories live in memory. `hub.requests` lists every request as (kind, status); `hub.tokens` every token received.
+Repositories live in memory; a private one shows itself to its owner and the members of its owner, an organization.
+Whoever sends a token is "ada", or who `hub.accounts` says. `hub.requests` lists every request as (kind, status);
+`hub.tokens` every token received.
 Start it in the client's own process: it is a thread.
 """
 
@@ -84,7 +86,7 @@ class Hub:
     n-th of the requests since `requests` was cleared, whatever it is.
 
     A fault is a status such as "503" (its answer echoes the token sent), "reset", "lost" (the work is done, the answer
-    is not sent) or "hang".
+    is not sent), "odd" (an answer of 200 that says nothing) or "hang".
     """
 
     def __init__(self):
@@ -95,6 +97,8 @@ class Hub:
         self.faults: list[tuple[str, str]] = []
         self.requests: list[tuple[str, int]] = []
         self.tokens: set[str] = set()
+        self.accounts: dict[str, str] = {}  # token -> name
+        self.members: dict[str, set[str]] = {}  # organization -> names
         self.closing = threading.Event()
 
     def __enter__(self):
@@ -136,8 +140,10 @@ class Handler(BaseHTTPRequestHandler):
     def handle_request(self):
         self.body = self.received()
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        self.account = None
         if token:
             self.hub.tokens.add(token)
+            self.account = self.hub.accounts.get(token, "ada")
         kind, found = self.route(urlsplit(self.path).path)
         fault = self.hub.fault(kind)
         if fault == "hang":
@@ -147,6 +153,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault and fault.isdigit():
             page = f"<html>{token}</html>" if int(fault) >= 500 else json.dumps({"error": f"not with {token}"})
             return self.answer(kind, int(fault), page.encode(), {"Retry-After": "0"})
+        if fault == "odd":
+            return self.answer(kind, 200, b"{}", {})
         try:
             status, content, headers = getattr(self, kind)(**found)
         except Failure as failure:
@@ -194,7 +202,19 @@ class Handler(BaseHTTPRequestHandler):
     def find(self, type: str | None, repo: str) -> Repo:
         if (type or "model", repo) not in self.hub.repos:
             raise Failure(404, "Repository not found", "RepoNotFound")
-        return self.hub.repos[type or "model", repo]
+        found = self.hub.repos[type or "model", repo]
+        if found.private and not self.belongs(repo):
+            # The Hub does not say whether there is one.
+            raise Failure(404 if self.account else 401, "Repository not found", "RepoNotFound")
+        return found
+
+    def belongs(self, repo: str) -> bool:
+        owner = repo.partition("/")[0]
+        return self.account in {owner, *self.hub.members.get(owner, ())}
+
+    def must_write(self, repo: str):
+        if not self.belongs(repo):
+            raise Failure(403 if self.account else 401, "You don't have the rights to write here")
 
     def at(self, type: str | None, repo: str, rev: str | None) -> tuple[Repo, str, dict[str, bytes]]:
         found = self.find(type, repo)
@@ -207,11 +227,14 @@ class Handler(BaseHTTPRequestHandler):
         raise Failure(404, f"No such route: {self.command} {self.path}")
 
     def whoami(self):
-        return 200, {"type": "user", "name": "ada", "orgs": [], "auth": {"accessToken": {"role": "write"}}}, {}
+        if self.account is None:
+            raise Failure(401, "Invalid username or password")
+        return 200, {"type": "user", "name": self.account, "orgs": [], "auth": {"accessToken": {"role": "write"}}}, {}
 
     def create_repo(self):
         asked = json.loads(self.body)
-        type, repo = asked.get("type", "model"), f"{asked['organization'] or 'ada'}/{asked['name']}"
+        type, repo = asked.get("type", "model"), f"{asked['organization'] or self.account}/{asked['name']}"
+        self.must_write(repo)
         url = f"{self.hub.url}/{'datasets/' if type == 'dataset' else ''}{repo}"
         if (type, repo) in self.hub.repos:
             return 409, {"error": "You already created this repo", "url": url}, {}
@@ -223,6 +246,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def branch(self, type, repo, rev):
         found, sha, _ = self.at(type, repo, "main")
+        self.must_write(repo)
         if rev in found.branches:
             return 409, {"error": "Reference already exists"}, {}
         found.branches[rev] = sha
@@ -230,6 +254,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def tag(self, type, repo, rev):
         found, sha, _ = self.at(type, repo, rev)
+        self.must_write(repo)
         name = json.loads(self.body)["tag"]
         if name in found.tags:
             return 409, {"error": "Tag reference exists already"}, {}
@@ -250,9 +275,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def open_discussion(self, type, repo):
         found, sha, _ = self.at(type, repo, "main")
-        number = len(found.pulls) + 1
-        pull = {"num": number, "title": json.loads(self.body)["title"], "status": "draft", "isPullRequest": True}
-        pull |= {"author": {"name": "ada"}, "createdAt": "2026-01-01T00:00:00.000Z", "events": []}
+        number, asked, author = len(found.pulls) + 1, json.loads(self.body), {"name": self.account}
+        pull = {"num": number, "title": asked["title"], "status": "draft", "isPullRequest": True}
+        said = {"edited": False, "hidden": False, "latest": {"raw": asked.get("description", "")}}
+        told = {"id": "d", "type": "comment", "createdAt": "2026-01-01T00:00:00.000Z", "author": author, "data": said}
+        pull |= {"author": author, "createdAt": "2026-01-01T00:00:00.000Z", "events": [told]}
         pull |= {
             "repo": {"name": repo, "type": type},
             "changes": {"base": "refs/heads/main"},
@@ -349,6 +376,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def commit(self, type, repo, rev):
         found, head, files = self.at(type, repo, rev)
+        if not rev.startswith("refs/pr/"):
+            self.must_write(repo)
         header, *lines = [json.loads(line) for line in self.body.splitlines()]
         if header["value"].get("parentCommit", head) != head:
             raise Failure(412, "A commit has happened since. Please refresh and try again.")

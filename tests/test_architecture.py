@@ -14,9 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "teamsrl_hf"
 ORDER = (
     *(
         "errors",
-        "options",
         "types",
-        "tokens",
         "paths",
         "public",
         "runs",
@@ -50,6 +48,9 @@ ORDER = (
         "card_sections",
         "plots",
         "report",
+        "hub_files",
+        "hub_names",
+        "hub_calls",
         "hub",
         "hub_arguments",
         "ppo",

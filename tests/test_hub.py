@@ -1,5 +1,6 @@
 """Run as a script, this file is the client: it pushes to a Hub in its own process and prints the outcome as JSON."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hub_server import git_hash
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_planted0planted0planted0"
@@ -98,7 +100,7 @@ def refusals(hub, push, folder: Path) -> dict:
     ignoring = hub.add("dataset", "ada/ignoring", {".gitignore": b"*.parquet"})
     said += [
         raised(lambda: push(folder, "ada/ignoring", overwrite=True)),
-        raised(lambda: push(folder, "ada/ignoring")),
+        raised(lambda: push(folder, "ada/ignoring", overwrite=True)),
     ]
     said[4] = said[4].replace(list(ignoring.commits)[2], "<sha>")
     replaced = sorted(foreign.commits[foreign.branches["main"]])
@@ -202,7 +204,13 @@ def test_a_changed_folder_makes_one_commit_that_adds_and_deletes(told):
 def test_only_card_rows_and_marker_travel(told):
     result = told["repeated_pushes"]
     assert result["files"] == [".gitattributes", ".teamsrl.json", "README.md", "data/train-3.parquet"]
-    assert result["marker"] == {"project": "teamsrl-hf", "version": 1}
+    marker = result["marker"]
+    card = marker["files"].pop("README.md")
+    assert list(marker["files"]) == ["data/train-2.parquet"]
+    assert marker | {"files": {}} == {
+        **{"project": "teamsrl-hf", "version": 2, "kind": "dataset", "account": "ada", "files": {}}
+    }
+    assert card == {"sha256": hashlib.sha256(CARD.encode()).hexdigest(), "git": git_hash(CARD.encode())}
 
 
 def test_a_branch_made_from_an_equal_main_needs_no_commit(told):
@@ -212,8 +220,9 @@ def test_a_branch_made_from_an_equal_main_needs_no_commit(told):
 def test_a_repository_of_others_is_refused_unless_told_to_overwrite(told):
     result = told["refusals"]
     assert result["said"][0] == (
-        "UserError: Repository ada/foreign holds files that this project did not write; take another name, "
-        "or pass overwrite=True to replace them."
+        "UserError: Repository ada/foreign holds files that this project did not write; the push would "
+        "replace, delete or put back README.md, data.csv; take another name, or pass overwrite=True (--overwrite) to "
+        "do so."
     )
     assert result["untouched"][0] == 2
     assert result["replaced"] == [".gitattributes", ".teamsrl.json", "README.md", "data/train-3.parquet"]
@@ -241,7 +250,8 @@ def test_an_outage_longer_than_the_patience_says_to_call_again(told):
 
 def test_a_commit_is_read_back_and_told_apart_from_what_was_sent(told):
     assert told["refusals"]["said"][4:] == [
-        "RuntimeError: Commit <sha> in ada/ignoring lacks or alters data/train-3.parquet. Call again.",
+        "RuntimeError: Commit <sha> in ada/ignoring lacks or alters data/train-3.parquet. "
+        "Call again with overwrite=True (--overwrite).",
         None,
     ]
 
@@ -306,20 +316,6 @@ def test_an_incomplete_folder_is_refused_before_any_request(tmp_path, push, file
     with pytest.raises(ValueError) as error:
         getattr(hub, push)(tmp_path, "ada/rows", api=object(), **options)
     assert missing in str(error.value)
-
-
-def test_the_kind_of_repository_is_guessed_from_the_files_or_asked_for(tmp_path):
-    from teamsrl_hf.hub import guess_repo_type
-
-    with pytest.raises(ValueError, match="say which with --repo_type"):
-        guess_repo_type(tmp_path)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/a.parquet").touch()
-    assert guess_repo_type(tmp_path) == "dataset"
-    (tmp_path / "data/a.parquet").rename(tmp_path / "a.safetensors")
-    assert guess_repo_type(tmp_path) == "model"
-    with pytest.raises(ValueError, match="does not exist"):
-        guess_repo_type(tmp_path / "none")
 
 
 def test_a_pull_request_goes_with_neither_branch_nor_tag(tmp_path):

@@ -44,6 +44,9 @@ def write_folder(folder: Path, kind: str, salt: str) -> dict[str, bytes]:
     contents = {"README.md": CARD.encode()}
     for name, size in FOLDERS[kind][1].items():
         contents[name] = random.randbytes(size)
+        if name.endswith(".json"):
+            model_type = "teamsrl_operation_policy" if kind == "policy" else "llama"
+            contents[name] = json.dumps({"model_type": model_type, "salt": salt}).encode()
     for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

@@ -142,7 +142,7 @@ def test_an_adapter_merges_by_its_recipe(tuned, tmp_path):
     assert [(tmp_path / "merged" / picture).is_file() for picture in shown] == [True] * len(shown) != []
     with pytest.raises(ValueError, match="is not empty; give a new one"):
         merge(target)
-    with pytest.raises(ValueError, match="are required: --adapter, --output_dir"):
+    with pytest.raises(ValueError, match="pass --adapter FOLDER and --output_dir FOLDER"):
         merge([])
 
 
@@ -189,24 +189,49 @@ def test_the_recipe_in_a_card_leaves_out_what_is_default_or_of_this_machine():
     assert not {"output_dir", "use_cpu", "report_to", "num_train_epochs"} & recipe.keys()
 
 
-def test_a_finished_model_is_pushed_in_one_commit_and_private(tuned, monkeypatch, capsys):
+@pytest.fixture
+def based(tuned, tiny):
+    """The run as if its base had come from the Hub."""
+    call, out = tuned
+    config = out / "adapter_config.json"
+    written = config.read_text()
+    config.write_text(written.replace(str(tiny), "me/tiny"))
+    yield call
+    config.write_text(written)
+
+
+@pytest.fixture
+def server(monkeypatch):
     from hub_server import Hub
     from huggingface_hub import HfApi, constants
 
     from teamsrl_hf import hub
 
-    call, _ = tuned
-    push = ("--push_to_hub", "true", "--hub_model_id", "me/tuned")
     with Hub() as server:
+        server.accounts["hf_test"] = "me"
         monkeypatch.setattr(hub, "HfApi", functools.partial(HfApi, endpoint=server.url, token="hf_test"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        run(*call, *push)  # Complete before, so that only the push is left to do.
-        run(*call, *push)  # And nothing is left to send.
-        (repo,) = server.repos.values()
-        assert repo.private
-        assert server.requests.count(("commit", 200)) == 1
-        files = set(repo.commits[repo.sha(None)])
+        yield server
+
+
+PUSH = ("--push_to_hub", "true", "--hub_model_id", "me/tuned")
+
+
+def test_an_adapter_to_a_model_of_this_machine_is_not_pushed(tuned, server):
+    call, _ = tuned
+    with pytest.raises(ValueError, match="is a folder of this machine"):
+        run(*call, *PUSH)
+    assert server.repos == {}
+
+
+def test_a_finished_model_is_pushed_in_one_commit_and_private(based, server, capsys):
+    run(*based, *PUSH)  # Complete before, so that only the push is left to do.
+    run(*based, *PUSH)  # And nothing is left to send.
+    (repo,) = server.repos.values()
+    assert repo.private
+    assert server.requests.count(("commit", 200)) == 1
+    files = set(repo.commits[repo.sha(None)])
     assert {"README.md", "adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= files
     assert not {"run.json", "training_args.bin"} & files
     assert "me/tuned" in capsys.readouterr().out
