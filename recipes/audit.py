@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import guarded, parse, run_arguments
-from teamsrl_hf.errors import UserError
+from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
+from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.runs import finish_run, open_run
 
 
@@ -47,21 +47,25 @@ class AuditArguments:
         metadata={"help": "Where no record says what the model was trained on, take the splits at their word."},
     )
     batch_size: int = field(default=8, metadata={"help": "Rows scored at once."})
-    dtype: str = field(default="float32", metadata={"help": "Precision to load the model in."})
+    dtype: str = field(default="float32", metadata={"help": "Precision to load the model in.", "choices": DTYPES})
     device: str = field(default="cpu", metadata={"help": "Where to run it, such as cuda."})
     update_card: bool = field(default=True, metadata={"help": "Write the section into the model folder's README.md."})
     seed: int = field(default=42, metadata={"help": "Seed of the split and of the resampling."})
 
     def __post_init__(self):
+        for name in ("max_length", "batch_size", "max_rows"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 1)
+        check_number("seed", self.seed, 0, 2**32 - 1)
         if self.make_split == bool(self.model):
             raise UserError("Give either --model FOLDER_OR_HUB_ID to audit, or --make_split true to part a dataset.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Make the split, or audit the model. Returns what was found."""
+    (args,) = parse((AuditArguments,), argv, "teamsrl audit", __doc__)  # Before the imports, for a quick --help.
     from teamsrl_hf.lineage import RowSet, weights_digest
 
-    (args,) = parse((AuditArguments,), argv)
     splits = load_splits(args)
     told = run_arguments(args, without=("output_dir", "device", "batch_size"))
     told["rows"] = {name: RowSet.of(split).fingerprint for name, split in splits.items()}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
-from teamsrl_hf.errors import UserError
+from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 
@@ -54,10 +54,14 @@ class CompareArguments:
     """What is compared, at which budget."""
 
     output_dir: str = field(metadata={"help": "Folder for the report."})
-    methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": f"Of: {', '.join(METHODS)}."})
-    expert: str = field(default="rulebook", metadata={"help": "Model that is paid: rewrites, answers, judges."})
-    instructor: str = field(default="rulebook", metadata={"help": "Free model that choosers are trained with."})
-    reviewer: str = field(default="rulebook", metadata={"help": "Free model that says whether a rewrite gained."})
+    methods: list[str] = field(
+        default_factory=lambda: list(METHODS), metadata={"help": "What is compared.", "choices": METHODS}
+    )
+    expert: str | dict = field(default="rulebook", metadata={"help": "Model that is paid: rewrites, answers, judges."})
+    instructor: str | dict = field(default="rulebook", metadata={"help": "Free model that choosers are trained with."})
+    reviewer: str | dict = field(
+        default="rulebook", metadata={"help": "Free model that says whether a rewrite gained."}
+    )
     budget: int = field(default=400, metadata={"help": "Paid calls of each method, in each repetition."})
     repetitions: int = field(default=5, metadata={"help": "Times all is done with other luck, 2 to 10."})
     rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations a chooser is trained on."})
@@ -65,17 +69,17 @@ class CompareArguments:
     embedding: str = field(default="hashed_words", metadata={"help": "Or the name of a sentence-transformers model."})
 
     def __post_init__(self):
-        if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise UserError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
         if self.repetitions < 2:
             raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2.")
+        check_number("rollouts", self.rollouts, 1)
+        check_number("operations_per_episode", self.operations_per_episode, 1)
         if self.budget < 50:
             raise UserError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evolve, measure, report. Returns what results.json holds."""
-    seed_args, args = parse((SeedArguments, CompareArguments), argv)
+    seed_args, args = parse((SeedArguments, CompareArguments), argv, "teamsrl compare", __doc__)
     train, test = seed_args.load()
     if len(train) < 20 or len(test) < 20:
         raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")

@@ -18,7 +18,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.errors import UserError
+from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 
@@ -43,10 +43,15 @@ class DownstreamArguments:
     max_length: int = field(default=192, metadata={"help": "Tokens of a row that are kept."})
     test_rows: int = field(default=100, metadata={"help": "Rows of each held-out set at most."})
 
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "max_length", "test_rows"):
+            check_number(name, getattr(self, name), 1)
+        check_number("learning_rate", self.learning_rate, above=0)
+
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train on every dataset, measure, write the table. Returns what results.json holds."""
-    (args,) = parse((DownstreamArguments,), argv)
+    (args,) = parse((DownstreamArguments,), argv, "python recipes/downstream.py", __doc__)
     compared = json.loads((Path(args.comparison) / "run.json").read_text(encoding="utf-8"))
     if compared["summary"] is None:
         raise UserError(f"The comparison in {args.comparison} is not complete; run its command again first.")

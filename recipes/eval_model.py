@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import guarded, parse, run_arguments
-from teamsrl_hf.errors import UserError
+from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
+from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.runs import finish_run, open_run
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
@@ -47,18 +47,23 @@ class EvalArguments:
     limit: int | None = field(default=None, metadata={"help": "Measure on so many examples a task; for trials only."})
     apply_chat_template: bool = field(default=False, metadata={"help": "Ask in the model's chat format."})
     batch_size: int = field(default=8, metadata={"help": "Examples at once."})
-    dtype: str = field(default="float32", metadata={"help": "Precision to load the model in."})
+    dtype: str = field(default="float32", metadata={"help": "Precision to load the model in.", "choices": DTYPES})
     device: str = field(default="cpu", metadata={"help": "Where to run it, such as cuda."})
     update_card: bool = field(default=True, metadata={"help": "Write the results into the model folder's README.md."})
     seed: int = field(default=42, metadata={"help": "Seed of few-shot examples."})
 
+    def __post_init__(self):
+        for name, least in {"batch_size": 1, "limit": 1, "num_fewshot": 0, "seed": 0}.items():
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least, 2**32 - 1)
+
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure the model and its base. Returns metrics by model, task and name, with standard errors."""
+    (args,) = parse((EvalArguments,), argv, "teamsrl eval", __doc__)  # Before the imports, for a quick --help.
     from teamsrl_hf.finetuned import recorded_training
     from teamsrl_hf.lineage import weights_digest
 
-    (args,) = parse((EvalArguments,), argv)
     known = recorded_training(args.model, args.reference_model)
     told = run_arguments(args, without=("output_dir", "device", "batch_size"))
     weights = weights_digest(args.model)

@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cards import DatasetStatistics, dataset_card, inline_code
 from teamsrl_hf.environment import run_async
-from teamsrl_hf.errors import UserError
+from teamsrl_hf.errors import UserError, did_you_mean
 from teamsrl_hf.evolver import DatasetEvolver
 from teamsrl_hf.evolver_config import EvolverConfig
 from teamsrl_hf.generation import Generator
@@ -38,6 +38,7 @@ from teamsrl_hf.types import Candidate, Example, Rejection
 
 # What changes how long a run takes or how far it gets, but no row of it: it may differ when a run goes on.
 HOW_FAR = ("concurrency", "retry_errors", "prices", "budget_calls", "budget_tokens", "budget_cost")
+CHOOSERS = ("policy", "uniform", "paper", "thompson", "linucb", "bandit")
 WHERE = ("seeds", "ledger", "output_dir")
 # The same of an endpoint's options.
 PACE = {"concurrency", "timeout", "max_retries", "backoff", "max_wait", "requests_per_minute", "tokens_per_minute"}
@@ -51,16 +52,18 @@ class EvolveArguments:
     output_dir: str = field(metadata={"help": "Folder of the dataset."})
     chooser: str = field(
         default="policy",
-        metadata={"help": "What picks operations: policy, bandit (thompson or linucb), uniform or paper."},
+        metadata={"help": "What picks operations; bandit is thompson or linucb.", "choices": CHOOSERS},
     )
     policy: str | None = field(
         default=None, metadata={"help": "Folder or Hub id of the policy, or folder of the bandit."}
     )
-    expert: str = field(
+    expert: str | dict = field(
         default="rulebook", metadata={"help": "Model that carries out operations and answers; paid, as a rule."}
     )
-    reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
-    instructor: str | None = field(
+    reviewer: str | dict = field(
+        default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."}
+    )
+    instructor: str | dict | None = field(
         default=None, metadata={"help": "Free model that walks the chains of the methods plan, plan_answer, packed."}
     )
     ledger: str | None = field(
@@ -75,6 +78,13 @@ class EvolveArguments:
     budget_cost: float | None = field(default=None, metadata={"help": "Most money to spend; needs prices."})
     license: str = field(default="unknown", metadata={"help": "Licence of the dataset, for its card."})
     language: str = field(default="en", metadata={"help": "Language of the dataset, for its card."})
+
+    def __post_init__(self):
+        _ = self.budget  # What is wrong with it has to be said before the folder is claimed.
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.budget_calls, self.budget_tokens, self.budget_cost)
 
 
 @dataclass
@@ -125,7 +135,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         SystemExit: The budget is spent; its message says how to go on.
     """
     types = (SeedArguments, OperationArguments, EvolveArguments, FilterArguments, EvolverConfig)
-    seed_args, operation_args, script_args, filter_args, evolver_args = parse(types, argv)
+    seed_args, operation_args, script_args, filter_args, evolver_args = parse(types, argv, "teamsrl evolve", __doc__)
     train, test = seed_args.load()
     team = Team.join()
     chooser, operations = pick_chooser(script_args, operation_args)
@@ -188,7 +198,7 @@ class Run:
             scratch.mkdir()
             with self._ledger() as ledger:
                 merge_parts(ledger)
-                return share_of(self._budget, ledger, team.size)
+                return share_of(self.script_args.budget, ledger, team.size)
 
         budget = team.first_does(prepare)
         (mine,) = part_paths(self._path, [team.rank])
@@ -232,12 +242,8 @@ class Run:
     def _path(self) -> Path:
         return Path(self.script_args.ledger or Path(self.script_args.output_dir) / "ledger.sqlite")
 
-    @property
-    def _budget(self) -> Budget:
-        return Budget(self.script_args.budget_calls, self.script_args.budget_tokens, self.script_args.budget_cost)
-
     def _ledger(self, retry_errors: bool = False) -> Ledger:
-        return Ledger(self._path, retry_errors=retry_errors, prices=self.prices, budget=self._budget)
+        return Ledger(self._path, retry_errors=retry_errors, prices=self.prices, budget=self.script_args.budget)
 
     @contextmanager
     def _bar(
@@ -270,17 +276,15 @@ class Run:
 
 def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):
     """The chooser and its operations; UserError when the arguments do not name one."""
-    from teamsrl_hf.baselines import CHOOSERS, load_chooser
+    from teamsrl_hf import baselines
 
     name, folder, operations = script_args.chooser, script_args.policy, operation_args.select()
-    if name not in ("policy", "bandit", *CHOOSERS):
-        raise UserError(f"Unknown chooser {name!r}; use policy, {', '.join(CHOOSERS)} or bandit.")
     if name in ("uniform", "paper"):
-        return CHOOSERS[name](operations), operations
+        return baselines.CHOOSERS[name](operations), operations
     if not folder:
         raise UserError(f"The chooser {name!r} needs --policy FOLDER_OR_HUB_ID; or use --chooser uniform.")
     if name != "policy":
-        chooser = load_chooser(folder, operations)
+        chooser = baselines.load_chooser(folder, operations)
         if name not in ("bandit", chooser.name):
             raise UserError(f"{folder} holds the chooser {chooser.name!r}, not {name!r}; use --chooser bandit.")
         # Greedy Thompson would take one operation for ever; greedy LinUCB looks at each state.
@@ -296,10 +300,13 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
 
 def read_prices(prices: dict | None) -> dict[str, Price]:
     """Prices by model, from YAML; UserError on anything else than two numbers for each."""
-    try:
-        return {model: Price(**price) for model, price in (prices or {}).items()}
-    except (TypeError, AttributeError) as error:
-        raise UserError(f"prices can't be read ({error}); write MODEL: {{prompt: 0.1, completion: 0.4}}.") from error
+    known = [one.name for one in fields(Price)]
+    for model, price in (prices or {}).items():
+        if not isinstance(price, dict):
+            raise UserError(f"The price of {model!r} is {price!r}; write MODEL: {{prompt: 0.1, completion: 0.4}}.")
+        for name in set(price) - set(known):
+            raise UserError(f"Unknown key {name!r} in the price of {model!r}{did_you_mean(name, known)}")
+    return {model: Price(**price) for model, price in (prices or {}).items()}
 
 
 def at_pace(spec: str | dict, evolver_args: EvolverConfig, processes: int) -> str | dict:

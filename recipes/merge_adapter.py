@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import guarded, parse
+from teamsrl_hf.arguments import DTYPES, guarded, parse
 from teamsrl_hf.errors import UserError
 
 
@@ -20,19 +20,17 @@ from teamsrl_hf.errors import UserError
 class MergeArguments:
     """What is merged, and where it goes."""
 
-    adapter: str | None = field(default=None, metadata={"help": "Folder that the fine-tuning wrote."})
-    output_dir: str | None = field(default=None, metadata={"help": "Where the merged model goes; a new folder."})
+    adapter: str = field(metadata={"help": "Folder that the fine-tuning wrote."})
+    output_dir: str = field(metadata={"help": "Where the merged model goes; a new folder."})
     dtype: str = field(
         default="float32",
-        metadata={"help": "Precision of the merged model.", "choices": ["float32", "bfloat16", "float16"]},
+        metadata={"help": "Precision of the merged model.", "choices": DTYPES},
     )
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Merge, and write model, tokenizer and card."""
-    (args,) = parse((MergeArguments,), argv)
-    if not (args.adapter and args.output_dir):
-        raise UserError("Nothing to do; pass --adapter FOLDER and --output_dir FOLDER.")
+    (args,) = parse((MergeArguments,), argv, "python recipes/merge_adapter.py", __doc__)
     if Path(args.output_dir).exists() and any(Path(args.output_dir).iterdir()):
         raise UserError(f"The output folder {args.output_dir} is not empty; give a new one.")
 

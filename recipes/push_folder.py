@@ -11,6 +11,7 @@ import sys
 
 from teamsrl_hf.arguments import guarded
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.options import Parser
 
 # Handed on to `hub.push_folder` as they are.
 OPTIONS = (*("repo_type", "overwrite", "revision", "create_pr", "tag", "base_model", "collection", "commit_message"),)
@@ -55,7 +56,7 @@ def push(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> str:
     """Push a folder; returns the URL of the commit that holds it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python recipes/push_folder.py", description=__doc__)
     add_arguments(parser)
     return push(parser.parse_args(argv))
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from teamsrl_hf import sft_checks
 from teamsrl_hf.arguments import guarded, parse, run_arguments
-from teamsrl_hf.errors import UserError
+from teamsrl_hf.errors import UserError, check_number, did_you_mean
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
 from teamsrl_hf.runs import finish_run, open_run
@@ -65,18 +66,26 @@ class SFTArguments:
         },
     )
 
+    def __post_init__(self):
+        check_number("test_split_size", self.test_split_size, above=0, most=0.99)
+        if self.early_stopping_patience is not None:
+            check_number("early_stopping_patience", self.early_stopping_patience, 1, whole=True)
+
+
+# Those that import torch are named, so that --help does not wait for it.
+TYPES = (SFTArguments, "trl.trainer.model_config:ModelConfig", "trl.trainer.sft_config:SFTConfig")
+
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Load, train, measure before and after, save. Returns losses, counts and where the model lies."""
-    from trl import ModelConfig, SFTConfig
-
-    from teamsrl_hf.sft_checks import asks_for_cpu, check_devices
-
-    argv = list(sys.argv[1:] if argv is None else argv)
     launch = Launch.from_environ(os.environ)  # Before the arguments exist, which write into it.
-    if "--help" not in argv and "-h" not in argv:
-        check_devices(asks_for_cpu(argv), count_devices(), launch)
-    script_args, model_args, sft_args = parse((SFTArguments, ModelConfig, SFTConfig), argv)
+
+    def check(values: dict[str, Any]) -> None:
+        sft_checks.check_devices(values["use_cpu"], count_devices(), launch)
+
+    script_args, model_args, sft_args = parse(
+        TYPES, argv, "teamsrl sft", __doc__, required=["output_dir"], check=check
+    )
     push = settle_arguments(script_args, model_args, sft_args, launch)
     train, test = load_rows(script_args, sft_args)
     arguments = run_arguments(script_args, model_args, sft_args, without=_ELSEWHERE)
@@ -102,7 +111,6 @@ def count_devices() -> int:
 
 def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> PlannedPush | None:
     """Complete the arguments; ValueError for what can't work. Returns the push of the result, if one is wanted."""
-    from teamsrl_hf import sft_checks
     from teamsrl_hf.licenses import settle_license
 
     if bool(script_args.dataset_name) == bool(script_args.datasets):
@@ -169,11 +177,13 @@ def load_mixture(parts: list[dict]) -> Any:
 
     loaded, fractions = [], []
     for part in parts:
-        try:
-            source = DatasetConfig(**part)
-        except TypeError as error:
-            known = ", ".join(field.name for field in fields(DatasetConfig) if field.name != "path")
-            raise UserError(f"Can't read {part} of the mixture; it needs path and may have {known}.") from error
+        known = [one.name for one in fields(DatasetConfig)]
+        if "path" not in part or set(part) - set(known):
+            hint = did_you_mean(" ".join(set(part) - set(known)), known)
+            raise UserError(
+                f"Can't read {part} of the mixture; it needs path and may have {', '.join(known[1:])}{hint}"
+            )
+        source = DatasetConfig(**part)
         files = {"data_dir": source.data_dir, "data_files": source.data_files}
         rows = load_source(source.path, source.name, split=source.split, **files)
         try:

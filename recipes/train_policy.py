@@ -29,22 +29,31 @@ _ELSEWHERE = ("seeds", "ledger", "output_dir", *HUB_ARGUMENTS)
 class TrainPolicyArguments:
     """What is trained, and which models act on its choices."""
 
-    chooser: str = field(default="policy", metadata={"help": "What is trained: policy (PPO), thompson or linucb."})
-    instructor: str = field(default="rulebook", metadata={"help": "Model that carries out operations."})
-    reviewer: str = field(default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."})
+    chooser: str = field(
+        default="policy",
+        metadata={"help": "What is trained: by PPO, or a bandit.", "choices": ["policy", "thompson", "linucb"]},
+    )
+    instructor: str | dict = field(default="rulebook", metadata={"help": "Model that carries out operations."})
+    reviewer: str | dict = field(
+        default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."}
+    )
     ledger: str | None = field(
         default=None, metadata={"help": "SQLite record of all calls; in the output folder if left out."}
     )
 
 
+# Those that import torch are named, so that --help does not wait for it.
+TYPES = (
+    *(SeedArguments, OperationArguments, TrainPolicyArguments),
+    *("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo_config:InstructionGenPPOConfig"),
+)
+
+
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate before and after, save. Returns the rewards and where the policy lies."""
-    from trl import ModelConfig
-
-    from teamsrl_hf.ppo_config import InstructionGenPPOConfig
-
-    types = (SeedArguments, OperationArguments, TrainPolicyArguments, ModelConfig, InstructionGenPPOConfig)
-    seed_args, operation_args, script_args, model_args, ppo_args = parse(types, argv)
+    seed_args, operation_args, script_args, model_args, ppo_args = parse(
+        TYPES, argv, "teamsrl train-policy", __doc__, required=["output_dir"]
+    )
     check_arguments(script_args, ppo_args)
     push = plan_push(ppo_args)
     train, test = seed_args.load()
@@ -75,8 +84,6 @@ def learn(train, test, operations, models, script_args, model_args, ppo_args) ->
 
 def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
     """UserError for what can't be trained here."""
-    if script_args.chooser not in ("policy", "thompson", "linucb"):
-        raise UserError(f"Unknown chooser {script_args.chooser!r}; what can be trained is policy, thompson or linucb.")
     if script_args.chooser != "policy" and ppo_args.max_steps <= 0:
         raise UserError(
             "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from."

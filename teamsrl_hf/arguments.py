@@ -13,6 +13,9 @@ from .operations import Operation, select_operations
 from .seeds import load_seeds, split_seeds
 from .types import Seed
 
+# Precisions that a command may load a model in.
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 @dataclass
 class SeedArguments:
@@ -53,33 +56,34 @@ class OperationArguments:
         return select_operations(self.operations or (), self.own_operations or ())
 
 
-def parse(dataclass_types: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
-    """Fill dataclasses from `--config FILE.yaml` and the command line, which wins; a typo is a ValueError."""
-    import yaml
-    from trl import TrlParser
+def parse(
+    types: Sequence[type | str],
+    argv: Sequence[str] | None = None,
+    command: str = "",
+    about: str | None = None,
+    required: Sequence[str] = (),
+    check: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> tuple[Any, ...]:
+    """Fill dataclasses from `--config FILE.yaml` and the command line, which wins.
 
-    class Parser(TrlParser):
-        def error(self, message: str) -> None:
-            # argparse would print the usage of some 150 training arguments over its one line.
-            raise UserError(f"{message}. Run with --help for all arguments.")
+    Args:
+        types: Dataclasses; "module:Class" for one that takes seconds to import, which `--help` then does not wait for.
+        command: What was typed before the options, for `--help`.
+        about: What `--help` says of the command.
+        required: Options that have to be given although their dataclass has a default.
+        check: Gets all values by name before the dataclasses are made, whose own complaints may be of less use.
+
+    Raises:
+        UserError: An option is unknown, missing or has a value that can't be used, on the command line or in the file.
+    """
+    from .options import Options, build, described, imported
 
     argv = list(sys.argv[1:] if argv is None else argv)
-    if "--config" in argv[-1:]:
-        raise UserError("--config needs the path of a YAML file.")
-    try:
-        return Parser(dataclass_types).parse_args_and_config(argv)
-    except yaml.YAMLError as error:
-        raise UserError(f"The YAML file can't be read: {' '.join(str(error).split())}") from error
-    except ValueError as error:
-        raise UserError(_unknown_key(str(error))) from error
-
-
-def _unknown_key(message: str) -> str:
-    """TRL's message for keys that no dataclass has, shortened to the first of them and a way out."""
-    found = message.partition("Unknown arguments from config file: ['--")[2]
-    if not found:
-        return " ".join(message.split())
-    return f"Unknown key {found.partition(chr(39))[0]!r} in the YAML file; mend or remove it (--help lists all keys)."
+    asks_for_help = not {"-h", "--help"}.isdisjoint(argv)
+    known = [(described if asks_for_help else imported)(kind) for kind in types]
+    values = Options(known, command, about or "", required).values(argv)
+    check(values)
+    return build(known, values)
 
 
 def seeds_digest(seeds: Sequence[Seed]) -> str:

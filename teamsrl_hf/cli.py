@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from . import __version__
-from .errors import UserError
+from .errors import UserError, did_you_mean
+from .options import Parser
 from .paths import resource
 
 RECIPES = {
@@ -36,21 +37,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # Tokenizers warns when a process forks after use; nothing here gains from its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if argv and argv[0] in RECIPES:
-        from .arguments import guarded
+    from .arguments import guarded
 
+    if argv and argv[0] in RECIPES:
         launch, options = split_launch_options(argv[1:]) if argv[0] == "sft" else ([], argv[1:])
         if launch:
             return launch_recipe(RECIPES[argv[0]][0], launch, options)
         return guarded(lambda: load_recipe(RECIPES[argv[0]][0]).main(options))
-    args = _parser().parse_args(argv)
-    from .arguments import guarded
 
-    return guarded(lambda: args.run(args))
+    def run() -> None:
+        if not argv:
+            commands = ", ".join(("quickstart", *RECIPES, "ledger", "push"))
+            raise UserError(f"teamsrl needs a command: {commands}. `teamsrl --help` says what each is for.")
+        args = _parser().parse_args(argv)
+        args.run(args)
+
+    return guarded(run)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="teamsrl", description="Teach a model to write better instruction datasets.")
+    parser = Parser(prog="teamsrl", description="Teach a model to write better instruction datasets.")
     parser.add_argument("--version", action="version", version=f"teamsrl-hf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     quickstart = commands.add_parser(
@@ -143,7 +149,10 @@ def _accelerate_words(launch: Sequence[str]) -> list[str]:
             continue
         known = sorted(file.stem for file in resource("accelerate_configs").glob("*.yaml"))
         if value not in known and not Path(value).is_file():
-            raise UserError(f"No accelerate config {value!r}; give the path of a file, or one of {', '.join(known)}.")
+            raise UserError(
+                f"No accelerate config {value!r}; give the path of a file, or one of "
+                f"{', '.join(known)}{did_you_mean(value, known)}"
+            )
         words += ["--config_file", str(resource(f"accelerate_configs/{value}.yaml")) if value in known else value]
     return words
 

@@ -1,4 +1,8 @@
-"""What a user can mend: in goes nothing, out comes the one exception that stands for it."""
+"""What a user can mend: in go names and numbers that were given, out comes the exception that says what is wrong."""
+
+import math
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(ValueError):
@@ -6,3 +10,33 @@ class UserError(ValueError):
 
     The commands show it as one line. Every other exception is a bug, of ours or of a library, and keeps its traceback.
     """
+
+
+def did_you_mean(given: object, known: Iterable[object]) -> str:
+    """The end of a sentence: the likeliest of the `known` names, or a full stop where none is like the given one.
+
+    >>> did_you_mean("--max_word", ["--max_words", "--min_words"]), did_you_mean("zebra", ["plan", "packed"])
+    ("; did you mean '--max_words'?", '.')
+    """
+    names = {str(name).lower(): str(name) for name in known}
+    found = get_close_matches(str(given)[:80].lower(), names, n=1)
+    return f"; did you mean {names[found[0]]!r}?" if found else "."
+
+
+def check_number(
+    name: str,
+    value: object,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    above: float = -math.inf,
+    whole: bool = False,
+) -> None:
+    """UserError unless `value` is finite, within [`least`, `most`], over `above`, and `whole` where that is asked."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (whole and value != int(value)) or not (least <= value <= most and value > above):
+        bounds = [f"of at least {least:g}"] if least > -math.inf else []
+        bounds += [f"above {above:g}"] if above > -math.inf else []
+        bounds += [f"at most {most:g}"] if most < math.inf else []
+        kind = "a whole number" if whole else "a number"
+        raise UserError(f"{name} must be {kind} {' and '.join(bounds)}".rstrip() + f", not {value!r}.")

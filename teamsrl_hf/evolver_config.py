@@ -1,61 +1,61 @@
 """Settings of the evolver: in go numbers and the name of a method, out comes a checked dataclass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from .errors import UserError
+from .errors import UserError, check_number, did_you_mean
 from .generation import Sampling
 
 METHODS = ("stepwise", "plan", "plan_answer", "packed", "evol_instruct")
 PLANNED = ("plan", "plan_answer", "packed")  # Walked with the instructor first, then paid for.
 
 
+def _setting(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, **more})
+
+
 @dataclass(frozen=True)
 class EvolverConfig:
     """How to evolve.
 
-    Attributes:
-        operations_per_episode: Operations tried on each seed (paper: 6).
-        concurrency: Chains walked, and chains answered, at the same time; for "packed", calls. A quarter more are
-            walked where no model sends more than so many requests at once.
-        seed: Seed of the random numbers the chooser draws with.
-        dedup_threshold: Similarity to another seed's row from which on a row is a near-duplicate.
-        temperature, top_p, max_tokens: How the expert samples (paper's code: 0.7, 0.95, 2048). A packed call gets
-            `max_tokens` for each of its rows.
-        method: What the expert is asked for: "stepwise" (one call per operation, one per answer), "plan" (one call per
-            plan, one per answer), "plan_answer" (one call for both), "packed" (one call for `rows_per_call` of
-            these) or "evol_instruct" (the baseline: random operations, rewrite, judge and answer each round).
-        plan_length: Planned methods give a row for the whole plan (0), or one for every so many operations of it.
-        rows_per_call: Seeds whose rows share one packed call.
-        row_retries: How often a row of a planned answer that can't be read is asked for again.
-        retry_cut: Ask once more, with twice the tokens, for an answer that `max_tokens` cut.
-        stop_below: End a chain where the chooser expects less than this from going on; never if left out.
+    `method` says what the expert is asked for: "stepwise" (one call per operation, one per answer), "plan" (one call
+    per plan, one per answer), "plan_answer" (one call for both), "packed" (one call for `rows_per_call` of these) or
+    "evol_instruct" (the baseline: random operations, rewrite, judge and answer each round). `concurrency` counts
+    chains walked, and chains answered, at the same time; for "packed", calls. A quarter more are walked where no model
+    sends more than so many requests at once. The help of each field tells the rest.
+
+    Raises:
+        UserError: A number is out of its range, or there is no such method.
     """
 
-    operations_per_episode: int = 6
-    concurrency: int = 16
-    seed: int = 42
-    dedup_threshold: float = 0.7
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_tokens: int = 2048
-    method: str = "stepwise"
-    plan_length: int = 0
-    rows_per_call: int = 4
-    row_retries: int = 1
-    retry_cut: bool = False
-    stop_below: float | None = None
+    operations_per_episode: int = _setting(6, "Operations tried on each seed (paper: 6).")
+    concurrency: int = _setting(16, "Chains walked, and chains answered, at the same time.")
+    seed: int = _setting(42, "Seed of the random numbers the chooser draws with.")
+    dedup_threshold: float = _setting(0.7, "Similarity to another seed's row from which on a row is a near-duplicate.")
+    temperature: float = _setting(0.7, "Sampling temperature of the expert (paper's code: 0.7).")
+    top_p: float = _setting(0.95, "Nucleus that the expert samples from (paper's code: 0.95).")
+    max_tokens: int = _setting(2048, "Most tokens of the expert's answer; a packed call gets so many for each row.")
+    method: str = _setting("stepwise", "What the expert is asked for in one call.", choices=METHODS)
+    plan_length: int = _setting(0, "Planned methods: a row for every so many operations; 0: one for the whole plan.")
+    rows_per_call: int = _setting(4, "Seeds whose rows share one packed call.")
+    row_retries: int = _setting(1, "How often a row of a planned answer that can't be read is asked for again.")
+    retry_cut: bool = _setting(False, "Ask once more, with twice the tokens, for an answer that max_tokens cut.")
+    stop_below: float | None = _setting(None, "End a chain where the chooser expects less than this from going on.")
 
     def __post_init__(self):
-        for name in ("operations_per_episode", "concurrency", "max_tokens", "rows_per_call"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("operations_per_episode", "concurrency", "rows_per_call"):
+            check_number(name, getattr(self, name), 1, whole=True)
         for name in ("plan_length", "row_retries"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if not 0 < self.dedup_threshold <= 1:
-            raise UserError(f"dedup_threshold must lie in (0, 1], not {self.dedup_threshold}.")
+            check_number(name, getattr(self, name), 0, whole=True)
+        check_number("seed", self.seed, whole=True)
+        check_number("dedup_threshold", self.dedup_threshold, above=0, most=1)
+        if self.stop_below is not None:
+            check_number("stop_below", self.stop_below)
         if self.method not in METHODS:
-            raise UserError(f"Unknown method {self.method!r}; use {', '.join(METHODS)}.")
+            raise UserError(
+                f"Unknown method {self.method!r}; use {', '.join(METHODS)}{did_you_mean(self.method, METHODS)}"
+            )
+        _ = self.sampling  # Which checks the rest.
 
     @property
     def sampling(self) -> Sampling:

@@ -20,25 +20,36 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from .errors import UserError
+from .errors import UserError, check_number
 from .operations import Messages
 from .pacing import Pace, Turn
+from .tokens import NO_ANSWER, without_thoughts
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>\s*", re.S)
 _SECRETS = re.compile(r"(?i)\bbearer\s+\S+|\b(?:hf_|sk-)[\w.*-]+")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling parameters sent with a request. `seed` is sent only when given."""
+    """Sampling parameters sent with a request. `seed` is sent only when given.
+
+    Raises:
+        UserError: One of them is out of its range, which an endpoint would say of every single call.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.95
     max_tokens: int = 2048
     seed: int | None = None
+
+    def __post_init__(self):
+        check_number("temperature", self.temperature, 0)
+        check_number("top_p", self.top_p, above=0, most=1)
+        check_number("max_tokens", self.max_tokens, 1, whole=True)
+        if self.seed is not None:
+            check_number("seed", self.seed, whole=True)
 
 
 @dataclass(frozen=True)
@@ -216,13 +227,14 @@ class EndpointGenerator:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
     ):
-        if concurrency < 1 or timeout <= 0 or min(max_retries, backoff, max_wait) < 0:
+        waits = max_retries, backoff, max_wait
+        if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
             raise UserError(
                 "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
                 f"{concurrency}, {timeout}, {max_retries}, {backoff} and {max_wait}."
             )
         for rate in (requests_per_minute, tokens_per_minute):
-            if rate is not None and not rate > 0:
+            if rate is not None and not 0 < rate < math.inf:
                 raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
         self.model = model
         self.base_url = base_url.rstrip("/")
@@ -425,11 +437,13 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
     spent = {"status": 200, "prompt_tokens": prompt, "completion_tokens": completion}
     if reason == "content_filter":
         return _Failure("the endpoint's content filter stopped the answer", **spent)
-    text = without_thoughts(text) if isinstance(text, str) else ""
+    said = text if isinstance(text, str) else ""
+    text = without_thoughts(said)
     if not text.strip():
         # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
         cut = reason == "length"
-        return _Failure(f"malformed answer: empty text{' at max_tokens' if cut else ''}", not cut, **spent)
+        missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
+        return _Failure(f"{missing}{' at max_tokens' if cut else ''}", not cut, **spent)
     return Completion(
         text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
         model=model,
@@ -437,15 +451,6 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
         completion_tokens=completion,
         finish_reason="length" if reason == "length" else "stop",
     )
-
-
-def without_thoughts(text: str) -> str:
-    """An answer without the thinking before it, which some servers leave in.
-
-    >>> without_thoughts("<think>Short, or long?</think>\\n\\nShort."), without_thoughts("What does <think> mean?")
-    ('Short.', 'What does <think> mean?')
-    """
-    return _THOUGHTS.sub("", text)
 
 
 def _count(usage: object, name: str) -> int:

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from .errors import UserError
-from .generation import Completion, Request, request_seed, without_thoughts
+from .generation import Completion, Request, request_seed
+from .tokens import NO_ANSWER, without_thoughts
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
 PLAIN_TEMPLATE = (
@@ -194,15 +195,26 @@ class TransformersGenerator:
 
     def _completion(self, job: _Job, tokens: list[int]) -> Completion:
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
-        text = without_thoughts(self._tokenizer.decode(tokens[:end], skip_special_tokens=True))
+        text, error = self._said(tokens[:end])
         return Completion(
-            text=text if text.strip() else "",
+            text=text,
             model=self.model,
             prompt_tokens=len(job.prompt),
             completion_tokens=len(tokens) if end is None else end + 1,
             finish_reason="length" if end is None else "stop",
-            error=None if text.strip() else "empty answer",
+            error=error,
         )
+
+    def _said(self, tokens: list[int]) -> tuple[str, str | None]:
+        """The answer that the tokens spell, and what is wrong with it if it is empty."""
+        whole = self._tokenizer.decode(tokens)
+        answer, missing = without_thoughts(whole), NO_ANSWER
+        if answer == whole:
+            answer, missing = self._tokenizer.decode(tokens, skip_special_tokens=True), "empty answer"
+        else:  # Special tokens may be what parts thoughts from the answer, so they went no earlier.
+            for token in self._tokenizer.all_special_tokens:
+                answer = answer.replace(token, "")
+        return (answer, None) if answer.strip() else ("", missing)
 
 
 def generate_batch(

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
 from .generation import EndpointGenerator, Generator
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
@@ -85,7 +85,8 @@ def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
     options = {name: value for name, value in spec.items() if name != kind and value is not None}
     for name, value in options.items():
         if name not in allowed:
-            raise UserError(f"Unknown option {name!r} of {kind}; there are: {', '.join(allowed) or 'none'}.")
+            there = ", ".join(allowed) or "none"
+            raise UserError(f"Unknown option {name!r} of {kind}; there are: {there}{did_you_mean(name, allowed)}")
         wanted = (int, float) if allowed[name] is float else allowed[name]
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise UserError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {value!r}.")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
 
 Messages = tuple[dict[str, str], ...]
 
@@ -154,9 +154,13 @@ def select_operations(names: Sequence[str], extra: Sequence[dict[str, str]] = ()
     known = {operation.name: operation for operation in OPERATIONS}
     for entry in extra:
         if not isinstance(entry, dict) or set(entry) != {"name", "sentence"}:
-            raise UserError(f"An operation needs exactly the keys 'name' and 'sentence', not {entry!r}.")
+            wrong = set(entry) - {"name", "sentence"} if isinstance(entry, dict) else ()
+            hint = did_you_mean(" ".join(map(str, wrong)), ("name", "sentence"))
+            raise UserError(f"An operation needs exactly the keys 'name' and 'sentence', not {entry!r}{hint}")
         known[entry["name"]] = Operation(str(entry["name"]), str(entry["sentence"]))
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UserError(f"Unknown operation {unknown[0]!r}. Known: {', '.join(known)}.")
+        raise UserError(
+            f"Unknown operation {unknown[0]!r}. Known: {', '.join(known)}{did_you_mean(unknown[0], known)}"
+        )
     return check_operations([known[name] for name in names or known])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .operations import Messages, Operation, fence
+from .tokens import without_thoughts
 
 PLAN_FRAME = """\
 You carry out plans on instructions written for AI assistants. Below, between the two marker lines, stands one \
@@ -149,9 +150,10 @@ def read_rows(answer: str, key: str, count: int, cut: bool = False) -> list[Pack
     Args:
         cut: The answer was cut by `max_tokens`: what is missing was to come, and what no marker follows is incomplete.
     """
-    _, _, after = answer.partition("</think>")
     # Some servers leave a model's thoughts in the answer; what is drafted there is not yet said.
-    found = _sections(after if f"[instruction 1 {key}]" in after else answer, key, cut)
+    said = without_thoughts(answer)
+    # A row may speak of tags, too: the end of a thought never stands behind the first marker.
+    found = _sections(answer if said and f"[instruction 1 {key}]" not in said else said, key, cut)
     missing: list[str | None] = [None] if cut else []
     return [
         _row(found.get(("instruction", number), missing), found.get(("answer", number), missing))

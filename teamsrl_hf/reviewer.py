@@ -17,6 +17,7 @@ from .features import hashed_vectors, normalise
 from .generation import Generator, Request, Sampling
 from .operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
 from .plans import PACK_FRAME, PLAN_FRAME
+from .tokens import control_token
 from .types import Review, Trajectory
 
 INSTRUCTION_RULES = (
@@ -34,10 +35,6 @@ _MARKERS = re.compile(
     re.I,
 )
 _IN_MARKERS = ("prompt", "[", "048", "marker")
-_CONTROL = re.compile(
-    r"<\|[^|<>\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>"
-    r"|</?think(?:ing)?>"  # Thoughts that a server has not taken out of the answer.
-)
 _UNABLE = (
     r"\b(?:i|we)(?: (?:can't|cannot|can not|won't|will not|couldn't|could not|must decline to)"
     r"|(?:'m| am|'re| are) (?:unable|not able|not allowed|not permitted|not comfortable)(?: to)?) (?:\w+ ){0,2}?"
@@ -164,7 +161,7 @@ def instruction_violations(
         "repeats_earlier": any(plain == normalise(text) for text in earlier),
         "refusal": _declines(_DECLINED_REWRITE, rewrite) and not _declines(_DECLINED_REWRITE, instruction),
         "template_leak": leaks_template(rewrite, instruction, operations),
-        "control_tokens": _holds_control_tokens(rewrite),
+        "control_tokens": control_token(rewrite) is not None,
         "too_long": len(rewrite) > MAX_CHARACTERS,
     }
     return tuple(rule for rule in INSTRUCTION_RULES if broken.get(rule))
@@ -218,13 +215,9 @@ def response_violations(response: str, finish_reason: str = "stop") -> tuple[str
         "refusal": len(response.split()) < 80 and ("sorry" in tokens or _declines(_DECLINED_ANSWER, response)),
         "empty_response": all(token in _STOP_WORDS for token in tokens),
         "template_leak": "[" in response and bool(_FENCES.search(response)),
-        "control_tokens": _holds_control_tokens(response),
+        "control_tokens": control_token(response) is not None,
     }
     return tuple(rule for rule in RESPONSE_RULES if broken[rule])
-
-
-def _holds_control_tokens(text: str) -> bool:
-    return "\0" in text or (("<" in text or "[" in text) and bool(_CONTROL.search(text)))
 
 
 def _declines(wording: re.Pattern, text: str) -> bool:

@@ -17,6 +17,7 @@ from . import rulebook_words as words
 from .generation import Completion, Request
 from .operations import read_review, read_rewrite
 from .plans import read_pack, read_plan, write_rows
+from .tokens import CONTROL_TOKEN
 
 Choose = Callable[[Sequence], object]
 
@@ -1014,9 +1015,8 @@ _OPERATIONS = {
 
 # Drafts.
 
-_CONTROL = re.compile(
-    r"<\|.*?\|>|</?s>|<(?:bos|eos|pad|unk|(?:start|end)_of_turn)>|\[/?INST\]|<</?SYS>>"
-    r"|\[(?:instruction|answer|item|first|second|end)(?: \d+)? [0-9a-f]{12}\]|</?think(?:ing)?>|```\w*"
+_MARKERS = re.compile(
+    rf"{CONTROL_TOKEN.pattern}|\[(?:instruction|answer|item|first|second|end)(?: \d+)? [0-9a-f]{{12}}\]|```\w*"
 )
 _TERM = re.compile(_WORD.pattern + r"|[^\w\s]")
 _APOLOGY = re.compile(r"\bsorry\b|\bapolog", re.I)
@@ -1028,7 +1028,7 @@ def draft(text: str) -> str:
 
     It restates the request, its requirements and its material, and gives a skeleton for the kind of answer asked for.
     """
-    task = _read(_CONTROL.sub(" ", text).strip())
+    task = _read(_MARKERS.sub(" ", text).strip())
     terms = _key_terms(task)
     sentences = [
         sentence.strip() for sentence in _sentences(" ".join(task.head.split())) if not _APOLOGY.search(sentence)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .paths import folder_cache
+from .tokens import control_token
 from .types import Seed
 
 if TYPE_CHECKING:
@@ -24,13 +25,6 @@ Table = tuple[Sequence[str], Iterable[tuple[str, Mapping[str, Any]]]]
 
 BUILT_IN = Path(__file__).parent / "data" / "seeds.jsonl"
 
-# Strings that chat tokenizers read as control tokens wherever they stand, so that a seed could end its own turn or
-# open another. <s> and </s> are HTML for struck-through text too, but most Llama tokenizers take them for the ends of
-# a text, and HTML has <del> for the same. Other tags are harmless, also <s class="x">.
-CONTROL_TOKEN = re.compile(
-    r"<\|[A-Za-z]\w*\|?>|<[A-Za-z]\w*\|>|<｜[^｜<>]{1,60}｜>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>"
-    r"|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
-)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -358,10 +352,11 @@ def _checked(value: Any, where: str, column: str, max_characters: int) -> str:
         raise _error(f"{where}: {column!r} holds a null byte; remove it (the file may be damaged or not be text).")
     if not value.isascii() and (found := _SURROGATE.search(value)):
         raise _error(f"{where}: {column!r} holds half a character (lone surrogate U+{ord(found[0]):04X}); remove it.")
-    if ("<" in value or "[" in value) and (found := CONTROL_TOKEN.search(value)):
-        deleted = "; for struck-through text write <del>" if found[0] in ("<s>", "</s>") else ""
+    if found := control_token(value):
+        # HTML has <s> for struck-through text, but most Llama tokenizers take it for the beginning of a text.
+        deleted = "; for struck-through text write <del>" if found in ("<s>", "</s>") else ""
         raise _error(
-            f"{where}: {column!r} holds {found[0]!r}, which tokenizers read as a control token; remove it or spell it "
+            f"{where}: {column!r} holds {found!r}, which tokenizers read as a control token; remove it or spell it "
             f"differently{deleted}."
         )
     # Else an id would change when an editor or a version control system rewrites the line ends of a file.

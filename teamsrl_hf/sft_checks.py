@@ -3,45 +3,11 @@
 All of it is known before a weight is loaded. Several of these mistakes would go through silently otherwise.
 """
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from .errors import UserError
 from .estimate import Launch
-
-
-def asks_for_cpu(argv: Sequence[str]) -> bool:
-    """Whether a command line, or the YAML file it names, sets `use_cpu`; the training arguments come too late to ask.
-
-    >>> asks_for_cpu(["--max_steps", "3", "--use_cpu", "--bf16", "false"]), asks_for_cpu(["--use_cpu", "false"])
-    (True, False)
-    """
-    for position, word in enumerate(argv):
-        if word.startswith("--use_cpu="):
-            return _true(word.partition("=")[2])
-        if word == "--use_cpu":
-            following = argv[position + 1] if position + 1 < len(argv) else "--"
-            return following.startswith("--") or _true(following)
-    if "--config" not in argv[:-1]:
-        return False
-    return _true(_yaml(argv[argv.index("--config") + 1]).get("use_cpu", False))
-
-
-def _yaml(path: str) -> dict[str, Any]:
-    """What a file says; what is wrong with it, the parser will tell."""
-    import yaml
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _true(value: object) -> bool:
-    return str(value).lower() in ("true", "yes", "1", "t", "y")
 
 
 def check_devices(use_cpu: bool, devices: int, launch: Launch) -> None:

@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "teamsrl_hf"
 ORDER = (
     *(
         "errors",
+        "options",
         "types",
+        "tokens",
         "paths",
         "public",
         "runs",

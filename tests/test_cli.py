@@ -176,7 +176,7 @@ def test_what_can_not_be_trained_is_named(tmp_path, capsys):
     line = _refused(
         capsys, "train-policy", "--chooser", "paper", "--output_dir", tmp_path / "out", "--use_cpu", "true"
     )
-    assert "what can be trained is policy, thompson or linucb" in line
+    assert "Unknown chooser 'paper'; use policy, thompson, linucb." in line
 
 
 def test_a_disk_that_fills_up_ends_in_one_line_and_the_next_run_goes_on(tmp_path):

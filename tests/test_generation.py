@@ -237,6 +237,13 @@ def test_thinking_left_in_an_answer_is_taken_off():
         assert ask(server).text == "Short."
 
 
+@pytest.mark.parametrize(("finish", "at"), [("length", " at max_tokens"), ("stop", " after 3 attempts")])
+def test_thoughts_without_an_answer_fail_by_that_name_and_give_no_text(finish, at):
+    with Server(*[answer("<think>\nShort, or long", finish)] * 3) as server:
+        completion = ask(server, max_retries=2)
+    assert (completion.text, completion.error) == ("", f"no answer after thoughts{at}")
+
+
 def test_a_redirect_is_not_followed():
     with Server(status(307, "elsewhere", Location="/v2/chat/completions")) as server:
         assert ask(server).error == "HTTP 307: elsewhere"

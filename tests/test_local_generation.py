@@ -159,6 +159,23 @@ def test_a_model_that_ends_at_once_gives_an_error_and_not_an_empty_text(model, t
     assert (completion.text, completion.error) == ("", "empty answer")
 
 
+def test_thoughts_in_special_tokens_are_cut_and_without_an_answer_fail_by_that_name(model, monkeypatch):
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["[THINK]", "[/THINK]"], special_tokens=True)
+    generator = TransformersGenerator("tiny", model=model, processing_class=tokenizer)
+    answers = {
+        "[THINK]Hello[/THINK]Why?": ("Why?", None),
+        "[THINK]Hello": ("", "no answer after thoughts"),
+        "Hello<|user|>": ("Hello", None),
+        "<s>": ("", "empty answer"),
+    }
+    for told, wanted in answers.items():
+        tokens = tokenizer(told, add_special_tokens=False)["input_ids"]
+        monkeypatch.setattr("teamsrl_hf.local_generation.generate_batch", lambda *_, tokens=tokens, **__: [tokens])
+        completion = ask(generator, request(told))[0]
+        assert (completion.text, completion.error) == wanted
+
+
 def test_a_seeded_answer_repeats_whatever_it_is_batched_with_and_leaves_the_global_random_state_alone(
     model, tokenizer
 ):

@@ -159,6 +159,11 @@ def test_what_ends_a_thought_may_stand_in_an_answer():
     assert read_rows(write_rows(rows, KEY), KEY, 3) == [PackedRow(*row) for row in rows]
 
 
+def test_rows_drafted_in_a_thought_that_was_cut_are_not_read():
+    assert read_rows("<think>Perhaps:\n" + "\n".join(BLOCKS), KEY, 3) == [MALFORMED] * 3
+    assert read_rows("[THINK]Perhaps:\n" + "\n".join(BLOCKS), KEY, 3, cut=True) == [PackedRow(problem="cut_off")] * 3
+
+
 def test_code_in_an_answer_keeps_its_fence():
     answer = "```python\nprint(1)\n```"
     assert read_rows(_block(1, "Print one.", answer), KEY, 1) == [PackedRow("Print one.", answer)]

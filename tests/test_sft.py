@@ -330,7 +330,7 @@ def test_rows_that_cannot_be_learned_from_are_named_in_one_line(bad, complaint):
         ),
         (["--dataset_name", "DATA", "--push_to_hub", "true"], "push_to_hub needs --hub_model_id USER/NAME"),
         (["--dataset_name", "DATA", "--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--lerning_rate", "1"], "['--lerning_rate', '1']"),
+        (["--lerning_rate", "1"], "Unknown option --lerning_rate; did you mean '--learning_rate'?"),
     ],
 )
 def test_what_a_user_can_mend_is_said_in_one_line(options, complaint, folder, tmp_path):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.sft import build_tiny_model
-from teamsrl_hf.sft_checks import asks_for_cpu, check_devices
+from teamsrl_hf.sft_checks import check_devices
 
 BASE = ("--tiny_model", "false", "--model_name_or_path")
 
@@ -76,14 +76,14 @@ def test_a_device_for_each_process_is_enough():
     check_devices(True, 0, Launch(2, 2))
 
 
-def test_use_cpu_is_found_on_the_command_line_and_in_the_yaml(tmp_path):
+def test_use_cpu_is_found_on_the_command_line_and_in_the_yaml(refused, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(load_recipe("sft"), "count_devices", lambda: 0)
     config = tmp_path / "a.yaml"
-    config.write_text("use_cpu: true\n")
-    assert asks_for_cpu(["--config", str(config)])
-    assert not asks_for_cpu(["--config", str(config), "--use_cpu", "false"])
-    assert asks_for_cpu(["--use_cpu=True"])
-    assert not asks_for_cpu(["--config", str(tmp_path / "missing.yaml")])
-    assert not asks_for_cpu(["--config"])
+    config.write_text("use_cpu: true\nbf16: false\n")
+    for options in ([], ["--use_cpu"], ["--use-cpu=True"]):
+        assert refused(folder, *options, config=str(config)).startswith("Give either --model_name_or_path")
+    assert "No GPU is here" in refused(folder, "--use_cpu", "false", config=str(config))
+    assert "missing.yaml can't be read" in refused(folder, config=str(tmp_path / "missing.yaml"))
 
 
 @pytest.mark.parametrize(
