@@ -1,7 +1,11 @@
 """The README's first command, run once as a user runs it; and what it leaves, loaded as a user loads it."""
 
+import contextlib
+import functools
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +15,7 @@ import pytest
 import torch
 from datasets import load_dataset
 
-from teamsrl_hf import OperationPolicy, State
+from teamsrl_hf import OPERATIONS, OperationPolicy, State
 from teamsrl_hf.cli import main
 
 
@@ -127,6 +131,103 @@ def test_the_ledger_command_prints_totals_by_role(quickstart, capsys):
     assert main(["ledger", str(quickstart[0])]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["role", "expert", "instructor", "reviewer"]
+
+
+REPOSITORIES = {"dataset:ada/rows": "dataset", "model:ada/policy": "policy", "model:ada/tuned": "model"}
+SHARD, OURS = "-00000-of-00001.parquet", [".gitattributes", ".teamsrl.json", "README.md"]
+TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+TREES = {
+    "ada/rows": [
+        *(*OURS, f"data/test{SHARD}", f"data/train{SHARD}"),
+        *("plots/lengths.png", "plots/novelty.png", "plots/operations.png", "report.html"),
+        *(f"trajectories/test{SHARD}", f"trajectories/train{SHARD}"),
+    ],
+    "ada/policy": [*OURS, "config.json", "model.safetensors"],
+    "ada/tuned": [
+        *(*OURS, "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "loss.png", *TOKENIZER),
+    ],
+    "ada/tuned-base": [
+        *(*OURS, "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", *TOKENIZER),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def pushed(quickstart, tmp_path_factory):
+    """What another machine makes of the three folders by their cards alone, and the Hub that holds them."""
+    from hub_server import Hub
+    from huggingface_hub import HfApi, constants
+
+    from teamsrl_hf import hub as module
+
+    out, token, there = quickstart[0], "hf_planted8planted8", tmp_path_factory.mktemp("there")
+    away = out.rename(out.with_name("away"))  # Nothing may be found by the path that it had in the run.
+    with Hub() as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "HfApi", functools.partial(HfApi, endpoint=hub.url, token=token))
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        for repository, folder in REPOSITORIES.items():
+            assert main(["push", str(away / folder), repository.partition(":")[2]]) == 0
+        names = ("PATH", "LANG", "TMPDIR")
+        plain = {name: os.environ[name] for name in names if name in os.environ}
+        client = {"HOME": str(there), "HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
+        client |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        script = str(Path(__file__).parent / "another_machine.py")
+        command = [sys.executable, script, *REPOSITORIES]
+        done = subprocess.run(command, capture_output=True, text=True, env={**plain, **client}, cwd=there)
+        assert done.returncode == 0, done.stderr[-3000:]
+        away.rename(out)
+        yield hub, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_another_machine_uses_the_three_as_their_cards_say(pushed, quickstart):
+    _, used = pushed
+    summary = json.loads((quickstart[0] / "run.json").read_text())["summary"]
+    rows, steps = used["dataset:ada/rows"]["rows"].values()
+    assert sum(rows.values()) == summary["dataset"]["rows"]
+    assert sum(steps.values()) == 317 * 6
+    for repository, folder in REPOSITORIES.items():
+        here = used[repository]["snippet"].replace(repository.partition(":")[2], str(quickstart[0] / folder))
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(here, {})
+        assert used[repository]["printed"] == printed.getvalue()
+    assert used["model:ada/policy"]["printed"].strip() in [operation.name for operation in OPERATIONS]
+    assert len(used["model:ada/tuned"]["printed"]) > 60
+
+
+def test_the_pushed_repositories_hold_these_files_and_nothing_of_this_machine(pushed, quickstart):
+    hub, _ = pushed
+    trees = {name: repo.commits[repo.branches["main"]] for (_, name), repo in hub.repos.items()}
+    assert {
+        name: [re.sub("-[0-9a-f]{16}", "", file) for file in sorted(tree)] for name, tree in trees.items()
+    } == TREES
+    words = [str(quickstart[0]), str(quickstart[0].parent), str(Path.home()), "PATH_OR_HUB_ID"]
+    leaks = [(name, file) for name, tree in trees.items() for file, content in tree.items() if holds(content, words)]
+    assert leaks == []
+
+
+def holds(content: bytes, words: list[str]) -> bool:
+    return any(word.encode() in content for word in words)
+
+
+def test_anonymous_requests_are_refused_all_that_was_pushed(pushed):
+    hub, _ = pushed
+    for (type, name), repo in hub.repos.items():
+        assert repo.private
+        files = [f"{name}/resolve/main/{file}" for file in repo.commits[repo.branches["main"]]]
+        paths = [f"/api/{type}s/{name}", *(f"/{'datasets/' * (type == 'dataset')}{file}" for file in files)]
+        assert {anonymous(hub.url + path) for path in paths} <= {401, 404}
+
+
+def anonymous(url: str) -> int:
+    """The status of an answer to whoever has no token."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        return urllib.request.urlopen(url).status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 @pytest.mark.slow
