@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.cards import RULEBOOK
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, plan_push
 from teamsrl_hf.ledger import Ledger
+from teamsrl_hf.licenses import settle_license
+from teamsrl_hf.lineage import LIBRARIES, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
+from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, open_run
 
 # What may change between a run and the command that goes on with it.
@@ -59,6 +63,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     train, test = seed_args.load()
     operations = operation_args.select()
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
+    rules = script_args.instructor == script_args.reviewer == RULEBOOK and not model_args.model_name_or_path
+    ppo_args.license = settle_license(ppo_args.license, ours=rules and seed_args.seeds is None)
     arguments = run_arguments(seed_args, operation_args, script_args, model_args, ppo_args, without=_ELSEWHERE)
     with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
         done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
@@ -66,20 +72,31 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         print(f"{ppo_args.output_dir} is already complete.")
     else:
         done = learn(train, test, operations, models, script_args, model_args, ppo_args)
+        if ppo_args.process_index == 0:
+            write_lineage(ppo_args.output_dir, "policy", origin(seed_args, train, test, script_args, ppo_args))
+            finish_run(ppo_args.output_dir, done)
     if push and ppo_args.process_index == 0:
         print(push.carry_out(ppo_args.output_dir))
     return done
 
 
 def learn(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
-    """Train what was asked for with a ledger, and record that the folder is complete."""
+    """Train what was asked for, with a ledger."""
     with Ledger(script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite") as ledger:
         models = [ledger.record(model) for model in models]
         carry_out = train_policy if script_args.chooser == "policy" else train_bandit
-        summary = carry_out(train, test, operations, models, script_args, model_args, ppo_args)
-    if ppo_args.process_index == 0:
-        finish_run(ppo_args.output_dir, summary)
-    return summary
+        return carry_out(train, test, operations, models, script_args, model_args, ppo_args)
+
+
+def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:
+    """What the saved policy or bandit was made from."""
+    return {
+        "weights": weights_digest(ppo_args.output_dir),
+        "chooser": script_args.chooser,
+        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size),
+        "models": {role: public_model(getattr(script_args, role)) for role in ("instructor", "reviewer")},
+        "versions": versions(*LIBRARIES),
+    }
 
 
 def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:

@@ -23,6 +23,7 @@ from .public import is_local, public_model
 from .schema import CALL_KINDS
 from .types import Candidate, Example, Rejection
 
+RULEBOOK = "rulebook"
 PAPER_TAGS = ("teamsrl", "arxiv:2403.08694")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -53,7 +54,7 @@ class DatasetStatistics:
         self.seeds += 1
         for result in results:
             self.calls.update(dict(result.candidate.calls))
-            self.rulebook |= "rulebook" in (result.candidate.transition.rewriter, result.candidate.responder)
+            self.rulebook |= RULEBOOK in (result.candidate.transition.rewriter, result.candidate.responder)
             if isinstance(result, Rejection):
                 self.rejections[result.reason] += 1
         rows = [result.candidate for result in results if isinstance(result, Example)]
@@ -177,6 +178,8 @@ def policy_card(
     name: str = "operation policy",
     datasets: Sequence[str] = (),
     tags: Sequence[str] = (),
+    models: Mapping[str, str] = MappingProxyType({}),
+    license: str = "unknown",
 ) -> str:
     """The policy's card.
 
@@ -187,10 +190,11 @@ def policy_card(
         name: What the list of results calls it.
         datasets: Hub ids of its seeds' datasets; paths are left out.
         tags: Further tags.
+        models: Role and name of each model that it was trained with, such as "instructor".
     """
     meta = {
         "library_name": "transformers",
-        "license": "apache-2.0",
+        "license": license,
         "pipeline_tag": "reinforcement-learning",
         "tags": list(dict.fromkeys(["ppo", "instruction-generation", *PAPER_TAGS, *tags])),
     }
@@ -199,7 +203,14 @@ def policy_card(
     if summary and summary["reward_after"] is not None:
         meta["model-index"] = [{"name": name, "results": [_held_out(summary)]}]
     return render(
-        "policy_card.md", meta=front_matter(meta), summary=summary, operations=operations, args=args, plots=plots
+        "policy_card.md",
+        meta=front_matter(meta),
+        summary=summary,
+        operations=operations,
+        args=args,
+        plots=plots,
+        models={role: public_model(name) for role, name in models.items()},
+        rules=[role for role, name in models.items() if name == RULEBOOK],
     )
 
 

@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from .errors import UserError
 from .hub_arguments import settle_hub_arguments
+from .licenses import settle_license
 
 
 @dataclass
@@ -54,10 +55,14 @@ class InstructionGenPPOConfig(TrainingArguments):
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each reward function, in order; all 1 when left out."}
     )
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the policy, as the Hub names it, for its card; left out: unknown."}
+    )
 
     def __post_init__(self):
         super().__post_init__()
         settle_hub_arguments(self)
+        settle_license(self.license, ours=False)
         for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")

@@ -36,6 +36,7 @@ from .environment import Chooser, rollout, states_of
 from .errors import UserError
 from .generation import Generator
 from .hub_arguments import check_access, client, settle_hub_arguments
+from .licenses import settle_license
 from .operations import Operation
 from .plots import plot_policy
 from .policy import HEADS, OperationPolicy, check_policy_operations, draw, load_policy
@@ -312,7 +313,9 @@ class InstructionGenPPOTrainer(Trainer):
         plots = plot_policy(self.state.log_history, self.args.output_dir)
         arguments = {name: getattr(self.args, name) for name in CARD_ARGUMENTS}
         named = {"name": model_name} if model_name else {}
-        told = {"datasets": _listed(dataset_name), "tags": _listed(tags), **named}
+        models = {"instructor": self.instructor.model, "reviewer": self.reviewer.model}
+        told = {"datasets": _listed(dataset_name), "tags": _listed(tags), "models": models, **named}
+        told["license"] = settle_license(self.args.license, ours=False)
         card = policy_card(self.facts(), self.operations, arguments, plots, **told)
         (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 

@@ -131,3 +131,16 @@ def test_the_policy_card_tells_rewards_only_where_they_were_measured():
     assert "before, after | 1.000, 2.000 |" in card
     assert ModelCard(card).data.library_name == "transformers"
     assert "before, after" not in policy_card({**facts, "reward_after": None}, OPERATIONS, {})
+
+
+def test_the_policy_card_says_that_rules_trained_it_where_they_did_and_nothing_it_does_not_know():
+    facts = {"train_seeds": 9, "test_seeds": 1, "environment_steps": 384, "reward_before": 1.0, "reward_after": None}
+    rules = policy_card(facts, OPERATIONS, {}, models={"instructor": "rulebook", "reviewer": "rulebook"})
+    assert "Trained by rules, not by a language model" in rules
+    assert "was its instructor and its reviewer." in rules
+    assert "- reviewer: `rulebook`" in rules
+    real = policy_card(facts, OPERATIONS, {}, models={"instructor": "org/model", "reviewer": "org/model"})
+    assert "by rules" not in real
+    assert "- instructor: `org/model`" in real
+    assert ModelCard(policy_card(None, OPERATIONS, {})).data.license == "unknown"
+    assert ModelCard(real).data.license == "unknown"

@@ -42,7 +42,9 @@ def rows_card() -> str:
 
 def operations_card() -> str:
     curve = {"Reward by training step": "plots/reward.png"}
-    return policy_card(FACTS, OPERATIONS, {"num_ppo_epochs": 4, "seed": 42}, curve)
+    models = {"instructor": "rulebook", "reviewer": "gpt-4o@https://10.0.0.7:8000/v1"}
+    args = {"num_ppo_epochs": 4, "seed": 42}
+    return policy_card(FACTS, OPERATIONS, args, curve, models=models, license="apache-2.0")
 
 
 def model_card() -> str:
