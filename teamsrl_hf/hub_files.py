@@ -270,7 +270,7 @@ def _disowned(record: Record | None, kind: str, account: str, marked: bool) -> s
         unread = f"carries a {MARKER} without a record of files (of an earlier version, or edited)"
         return unread if marked else "holds files that this project did not write"
     if record.kind != kind:
-        return f"holds a pushed {shown(record.kind)}, not a {kind}"
+        return f"holds a push of kind {shown(record.kind)}, not {kind}"
     if record.account != account:
         return f"was last pushed by {shown(record.account)}, not by {account}"
     return None

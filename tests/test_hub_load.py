@@ -5,6 +5,7 @@ Run as a script, this file is the client, in a process of its own: `huggingface_
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,18 @@ def models_there_and_back(home: Path) -> dict:
     tokens = torch.arange(8)[None]
     wanted = adapted(tokens).logits
     loaded = [PeftModel.from_pretrained(base, "ada/adapter"), AutoPeftModelForCausalLM.from_pretrained("ada/adapter")]
+
+    fresh = AutoModelForCausalLM.from_pretrained("ada/model")
+    fresh.save_pretrained(home / "run/base")
+    own = get_peft_model(fresh, LoraConfig(init_lora_weights=False, task_type="CAUSAL_LM")).eval()
+    own.peft_config["default"].base_model_name_or_path = str(home / "run/base")
+    own.save_pretrained(home / "run")
+    (home / "run/README.md").write_text(card)
+    push_adapter(home / "run", "ada/run")
+    shutil.rmtree(home / "run")
+    moved = AutoPeftModelForCausalLM.from_pretrained("ada/run").eval()
     return {
+        "own base": torch.allclose(own(tokens).logits, moved(tokens).logits),
         "model": all(same) and len(same) > 5,
         "policy": all(torch.equal(a, b) for a, b in zip(policy.parameters(), back.parameters())),
         "operations": [operation["name"] for operation in back.config.operations],
@@ -137,10 +149,14 @@ def test_policy_model_and_adapter_come_back_equal(told):
     assert all("arxiv:2403.08694" in tags for tags in told["models"]["tags"])
 
 
+def test_an_adapter_whose_base_lay_in_its_folder_loads_without_that_folder(told):
+    assert told["models"]["own base"] is True
+
+
 def test_each_went_by_xet_in_one_commit_and_is_private(told):
     assert told["by_xet"] == [True, True, False]
-    assert told["commits"] == [1, 1, 1, 1]
-    assert told["private"] == [True, True, True, True]
+    assert told["commits"] == [1] * 6
+    assert told["private"] == [True] * 6
 
 
 def test_where_xet_is_out_of_reach_the_push_goes_on_without_it(told):
