@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from sft_data import assistant, geography, run, user, write_folder
 
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.hub import _allowed
+from teamsrl_hf.hub_files import ALLOWED, _allowed
 from teamsrl_hf.lineage import (
     LINEAGE_FILE,
     RowSet,
@@ -126,4 +126,4 @@ def test_the_weights_of_several_files_are_all_of_them(tmp_path):
 
 
 def test_a_list_of_what_was_trained_on_is_never_pushed():
-    assert not _allowed(LINEAGE_FILE, ("*.json",))
+    assert [kind for kind in ALLOWED if _allowed(LINEAGE_FILE, kind)] == []
