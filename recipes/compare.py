@@ -22,6 +22,7 @@ import numpy as np
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
+from teamsrl_hf.models import check_model
 from teamsrl_hf.runs import finish_run, open_run
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -71,6 +72,8 @@ class CompareArguments:
     def __post_init__(self):
         if self.repetitions < 2:
             raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2.")
+        for spec in (self.expert, self.instructor, self.reviewer):
+            check_model(spec)
         check_number("rollouts", self.rollouts, 1)
         check_number("operations_per_episode", self.operations_per_episode, 1)
         if self.budget < 50:

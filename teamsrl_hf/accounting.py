@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import UserError
 from .ledger import Ledger, Totals
+from .redaction import shown
 from .runs import read_run
 
 # WizardLM (arXiv 2304.12244): 52,000 seeds x 4 rounds x 3 calls (rewrite, equality judge, response) gave 250,000 rows.
@@ -56,7 +57,9 @@ def table(report: Mapping[str, Any]) -> str:
     for role, t in report["roles"].items():
         retries, latency = t["attempts"] - t["calls"], t["seconds"] / t["calls"] if t["calls"] else 0.0
         counts = (t["calls"], retries, t["errors"], t["prompt_tokens"], t["completion_tokens"])
-        lines.append(f"{role:<12}" + "".join(f"{n:>15,}" for n in counts) + f"{t['cost']:>15,.4f}{latency:>15.3f}")
+        lines.append(
+            f"{shown(role):<12}" + "".join(f"{n:>15,}" for n in counts) + f"{t['cost']:>15,.4f}{latency:>15.3f}"
+        )
     if estimated := report["roles"]["all"]["estimated"]:
         lines.append(f"tokens of {estimated:,} calls are estimated (one for four bytes): the server reported none")
     if not report["rows"]:

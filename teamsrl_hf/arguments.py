@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from . import __version__
 from .errors import UserError
 from .operations import Operation, select_operations
+from .redaction import redact, shown
 from .seeds import load_seeds, split_seeds
 from .types import Seed
 
@@ -113,30 +115,40 @@ def _outside() -> tuple[type[BaseException], ...]:
 
 
 def guarded(main: Callable[[], Any]) -> int:
-    """Run `main`; what the user can mend is printed as one line, with exit status 2 (130 when interrupted).
+    """Run `main` and return the exit status. What the user can mend is printed as one line, with status 2.
 
-    Every other exception is a bug. It goes through, with a note that says so, and ends the process with status 1.
-    Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
+    An interrupt gives 130. Every other exception is a bug: its traceback is printed and a line that says so, with
+    status 1. Nothing of it shows a token. Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
     """
     try:
-        with _BugsNamed():
+        with _Bugs() as bugs:
             main()
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         return 130
     except (UserError, *_outside()) as error:
         if os.environ.get("TEAMSRL_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+            print(_traceback(error), file=sys.stderr)
+        print(f"error: {shown(error) or type(error).__name__}", file=sys.stderr)
         return 2
-    return 0
+    return 1 if bugs.found else 0
 
 
-class _BugsNamed:
-    """A context that adds a note to every exception which is neither the user's mistake nor a failure from outside."""
+class _Bugs:
+    """A context that ends with the traceback of an exception that is neither the user's mistake nor from outside."""
 
-    def __enter__(self) -> None: ...
+    found = False
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (UserError, *_outside())):
-            error.add_note(f"error: this is a bug of teamsrl-hf {__version__}; report it with the lines above")
+    def __enter__(self) -> "_Bugs":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        self.found = isinstance(error, Exception) and not isinstance(error, (UserError, *_outside()))
+        if self.found:
+            note = f"error: this is a bug of teamsrl-hf {__version__}; report it with the lines above"
+            print(_traceback(error), note, sep="\n", file=sys.stderr)
+        return self.found
+
+
+def _traceback(error: BaseException) -> str:
+    return redact("".join(traceback.format_exception(error)).rstrip())

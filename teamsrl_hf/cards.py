@@ -20,6 +20,7 @@ from .licenses import LICENSES
 from .operations import Operation
 from .paths import resource
 from .public import is_local, public_model
+from .redaction import visible
 from .schema import CALL_KINDS
 from .types import Candidate, Example, Rejection
 
@@ -294,19 +295,19 @@ def fenced(text: str) -> str:
     a ``` b
     ````
     """
-    text = _visible(text)
+    text = _cut(text)
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{ticks}text\n{text}\n{ticks}"
 
 
 def inline_code(text: Any) -> str:
     """Untrusted text as a span of code on one line, safe in a table."""
-    return "`" + " ".join(_visible(str(text)).split()).replace("`", "'").replace("|", "/") + "`"
+    return "`" + " ".join(_cut(str(text)).split()).replace("`", "'").replace("|", "/") + "`"
 
 
-def _visible(text: str, limit: int = 2_000) -> str:
+def _cut(text: str, limit: int = 2_000) -> str:
     """Text without control and direction characters, cut where it would drown the card."""
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", "�", text)
+    text = visible(text)
     return text if len(text) <= limit else text[:limit] + " […]"
 
 

@@ -23,12 +23,12 @@ from urllib.parse import urlsplit
 from .errors import UserError, check_number
 from .operations import Messages
 from .pacing import Pace, Turn
+from .redaction import excerpt, redact, token_variable
 from .tokens import NO_ANSWER, without_thoughts
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
-_SECRETS = re.compile(r"(?i)\bbearer\s+\S+|\b(?:hf_|sk-)[\w.*-]+")
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class EndpointGenerator:
             return _Failure(f"no answer within {self.timeout:g} s", retry=True)
         except (aiohttp.ClientError, OSError) as error:
             final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
-            reason = _excerpt(f"connection failed: {type(error).__name__}: {error}", token)
+            reason = excerpt(f"connection failed: {type(error).__name__}: {error}", token)
             # Nobody there, where somebody was: it is being started again. A wrong address never answered.
             gone = isinstance(error, aiohttp.ClientConnectorError) and self._pace.answered_at > -math.inf
             return _Failure(reason, not final, gone=gone and not final)
@@ -343,7 +343,7 @@ class EndpointGenerator:
 
     def _complaint(self, status: int, body: bytes, token: str) -> str:
         if status != 401:
-            return _excerpt(body.decode("utf-8", "replace"), token)
+            return excerpt(body.decode("utf-8", "replace"), token)
         if not token:
             return f"a token is wanted, but {self.api_key_env or 'api_key_env'} is not set"
         # Nothing of the body: servers like to repeat the token they refuse, or a part of it.
@@ -380,12 +380,10 @@ def _key_variable(base_url: str, given: str | None) -> str | None:
     except ValueError:
         usable = False
     if not usable or set(base_url) & set("@?#"):
-        shown = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(base_url)
-        raise UserError(f"base_url must be like 'https://host/v1', not {shown}; put a token into the environment.")
+        given = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(redact(base_url))
+        raise UserError(f"base_url must be like 'https://host/v1', not {given}; put a token into the environment.")
     host = parts.hostname
-    if given and _SECRETS.search(given):
-        raise UserError("api_key_env must name an environment variable that holds the token, not be the token itself.")
-    name = _default_variable(host) if given is None else given
+    name = _default_variable(host) if given is None else given and token_variable(given)
     if parts.scheme == "http" and not _is_loopback(host):
         if given or (name and os.environ.get(name)):
             raise UserError(
@@ -432,7 +430,7 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
         choice = answer["choices"][0]
         text, reason = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return _Failure(f"malformed answer: {_excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
+        return _Failure(f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
     prompt, completion = _count(answer.get("usage"), "prompt_tokens"), _count(answer.get("usage"), "completion_tokens")
     spent = {"status": 200, "prompt_tokens": prompt, "completion_tokens": completion}
     if reason == "content_filter":
@@ -479,13 +477,3 @@ def _timestamp(date: str) -> float | None:
         return email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-def _excerpt(text: str, token: str) -> str:
-    """One line, at most 200 characters, without tags, tokens, or words that share six characters with our token."""
-    size = min(6, len(token))
-    parts = {token[start : start + size] for start in range(len(token) - size + 1)} - {""}
-    text = _SECRETS.sub("***", re.sub(r"<[^>]*>", " ", text[:4000]))
-    words = re.split(r"([\s\"',;<>(){}]+)", text)
-    shown = "".join("***" if any(part in word for part in parts) else word for word in words)
-    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())[:200]

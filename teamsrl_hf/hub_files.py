@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .redaction import shown
 from .types import POLICY_TYPE
 
 logger = logging.getLogger(__name__)
@@ -279,8 +280,3 @@ def _disowned(record: Record | None, kind: str, account: str, marked: bool) -> s
 def _listed(names: Sequence[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(shown, names[:most])) + more
-
-
-def shown(name: str) -> str:
-    """A name from elsewhere, fit for a terminal."""
-    return name if name.isprintable() else ascii(name)

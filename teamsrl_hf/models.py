@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .errors import UserError, did_you_mean
 from .generation import EndpointGenerator, Generator
+from .redaction import shown
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
 
@@ -42,37 +43,61 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
     >>> make_generator({"endpoint": "tiny@http://127.0.0.1:8000/v1", "concurrency": 64}).concurrency
     64
     """
+    return _maker(spec)()
+
+
+def check_model(spec: str | Mapping[str, object]) -> None:
+    """UserError where `make_generator` would refuse `spec`, as far as that shows without loading a model."""
+    _maker(spec)
+
+
+def _maker(spec: str | Mapping[str, object]) -> Callable[[], Generator]:
     if isinstance(spec, str) and spec.lstrip().startswith("{"):
         spec = _from_json(spec)
     name, options = _split(spec) if isinstance(spec, Mapping) else (spec, {})
     kind, _, rest = name.partition(":")
-    if name == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d+", rest)):
+    if name == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d{1,18}", rest)):
         from .rulebook import Rulebook
 
-        return Rulebook(seed=int(rest or 0))
-    endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest)
+        return lambda: Rulebook(seed=int(rest or 0))
+    endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest, re.I)
     if kind == "endpoint" and endpoint:
-        return EndpointGenerator(*endpoint.groups(), **options)
+        generator = EndpointGenerator(*endpoint.groups(), **options)
+        return lambda: generator
     if kind == "transformers" and rest.strip():
         return _local(rest, options)
-    shown = repr(name.partition("@")[0])  # What follows may hold a password.
-    raise UserError(f"No model is named by a specification that starts with {shown}; write {FORMS}.")
+    hint = "." if kind in _OPTIONS else did_you_mean(kind, _OPTIONS)
+    raise UserError(f"No model is named by a specification {_start(name)}; write {FORMS}{hint}")
 
 
-def _local(name: str, options: dict) -> Generator:
+def _start(name: str) -> str:
+    """How a specification starts, if that can be no password and no token."""
+    kind, colon, rest = name.partition("@")[0].partition(":")
+    start = kind + colon * (kind in _OPTIONS) + rest * (kind in _OPTIONS and ":" not in rest)
+    return (
+        f"that starts with {start!r}" if re.fullmatch(r"[a-z0-9._-]{0,16}(:[\w./-]{0,16})?", start) else "of this form"
+    )
+
+
+def _local(name: str, options: dict) -> Callable[[], Generator]:
     quantization = options.pop("quantization", None)
     if quantization not in (None, "4bit"):
         raise UserError(f"quantization must be 4bit or left out, not {quantization!r}.")
-    from .local_generation import TransformersGenerator
 
-    return TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
+    def make() -> Generator:
+        from .local_generation import TransformersGenerator
+
+        return TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
+
+    return make
 
 
 def _from_json(text: str) -> Mapping[str, object]:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"A specification that starts with '{{' must be JSON, but: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        # From None: a chain would show the text.
+        raise UserError(f"A specification that starts with '{{' must be JSON, but: {error}.") from None
 
 
 def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
@@ -89,5 +114,6 @@ def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
             raise UserError(f"Unknown option {name!r} of {kind}; there are: {there}{did_you_mean(name, allowed)}")
         wanted = (int, float) if allowed[name] is float else allowed[name]
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise UserError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {value!r}.")
+            given = "something else" if name == "api_key_env" else shown(repr(value))
+            raise UserError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {given}.")
     return f"{kind}:{spec[kind]}" if spec[kind] is not None else kind, options

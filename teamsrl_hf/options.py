@@ -22,6 +22,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError, did_you_mean
+from .redaction import refuse_secrets
 
 # Packages whose dataclasses are listed after ours; what a class of theirs hands on to ours stays theirs.
 INHERITED = {"trl": "Inherited from TRL", "transformers": "Inherited from transformers' TrainingArguments"}
@@ -142,6 +143,7 @@ class Options(Parser):
         self._take_defaults(read_config(argv))
         values = vars(self.parse_args(list(argv)))
         for name, value in values.items():
+            refuse_secrets(name, value)
             if any(isinstance(number, float) and not math.isfinite(number) for number in _items(value)):
                 raise UserError(f"{name} must be a finite number, not {value}.")
         return values
@@ -156,7 +158,9 @@ class Options(Parser):
             if not _fits(value, self.hints[name]):
                 quotes = "; YAML reads no, yes, off and on as false and true, so put them in quotes"
                 wanted = _wanted(self.hints[name]) + quotes * isinstance(value, bool)
-                raise UserError(f"{name} in the YAML file must be {wanted}, not {value!r}.")
+                # A list or mapping might hold a token deep within.
+                given = f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)
+                raise UserError(f"{name} in the YAML file must be {wanted}, not {given}.")
             for action in (action for action in self._actions if action.dest == name):
                 for one in _items(value) if value is not None else ():
                     self._check_value(action, one)
@@ -197,7 +201,7 @@ def read_config(argv: Sequence[str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The YAML file {path} can't be read: {getattr(error, 'strerror', None) or error}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or type(error).__name__
+        problem = re.sub(r"'[^'<]{2,}'", "'…'", getattr(error, "problem", None) or type(error).__name__)
         at = getattr(error, "problem_mark", None)
         where = f" (line {at.line + 1}, column {at.column + 1})" if at else ""
         # Not the error's own text: it shows the line, and a line may hold a token.

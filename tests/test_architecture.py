@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "teamsrl_hf"
 ORDER = (
     *(
         "errors",
+        "redaction",
         "options",
         "types",
         "tokens",

@@ -34,11 +34,12 @@ def test_a_transport_error_of_the_hubs_client_is_no_bug(capsys):
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes differ"), KeyError("rows"), TypeError("none"), ImportError("x")])
-def test_a_bug_goes_through_with_a_note(error, capsys):
-    with pytest.raises(type(error)) as found:
-        guarded(fails_with(error))
-    assert found.value.__notes__ == ["error: this is a bug of teamsrl-hf 0.1.0; report it with the lines above"]
-    assert capsys.readouterr().err == ""
+def test_a_bug_is_shown_with_its_traceback_and_status_1(error, capsys):
+    assert guarded(fails_with(error)) == 1
+    first, *_, said, note = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert said == f"{type(error).__name__}: {error}"
+    assert note == "error: this is a bug of teamsrl-hf 0.1.0; report it with the lines above"
 
 
 def test_a_bug_ends_with_its_traceback_the_note_and_status_1():
@@ -51,7 +52,8 @@ def test_a_bug_ends_with_its_traceback_the_note_and_status_1():
     assert note == "error: this is a bug of teamsrl-hf 0.1.0; report it with the lines above"
 
 
-def test_the_traceback_of_a_users_error_is_shown_on_demand(monkeypatch):
+def test_the_traceback_of_a_users_error_is_shown_on_demand(monkeypatch, capsys):
     monkeypatch.setenv("TEAMSRL_TRACEBACK", "1")
-    with pytest.raises(UserError):
-        guarded(fails_with(UserError("Give a folder.")))
+    assert guarded(fails_with(UserError("Give a folder."))) == 2
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert (first, last) == ("Traceback (most recent call last):", "error: Give a folder.")

@@ -68,7 +68,7 @@ def test_no_command_names_all_there_are(capsys):
         ("operations: breadth", "operations in the YAML file must be a list of texts, or left out, not 'breadth'."),
         ("operations_per_episode: 2.5", "operations_per_episode in the YAML file must be a whole number, not 2.5."),
         ("operations_per_episode: six", "argument --operations_per_episode: invalid int value: 'six'."),
-        ("temperature: [1]", "temperature in the YAML file must be a number, not [1]."),
+        ("temperature: [1]", "temperature in the YAML file must be a number, not a list."),
         ("temperature: .nan", "temperature must be a finite number, not nan."),
         ("temperature:", "temperature in the YAML file must be a number, not None."),
         ("method: plans", "Unknown method 'plans'; use stepwise, plan, plan_answer, packed, evol_instruct; did you"),

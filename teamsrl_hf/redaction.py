@@ -1,0 +1,114 @@
+"""What may be shown: in go texts for terminals, logs and files, out come the same without secrets.
+
+What is secret follows from where it is: the value of a variable that holds a token, and the user, password and query
+of a URL. The forms of well-known tokens are an extra, as no list of them is whole.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import UserError, did_you_mean
+
+# Names of environment variables that hold tokens; `token_variable` adds those that specifications name.
+_VARIABLES = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "TEAMSRL_API_KEY"}
+_FORMS = (
+    r"\bbearer\s+[^\s'\",]+"
+    r"|\b(?:hf|gsk|ghp|gho|r8|tgp|api_org|github_pat|pk|rk)_[\w.*-]{8,}"
+    r"|\b(?:sk|xai|nvapi|pplx|fw|csk|glpat|xox[abp])-[\w.*-]{8,}"
+    r"|\bAIza[\w*-]{20,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\beyJ[\w-]{10,}\.[\w.*-]{10,}"
+)
+_TOKEN = re.compile(_FORMS, re.I)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.I)
+# A user and a password before a host, and what stands for that in a URL. A model before an endpoint's URL is none.
+_LOGIN = re.compile(r"(?:(?<![\w/])|(?<=//))(?!endpoint:)[^\s'\"<>@/:={}]+:[^\s'\"<>/{}]+@(?!https?://)")
+_LOGIN_IN_URL = re.compile(r"^(?:[^/?#]*(?:@|%40)|[^/]*:.*(?:@|%40))")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_KEY_IN_QUERY = re.compile(r"[?&#;][^=&]*(?:key|token|secret|sig|pass|pwd|auth|cred)[^=&]*=", re.I)
+
+
+def redact(text: str) -> str:
+    """`text` with `***` for each secret in it.
+
+    >>> redact("GET https://ada:pw@host/v1?key=5f2a failed"), redact("Bearer 5f2a")
+    ('GET https://***@host/v1?*** failed', '***')
+    """
+    for value in _token_values():
+        text = text.replace(value, "***")
+    text = _TOKEN.sub("***", _URL.sub(lambda found: _masked_url(found[0]), text))
+    return _LOGIN.sub("***@", text)
+
+
+def _token_values() -> list[str]:
+    """What the variables hold, longest first, also as libraries clean it; a short one, such as EMPTY, is no secret."""
+    held = [os.environ.get(name, "") for name in _VARIABLES]
+    forms = {form for value in held for form in (value, value.strip(), "".join(value.split()), *value.split())}
+    return sorted((form for form in forms if len(form) > 5), key=len, reverse=True)
+
+
+def _masked_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    rest = _LOGIN_IN_URL.sub("***@", rest)
+    place, mark, query = re.match(r"([^?#]*)([?#]?)(.*)", rest, re.S).groups()
+    return f"{scheme}://{place}{mark}{'***' if query else ''}"
+
+
+def visible(text: str) -> str:
+    r"""`text` with a mark in place of each character that moves a terminal's cursor, or turns text round.
+
+    >>> visible("a\x1b[2Jb\u202ec\n")
+    'a�[2Jb�c\n'
+    """
+    return _CONTROL.sub("�", text)
+
+
+def shown(text: object) -> str:
+    r"""A message or a name from data on one line of a terminal, without secrets and control characters.
+
+    >>> shown("see\nhttps://ada:pw@host \x1b[2J")
+    'see https://***@host �[2J'
+    """
+    return " ".join(visible(redact(str(text))).split())
+
+
+def excerpt(text: str, token: str = "") -> str:
+    """One line of a server's answer, at most 200 characters, without tags, and without words that share six characters
+    with the token that was sent: servers like to repeat a part of what they refuse.
+    """
+    size = min(6, len(token))
+    parts = {token[start : start + size] for start in range(len(token) - size + 1)} - {""}
+    words = re.split(r"([\s\"',;<>(){}]+)", redact(re.sub(r"<[^>]*>", " ", text[:4000])))
+    clean = "".join("***" if any(part in word for part in parts) else word for word in words)
+    return " ".join(visible(clean).replace("�", " ").split())[:200]
+
+
+def token_variable(name: str) -> str:
+    """The name of a variable that holds a token, checked: a token in its place would be published as a name is.
+
+    Raises:
+        UserError: It is no name, or the environment has no such variable; `name` is not shown, as it may be the token.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not os.environ.get(name):
+        raise UserError(
+            "api_key_env must name an environment variable that is set and holds the token; what was given is no such "
+            f"name, and is not shown, since it might be the token itself{did_you_mean(name, os.environ)}"
+        )
+    _VARIABLES.add(name)
+    return name
+
+
+def refuse_secrets(name: str, value: Any) -> None:
+    """UserError where an option holds a URL with a login or a key: options are written into run.json and cards."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            refuse_secrets(f"{name}: {key}" if str(key).isidentifier() else name, part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            refuse_secrets(name, part)
+    elif isinstance(value, str):
+        urls = [url.partition("://")[2] for url in _URL.findall(value)]
+        if _LOGIN.search(value) or any(_LOGIN_IN_URL.match(url) or _KEY_IN_QUERY.search(url) for url in urls):
+            raise UserError(
+                f"{name} holds a URL with a user, a password or a key; put the token into the environment."
+            )
