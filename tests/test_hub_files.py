@@ -229,7 +229,7 @@ def test_what_was_edited_added_or_deleted_since_the_last_push_is_named(there, pu
         (None, True, "carries a .teamsrl.json without a record of files (of an earlier version, or edited)"),
         (record("adapter", card="old"), True, "holds a push of kind adapter, not policy"),
         (record("policy", "eve", card="old"), True, "was last pushed by eve, not by ada"),
-        (Record("\x1b[2Jmodel", "ada", {}), True, "holds a push of kind '\\x1b[2Jmodel', not policy"),
+        (Record("\x1b[2Jmodel", "ada", {}), True, "holds a push of kind �[2Jmodel, not policy"),
     ],
 )
 def test_a_stranger_another_kind_and_another_account_are_told_apart(known, marked, said):
