@@ -241,7 +241,7 @@ def test_a_stranger_another_kind_and_another_account_are_told_apart(known, marke
 def test_of_many_names_the_first_are_told():
     there = {f"data/{number:02}\n": "0" for number in range(30)}
     said = objection(None, "dataset", "ada", there, {})
-    assert "'data/19\\n' and 10 more" in said
+    assert "data/18, data/19 and 10 more" in said
     assert "\n" not in said
 
 
