@@ -133,7 +133,8 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
         sft_args.completion_only_loss = True
     # Inside train(), since DeepSpeed and FSDP have no engine to evaluate with before it.
     sft_args.eval_on_start = True
-    return plan_push(sft_args)
+    kind, base = ("adapter", model_args.model_name_or_path) if model_args.use_peft else ("model", None)
+    return plan_push(sft_args, kind, base)
 
 
 def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:

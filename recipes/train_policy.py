@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         TYPES, argv, "teamsrl train-policy", __doc__, required=["output_dir"]
     )
     check_arguments(script_args, ppo_args)
-    push = plan_push(ppo_args)
+    push = plan_push(ppo_args, "policy", model_args.model_name_or_path if model_args.use_peft else None)
     train, test = seed_args.load()
     operations = operation_args.select()
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)

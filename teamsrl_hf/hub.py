@@ -22,6 +22,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from .errors import UserError
 from .hub_calls import Calls, judge, time_limit, token_of
 from .hub_files import (
+    KINDS,
     MARKER,
     THEIRS,
     File,
@@ -115,6 +116,41 @@ def push_folder(
     found, api = open_folder(folder, repo_type), api or HfApi(library_name="teamsrl-hf")
     with time_limit(TIME_LIMIT):
         return _push(found, repo_id, options, patience, api)
+
+
+def check_push(
+    kind: str,
+    repo_id: str,
+    *,
+    private: bool = True,
+    revision: str | None = None,
+    patience: float = 10.0,
+    api: HfApi | None = None,
+) -> None:
+    """Ask the Hub, without writing to it, whether a folder of this kind could be pushed: to be done before long work.
+
+    Args:
+        kind: As in `hub_files.KINDS`.
+
+    Raises:
+        UserError: `repo_id` is no id, the token is missing, refused or may only read, the Hub can't be reached within
+            `patience` seconds, or the repository must not be written to.
+    """
+    check_repo_id(repo_id, "The repository")
+    api = api or HfApi(library_name="teamsrl-hf")
+    persist = Calls(api, repo_id, time.monotonic() + patience)
+    try:
+        with time_limit(patience):
+            account = persist(_account, api)
+            if api.whoami(cache=True).get("auth", {}).get("accessToken", {}).get("role") == "read":
+                raise UserError(f"The token in use may only read; a push to {repo_id} needs one that may write.")
+            at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": KINDS[kind]}
+            if persist(api.repo_exists, **at):
+                begun = revision and persist(api.revision_exists, **at, revision=revision)
+                target = _Target(at, kind, account, _Options("", private), revision if begun else None)
+                persist(_inspect, api, target, {})
+    except RuntimeError as error:
+        raise UserError(f"{error} Nothing was begun.") from None
 
 
 def push_dataset(folder: str | Path, repo_id: str, *, commit_message: str = "Upload dataset", **options) -> str:

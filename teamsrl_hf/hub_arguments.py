@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import UserError
+from .public import is_local
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -62,11 +63,14 @@ class PlannedPush:
             raise OSError(f"{error} The model is complete in {folder}; run the same command again.") from error
 
 
-def plan_push(args: "TrainingArguments") -> PlannedPush | None:
-    """The push that `args` ask for, checked against the Hub by the main process; none is left to the trainer.
+def plan_push(args: "TrainingArguments", kind: str, base: str | None = None) -> PlannedPush | None:
+    """The push of a folder of this kind that `args` ask for; none is left to the trainer.
+
+    Args:
+        base: Folder or Hub id of the model that an adapter needs.
 
     Raises:
-        UserError: An argument is not honoured, or nothing could be pushed; see `hub.check_access`.
+        UserError: An argument is not honoured, or the push could not be made; see `hub.check_push`.
     """
     settle_hub_arguments(args)
     wanted, args.push_to_hub = args.push_to_hub, False
@@ -74,10 +78,22 @@ def plan_push(args: "TrainingArguments") -> PlannedPush | None:
         return None
     if not args.hub_model_id:
         raise UserError("push_to_hub needs --hub_model_id USER/NAME.")
+    check_base(base)
     planned = PlannedPush(args.hub_model_id, args.hub_private_repo, args.hub_revision)
     if args.process_index == 0:
-        check_access(planned.repo_id, planned.private)
+        from .hub import check_push
+
+        check_push(kind, planned.repo_id, private=planned.private, revision=planned.revision)
     return planned
+
+
+def check_base(base: str | None) -> None:
+    """UserError when an adapter that is to be pushed needs a model that only this machine has."""
+    if base and is_local(base):
+        raise UserError(
+            f"The base model is a folder of this machine, {base!r}, which nobody else can load; name it by a Hub id, "
+            "or leave out push_to_hub and use `teamsrl push --base_model USER/NAME` when the adapter is done."
+        )
 
 
 def client(token: str | bool | None = None) -> "HfApi":
@@ -85,43 +101,3 @@ def client(token: str | bool | None = None) -> "HfApi":
     from .hub import HfApi
 
     return HfApi(library_name="teamsrl-hf", **({} if token is None else {"token": token}))
-
-
-def check_access(repo_id: str, private: bool = True, api: "HfApi | None" = None) -> None:
-    """Ask the Hub, without writing to it, whether a model could be pushed: to be done before long work.
-
-    Raises:
-        UserError: No token is set or it may only read, the Hub refuses it or can't be reached, `repo_id` is no id, or
-            the repository is public although `private`.
-    """
-    from huggingface_hub import errors
-    from huggingface_hub.utils import httpx, validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-        _check_access(repo_id, private, api or client())
-    except errors.HFValidationError as error:
-        raise UserError(f"The repository {repo_id!r} is no Hub id; give USER/NAME. {error}") from None
-    except errors.LocalTokenNotFoundError:
-        raise UserError(f"A push to {repo_id} needs a token: log in with `hf auth login`, or set HF_TOKEN.") from None
-    except errors.OfflineModeIsEnabled:
-        raise UserError(f"HF_HUB_OFFLINE is set, so nothing can be pushed to {repo_id}; unset it.") from None
-    except (errors.HfHubHTTPError, httpx.TransportError, OSError) as error:
-        answer = getattr(error, "response", None)
-        what = type(error).__name__ if answer is None else f"{answer.status_code} {answer.reason_phrase}"
-        login = " Log in with `hf auth login`, or set HF_TOKEN." if "401" in what else ""
-        raise UserError(f"The Hub would not take a push to {repo_id}: {what}.{login} Nothing was trained.") from None
-
-
-def _check_access(repo_id: str, private: bool, api: "HfApi") -> None:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    user = api.whoami()
-    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise UserError(f"The token in use may only read; a push to {repo_id} needs one that may write.")
-    try:
-        info = api.repo_info(repo_id if "/" in repo_id else f"{user['name']}/{repo_id}", timeout=30)
-    except RepositoryNotFoundError:
-        return
-    if private and not info.private:
-        raise UserError(f"Repository {repo_id} is public; make it private on the Hub, or pass private=False.")

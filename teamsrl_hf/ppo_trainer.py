@@ -35,7 +35,7 @@ from .cards import policy_card
 from .environment import Chooser, rollout, states_of
 from .errors import UserError
 from .generation import Generator
-from .hub_arguments import check_access, client, settle_hub_arguments
+from .hub_arguments import check_base, client, settle_hub_arguments
 from .licenses import settle_license
 from .operations import Operation
 from .plots import plot_policy
@@ -321,8 +321,12 @@ class InstructionGenPPOTrainer(Trainer):
 
     def init_hf_repo(self, token: str | bool | None = None, private: bool | None = None) -> None:
         """Ask the Hub, before training, whether a push will be possible; it is the push that makes the repository."""
+        from .hub import check_push
+
+        check_base(None if self.model is self.policy else self.policy.config.backbone_name)
         if self.is_world_process_zero():
-            check_access(self._repo_id, self._private(private), client(token))
+            where = {"private": self._private(private), "revision": self.args.hub_revision}
+            check_push("policy", self._repo_id, **where, api=client(token))
 
     def push_to_hub(
         self,

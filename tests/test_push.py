@@ -6,6 +6,7 @@ Run as a script, this file is the client, in a process of its own: `huggingface_
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -16,13 +17,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOKEN, HOST = "hf_planted7planted7planted7", "planted-host"
-POLICY = [".gitattributes", ".teamsrl.json", "README.md", "config.json", "model.safetensors"]
+OURS = [".gitattributes", ".teamsrl.json", "README.md"]
+POLICY = [*OURS, "config.json", "model.safetensors"]
 TRAINED = [*POLICY, "plots/reward.png"]
+TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+ADAPTER = [*OURS, "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "loss.png", *TOKENIZER]
+BASE = [*OURS, "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", *TOKENIZER]
+MODEL = sorted([*BASE, "loss.png"])
+SHARDS = ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
+PLOTS = ["plots/lengths.png", "plots/novelty.png", "plots/operations.png", "report.html"]
+DATASET = [*OURS, *(f"data/{shard}" for shard in SHARDS), *PLOTS, *(f"trajectories/{shard}" for shard in SHARDS)]
 TREES = {
     "trainer.save_model": TRAINED,
     "trainer.push_to_hub": TRAINED,
     "train-policy": POLICY,
     "policy.push_to_hub": POLICY,
+    "push_policy": TRAINED,
+    "evolver.push_to_hub": DATASET,
+    "push_dataset": DATASET,
+    "push_folder": DATASET,
+    "push-dataset": DATASET,
+    "push-policy": POLICY,
+    "sft": ADAPTER,
+    "sft-base": BASE,
+    "sft-whole": MODEL,
+    "push_adapter": ADAPTER,
+    "push_adapter-base": BASE,
+    "push-merged": MODEL,
 }
 QUIET = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "logging_steps": 1}
 SMALL = {"max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 2, "num_mini_batches": 1, "num_ppo_epochs": 1}
@@ -71,23 +92,74 @@ def by_policy(repo_id: str) -> None:
     OperationPolicy(OperationPolicyConfig()).push_to_hub(repo_id, tags=["birds"])
 
 
+def by_evolver(repo_id: str) -> None:
+    from teamsrl_hf import OPERATIONS, DatasetEvolver, Rulebook, load_seeds, uniform_chooser
+    from teamsrl_hf.cli import main
+
+    seeds = [{"instruction": seed.instruction, "input": seed.input} for seed in load_seeds()[:24]]
+    Path("seeds.json").write_text(json.dumps(seeds))
+    command = ["evolve", "--seeds", "seeds.json", "--chooser", "uniform", "--output_dir", "dataset"]
+    assert main([*command, "--license", "mit"]) == 0
+    DatasetEvolver(Rulebook(), Rulebook(), uniform_chooser(OPERATIONS), OPERATIONS).push_to_hub("dataset", repo_id)
+
+
+def by_sft(repo_id: str, *options: str, folder: str = "tuned") -> None:
+    from teamsrl_hf.cli import main
+
+    config = str(ROOT / "recipes" / "quickstart" / "sft.yaml")
+    command = ["sft", "--config", config, "--dataset_name", "dataset", "--output_dir", folder, "--max_steps", "2"]
+    command += ["--save_strategy", "steps", "--save_steps", "1", *options]
+    assert main([*command, "--push_to_hub", "true", "--hub_model_id", repo_id]) == 0
+
+
+def by_sft_whole(repo_id: str) -> None:
+    by_sft(repo_id, "--use_peft", "false", folder="whole")
+
+
+def by_merge(repo_id: str) -> None:
+    from teamsrl_hf.cli import load_recipe, main
+
+    load_recipe("merge_adapter").main(["--adapter", "tuned", "--output_dir", "merged"])
+    assert main(["push", "merged", repo_id]) == 0
+
+
+def by_function(name: str, folder: str, **options):
+    import teamsrl_hf
+
+    return lambda repo_id: getattr(teamsrl_hf, name)(folder, repo_id, **options)
+
+
+def by_command(folder: str):
+    def push(repo_id: str) -> None:
+        from teamsrl_hf.cli import main
+
+        assert main(["push", folder, repo_id]) == 0
+
+    return push
+
+
 WAYS = {
     "trainer.save_model": by_save_model,
     "trainer.push_to_hub": by_trainer,
     "train-policy": by_train_policy,
     "policy.push_to_hub": by_policy,
+    "push_policy": by_function("push_policy", "pushed"),
+    "evolver.push_to_hub": by_evolver,
+    "push_dataset": by_function("push_dataset", "dataset"),
+    "push_folder": by_function("push_folder", "dataset", commit_message="Upload"),
+    "push-dataset": by_command("dataset"),
+    "push-policy": by_command("recipe"),
+    "sft": by_sft,
+    "sft-whole": by_sft_whole,
+    "push_adapter": by_function("push_adapter", "tuned"),
+    "push-merged": by_merge,
 }
 
 
-def pushed(hub, way: str) -> dict:
-    """What a way left on the Hub."""
-    before = set(hub.repos)
-    WAYS[way](f"ada/{way}")
-    (key,) = set(hub.repos) - before
-    repo = hub.repos[key]
+def found(repo) -> dict:
+    """What a way left in a repository."""
     tree = repo.commits[repo.branches["main"]]
     return {
-        "at": key,
         "tree": sorted(tree),
         "commits": len(repo.commits) - 1,  # One is made with the repository.
         "private": repo.private,
@@ -137,7 +209,9 @@ def client() -> None:
         socket.gethostname = platform.node = lambda: HOST
         (Path(home) / "work").mkdir()
         os.chdir(Path(home) / "work")
-        told = {"ways": {way: pushed(hub, way) for way in WAYS}}
+        for way, push in WAYS.items():
+            push(f"ada/{way}")
+        told = {"ways": {name.removeprefix("ada/"): found(repo) for (_, name), repo in hub.repos.items()}}
         hub.add("model", "ada/public", {}, private=False)
         told["refused"] = refused(hub)
         told["public commits"] = len(hub.repos["model", "ada/public"].commits)
@@ -160,14 +234,19 @@ def told(output):
     return json.loads(output.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", TREES)
 def test_each_way_makes_one_private_repository_by_one_commit_of_just_these_files(told, way):
     found = told["ways"][way]
-    assert found["tree"] == TREES[way]
+    assert sorted(re.sub("-[0-9a-f]{16}[.]", ".", file) for file in found["tree"]) == TREES[way]
     assert (found["commits"], found["private"]) == (1, True)
+    assert "HUB_ID" not in found["card"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+def test_no_way_makes_another_repository(told):
+    assert told["ways"].keys() == TREES.keys()
+
+
+@pytest.mark.parametrize("way", TREES)
 def test_no_file_that_was_sent_tells_of_this_machine_or_holds_the_token(told, way):
     assert told["ways"][way]["leaks"] == []
 
@@ -193,13 +272,15 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_trained(told, outpu
         "public": public,
         "no id": told["refused"]["no id"],
         "in the background": "A push can't go on in the background; leave out blocking=False.",
-        "offline": "HF_HUB_OFFLINE is set, so nothing can be pushed to d; unset it.",
-        "wrong token": "The Hub would not take a push to f: 401 Unauthorized. Log in with `hf auth login`, or set "
-        "HF_TOKEN. Nothing was trained.",
+        "offline": told["refused"]["offline"],
+        "wrong token": told["refused"]["wrong token"],
         "recipe": 2,
         "trained": [],
     }
     assert "The repository 'ada/b/c' is no Hub id; give USER/NAME." in told["refused"]["no id"]
+    assert "unset the `HF_HUB_OFFLINE` environment variable" in told["refused"]["offline"]
+    assert told["refused"]["wrong token"].startswith("The Hub refused the push to f: 401 Unauthorized.")
+    assert told["refused"]["wrong token"].endswith("or set HF_TOKEN. Nothing was begun.")
     assert f"error: {public}" in output.stderr
     assert told["public commits"] == 1
 

@@ -193,11 +193,12 @@ def test_the_recipe_in_a_card_leaves_out_what_is_default_or_of_this_machine():
 def based(tuned, tiny):
     """The run as if its base had come from the Hub."""
     call, out = tuned
-    config = out / "adapter_config.json"
-    written = config.read_text()
-    config.write_text(written.replace(str(tiny), "me/tiny"))
-    yield call
-    config.write_text(written)
+    written = {file: file.read_text() for file in (out / "adapter_config.json", out / "run.json")}
+    for file, text in written.items():
+        file.write_text(text.replace(str(tiny), "me/tiny"))
+    yield ["me/tiny" if word == str(tiny) else word for word in call]
+    for file, text in written.items():
+        file.write_text(text)
 
 
 @pytest.fixture
