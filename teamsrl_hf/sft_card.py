@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from .card_sections import drop_sections
-from .cards import PAPER_TAGS, card_of, front_matter, inline_code, license_of, read_front_matter, render
+from .cards import PAPER_TAGS, card_of, front_matter, license_of, read_front_matter, render
 from .licenses import settle_license
 from .lineage import LIBRARIES, versions
 from .plots import draw_curves
@@ -101,12 +101,8 @@ def settled_license(script_args: Any) -> str:
 def base_card(script_args: Any) -> str:
     """The card of the tiny base model that a run builds for itself."""
     meta = {"license": settled_license(script_args), "library_name": "transformers", "pipeline_tag": "text-generation"}
-    sources = ", ".join(inline_code(public_name(source)) for source in dataset_sources(script_args))
-    told = (
-        "A Llama of about 0.3 million random parameters: it has learned nothing. Its tokenizer was trained on the "
-        f"texts of {sources}. The adapter beside it, or the model around it, was fine-tuned from these weights."
-    )
-    return f"{front_matter(meta)}\n\n# A random base model, for trials\n\n{told}\n"
+    sources = [public_name(source) for source in dataset_sources(script_args)]
+    return render("random_base_card.md", meta=front_matter(meta), sources=sources)
 
 
 def merged_card(adapter_dir: str | Path, dtype: str) -> str:

@@ -32,6 +32,8 @@ TREES = {
     "trainer.push_to_hub": TRAINED,
     "train-policy": POLICY,
     "policy.push_to_hub": POLICY,
+    "policy-frozen": sorted([*POLICY, "chat_template.jinja", *TOKENIZER]),
+    "policy-adapter": [*OURS, "adapter_config.json", "adapter_model.safetensors", "config.json", "plots/reward.png"],
     "push_policy": TRAINED,
     "evolver.push_to_hub": DATASET,
     "push_dataset": DATASET,
@@ -49,7 +51,7 @@ QUIET = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "logging_st
 SMALL = {"max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 2, "num_mini_batches": 1, "num_ppo_epochs": 1}
 
 
-def trainer(folder: str, **options):
+def trainer(folder: str, model=None, peft_config=None, **options):
     from teamsrl_hf import (
         InstructionGenPPOConfig,
         InstructionGenPPOTrainer,
@@ -62,7 +64,8 @@ def trainer(folder: str, **options):
 
     args = InstructionGenPPOConfig(folder, **QUIET, **SMALL, **options)
     seeds = seeds_to_dataset(load_seeds()[:8])
-    made = InstructionGenPPOTrainer(OperationPolicy(OperationPolicyConfig()), args, Rulebook(), train_dataset=seeds)
+    model = model or OperationPolicy(OperationPolicyConfig())
+    made = InstructionGenPPOTrainer(model, args, Rulebook(), train_dataset=seeds, peft_config=peft_config)
     made.train()
     return made
 
@@ -90,6 +93,19 @@ def by_policy(repo_id: str) -> None:
     from teamsrl_hf import OperationPolicy, OperationPolicyConfig
 
     OperationPolicy(OperationPolicyConfig()).push_to_hub(repo_id, tags=["birds"])
+
+
+def by_frozen(repo_id: str) -> None:
+    from teamsrl_hf import OperationPolicy
+
+    OperationPolicy.from_backbone(os.path.abspath("tuned/base")).push_to_hub(repo_id)
+
+
+def by_adapter(repo_id: str) -> None:
+    from peft import LoraConfig
+
+    made = trainer("adapted", "ada/sft-base", LoraConfig(target_modules="all-linear"), hub_model_id=repo_id)
+    made.push_to_hub()
 
 
 def by_evolver(repo_id: str) -> None:
@@ -151,6 +167,8 @@ WAYS = {
     "push-policy": by_command("recipe"),
     "sft": by_sft,
     "sft-whole": by_sft_whole,
+    "policy-frozen": by_frozen,
+    "policy-adapter": by_adapter,
     "push_adapter": by_function("push_adapter", "tuned"),
     "push-merged": by_merge,
 }
@@ -166,6 +184,16 @@ def found(repo) -> dict:
         "card": tree["README.md"].decode(),
         "leaks": [name for name, content in tree.items() if any(word in content for word in hidden())],
     }
+
+
+def elsewhere(home: Path, hub) -> dict[str, list[str]]:
+    """What came of each card's snippet, where nothing of the run can be found."""
+    from another_machine import used
+
+    (home / "work").rename(home / "away")
+    (home / "there").mkdir()
+    os.chdir(home / "there")
+    return {name.removeprefix("ada/"): used(type, name) for (type, name) in hub.repos if name != "ada/public"}
 
 
 def hidden() -> list[bytes]:
@@ -217,6 +245,7 @@ def client() -> None:
         told["public commits"] = len(hub.repos["model", "ada/public"].commits)
         files = [file for file in Path(home).rglob("*") if file.is_file()]
         told["leaks"] = [str(file) for file in files if TOKEN.encode() in file.read_bytes()]
+        told["used"] = elsewhere(Path(home), hub)
         print(json.dumps(told))
 
 
@@ -249,6 +278,13 @@ def test_no_way_makes_another_repository(told):
 @pytest.mark.parametrize("way", TREES)
 def test_no_file_that_was_sent_tells_of_this_machine_or_holds_the_token(told, way):
     assert told["ways"][way]["leaks"] == []
+
+
+@pytest.mark.parametrize("way", TREES)
+def test_what_was_pushed_is_used_elsewhere_as_its_card_says(told, way):
+    used = told["used"][way]
+    assert f'"ada/{way}"' in used["snippet"]
+    assert used["printed"] or used["rows"] or way in ("sft-base", "push_adapter-base", "push-merged")
 
 
 def test_no_file_of_a_run_holds_the_token(told):
