@@ -4,15 +4,17 @@ import hashlib
 import os
 import sys
 import traceback
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from . import __version__
 from .errors import UserError
 from .operations import Operation, select_operations
 from .redaction import redact, shown
-from .seeds import load_seeds, split_seeds
+from .seeds import INPUTS, INSTRUCTION, load_seeds, split_seeds
+from .tables import ENDINGS
 from .types import Seed
 
 # Precisions that a command may load a model in.
@@ -25,21 +27,58 @@ class SeedArguments:
 
     seeds: str | None = field(
         default=None,
-        metadata={
-            "help": "File (.jsonl .json .csv .tsv .parquet), folder or Hub dataset; left out: the built-in set."
-        },
+        metadata={"help": f"File ({' '.join(ENDINGS)}), folder or Hub dataset; left out: the built-in set."},
     )
-    seed_column: str = field(default="instruction", metadata={"help": "Column that holds the instruction."})
-    input_column: str | None = field(default=None, metadata={"help": "Column that holds the input; 'input' if there."})
+    seed_config: str | None = field(default=None, metadata={"help": "Configuration of that folder or Hub dataset."})
+    seed_split: str = field(default="train", metadata={"help": "Split of that folder or Hub dataset."})
+    seed_column: str = field(
+        default=INSTRUCTION, metadata={"help": "Column of instructions, or of conversations: their first user turn."}
+    )
+    input_column: str | None = field(
+        default=None,
+        metadata={"help": f"Column of inputs; left out: {', '.join(INPUTS)}, whichever holds any; '' for none."},
+    )
     drop_duplicate_seeds: bool = field(
         default=False, metadata={"help": "Keep the first of equal seeds, don't refuse."}
+    )
+    skip_bad_seeds: bool = field(
+        default=False, metadata={"help": "Leave out and count rows that can't be used, don't refuse the first."}
     )
     test_size: float = field(default=0.1, metadata={"help": "Share of seeds held out from training the policy."})
 
     def load(self) -> tuple[list[Seed], list[Seed]]:
         """Seeds for training and held-out ones, both in the order of the source."""
-        seeds = load_seeds(self.seeds, self.seed_column, self.input_column, drop_duplicates=self.drop_duplicate_seeds)
+        seeds = load_seeds(
+            self.seeds,
+            self.seed_column,
+            self.input_column,
+            self.seed_split,
+            self.drop_duplicate_seeds,
+            config=self.seed_config,
+            skip_bad=self.skip_bad_seeds,
+        )
         return split_seeds(seeds, self.test_size)
+
+    @classmethod
+    def add_options(cls, parser: ArgumentParser) -> None:
+        """Add the options that choose seeds to a parser that shall not wait for the libraries `parse` needs."""
+        for one in cls._choosing():
+            how = {"action": "store_true"} if one.default is False else {"default": one.default}
+            parser.add_argument(f"--{one.name}", help=one.metadata["help"], **how)
+
+    @classmethod
+    def of_options(cls, values: Namespace) -> "SeedArguments":
+        return cls(**{one.name: getattr(values, one.name) for one in cls._choosing()})
+
+    def options(self) -> list[str]:
+        """The words of a command line that choose the same seeds."""
+        given = {one.name: getattr(self, one.name) for one in self._choosing()}
+        chosen = {name: value for name, value in given.items() if value != getattr(type(self), name)}
+        return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+
+    @classmethod
+    def _choosing(cls) -> list[Field]:
+        return [one for one in fields(cls) if one.name != "test_size"]
 
 
 @dataclass

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from . import __version__
+from .arguments import SeedArguments
 from .errors import UserError, did_you_mean
 from .options import Parser
 from .paths import resource
@@ -62,10 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     quickstart = commands.add_parser(
         "quickstart", help="the whole path at small scale: policy, dataset, fine-tuned model"
     )
-    quickstart.add_argument("--seeds", help="file, folder or Hub dataset of seeds (default: the built-in set)")
-    quickstart.add_argument("--seed_column", default="instruction", help="column that holds the instruction")
-    quickstart.add_argument("--input_column", help="column that holds the input (default: 'input' where there is one)")
-    quickstart.add_argument("--drop_duplicate_seeds", action="store_true", help="keep the first of equal seeds")
+    SeedArguments.add_options(quickstart)
     quickstart.add_argument("--output_dir", default="teamsrl-quickstart", help="where all goes (default: %(default)s)")
     quickstart.set_defaults(run=_quickstart)
     ledger = commands.add_parser("ledger", help="what a run's model calls cost, in all and per accepted row")
@@ -159,24 +157,25 @@ def _accelerate_words(launch: Sequence[str]) -> list[str]:
 
 def _quickstart(args: argparse.Namespace) -> None:
     """Train, evolve, fine-tune with the recipes' own files, then print what came of it."""
-    from .arguments import SeedArguments, seeds_digest
+    from .arguments import seeds_digest
     from .runs import finish_run, open_run
 
     # Three stages have a bar each; those of every mapping and every shard would drown them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # Models this small gain nothing from a second thread, and lose much by it where the processor is shared.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    given = SeedArguments(args.seeds, args.seed_column, args.input_column, args.drop_duplicate_seeds)
+    given = SeedArguments.of_options(args)
     train, test = given.load()
     out = Path(args.output_dir)
     done = open_run(out, {"command": "quickstart", "seeds": seeds_digest([*train, *test])})
     if done is None:
-        done = _run_stages(out, _seed_options(args))
+        done = _run_stages(out, given)
         finish_run(out, done)
     _print_summary(out, done)
 
 
-def _run_stages(out: Path, seeds: list[str]) -> dict[str, Any]:
+def _run_stages(out: Path, given: SeedArguments) -> dict[str, Any]:
+    seeds = given.options()
     ledger = ["--ledger", str(out / "ledger.sqlite")]
 
     def stage(number: int, title: str, recipe: str, *options: str) -> dict[str, Any]:
@@ -186,7 +185,7 @@ def _run_stages(out: Path, seeds: list[str]) -> dict[str, Any]:
 
     policy, dataset, model = str(out / "policy"), str(out / "dataset"), str(out / "model")
     trained = stage(1, "Training the policy", "train_policy", *seeds, *ledger, "--output_dir", policy)
-    license = ["--license", "apache-2.0"] if not seeds else []
+    license = ["--license", "apache-2.0"] if given.seeds is None else []
     evolved = stage(
         2,
         "Evolving the dataset",
@@ -201,13 +200,6 @@ def _run_stages(out: Path, seeds: list[str]) -> dict[str, Any]:
     )
     tuned = stage(3, "Fine-tuning", "sft", "--dataset_name", dataset, "--output_dir", model)
     return {"policy": trained, "dataset": evolved, "model": tuned, "calls": ledger_totals(out / "ledger.sqlite")}
-
-
-def _seed_options(args: argparse.Namespace) -> list[str]:
-    options = ["--seeds", args.seeds] if args.seeds else []
-    options += ["--seed_column", args.seed_column] if args.seed_column != "instruction" else []
-    options += ["--input_column", args.input_column] if args.input_column else []
-    return options + (["--drop_duplicate_seeds", "true"] if args.drop_duplicate_seeds else [])
 
 
 def ledger_totals(path: Path) -> dict[str, int]:

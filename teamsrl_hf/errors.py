@@ -9,7 +9,21 @@ class UserError(ValueError):
     """Something the user gave can't be used; the message says what it was, what is wanted and the way out.
 
     The commands show it as one line. Every other exception is a bug, of ours or of a library, and keeps its traceback.
+
+    >>> print(UserError("a\\x1b[2Jb.jsonl:\\n  broken"))
+    a\\x1b[2Jb.jsonl: broken
     """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """Text on one printable line, whatever file names, columns or library messages stand in it."""
+    characters = " ".join(text.split())
+    if characters.isprintable():
+        return characters
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in characters)
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:

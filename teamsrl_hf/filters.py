@@ -8,19 +8,17 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from .errors import UserError
 from .features import normalise
-from .seeds import opened, read_table
+from .tables import ENDINGS, read_table
 from .types import Candidate
 
 Filter = Callable[[Candidate], str | None]
 # Columns that hold the question in the benchmarks people use, for specifications that name none.
 QUESTIONS = ("question", "instruction", "prompt", "problem", "query", "text", "input")
-_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _SOME_LANGUAGES = ("en", "de", "es", "fr", "it", "ja", "pt", "zh")
 # Odd, random, one for each place in an n-gram.
 _PLACES = np.random.default_rng(20).integers(1 << 62, size=64, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -212,39 +210,23 @@ def load_benchmark(spec: str) -> list[str]:
         UserError: One line: there is no such source, config, split or column, or it holds no text.
     """
     source, *parts = [spec] if os.path.exists(spec) else spec.split(":")
-    if os.path.isfile(os.path.expanduser(source)) or os.path.splitext(source)[1].lower() in _ENDINGS:
+    if os.path.isfile(os.path.expanduser(source)) or os.path.splitext(source)[1].lower() in ENDINGS:
         config, split, column = "", "train", ":".join(parts)
     else:
         config, split, column = (*parts, "", "", "")[:3]
-    columns, values = _column(source, config, split or "test", column or QUESTIONS[0])
-    if not column:
-        column = next((name for name in QUESTIONS if name in columns), QUESTIONS[0])
-        columns, values = _column(source, config, split or "test", column)
-    if column not in columns:
+    table = read_table(source, [column] if column else QUESTIONS, split or "test", config or None)
+    column = column or next((name for name in QUESTIONS if name in table.columns), QUESTIONS[0])
+    if column not in table.columns:
         raise UserError(
-            f"The benchmark {spec} has no column {column!r}, only {', '.join(columns)}; name one of them as "
+            f"The benchmark {spec} has no column {column!r}, only {', '.join(table.columns)}; name one of them as "
             f"{source}:COLUMN (a file) or {source}:CONFIG:SPLIT:COLUMN."
         )
-    texts = [value for value in values if value]
+    if table.broken:
+        raise table.broken[0]
+    texts = [row[column] for _, row in table.rows if row.get(column)]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise UserError(f"The benchmark {spec} has no texts in {column!r}; name a column of strings.")
     return texts
-
-
-def _column(source: str, config: str, split: str, column: str) -> tuple[Sequence[str], Iterable[Any]]:
-    """Names of all columns, and the values of one; nothing if it is not there."""
-    if not config:
-        columns, rows = read_table(source, split, (column, None))
-        return columns, [row.get(column) for _, row in rows]
-    from datasets import load_dataset
-
-    folder = os.path.expanduser(source)
-    dataset = opened(
-        lambda: load_dataset(os.path.abspath(folder) if os.path.isdir(folder) else source, config, split=split),
-        f"{source}: its config {config!r} with the split {split!r} can't be loaded",
-        "check the names, and the connection if it is on the Hub",
-    )
-    return dataset.column_names, dataset[column] if column in dataset.column_names else []
 
 
 def _token_hashes(normal: str) -> np.ndarray:

@@ -1,31 +1,32 @@
 """Seed instructions: in goes a file, a folder, a Hub dataset or nothing, out come checked `Seed`s with stable ids."""
 
-import csv
 import hashlib
-import io
-import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UserError
-from .paths import folder_cache
+from .errors import UserError, one_line
+from .tables import BadRow, Table, holds_inputs, kind, read_table
 from .tokens import control_token
-from .types import Seed
+from .types import Seed, SeedProblem
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# The columns of the instruction and of the input, if any.
-Wanted = tuple[str, str | None]
-# Columns of a source, and its rows, each with the place an error message names.
-Table = tuple[Sequence[str], Iterable[tuple[str, Mapping[str, Any]]]]
-
 BUILT_IN = Path(__file__).parent / "data" / "seeds.jsonl"
+INSTRUCTION = "instruction"
+# Where instructions are looked for if there is no column of that name, and inputs if none is named.
+CONVERSATIONS = ("messages", "conversations", "conversation")
+USERS = ("user", "human")  # As OpenAI's and ShareGPT's forms call who asks.
+INPUTS = ("input", "inputs", "instances", "context")
 
+logger = logging.getLogger(__name__)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PICTURE = re.compile("<(?:image|video|audio)>")  # What LLaVA's conversations write for what they show.
 
 
 def seed_id(instruction: str, input: str) -> str:
@@ -39,23 +40,37 @@ def seed_id(instruction: str, input: str) -> str:
 
 def load_seeds(
     source: str | None = None,
-    seed_column: str = "instruction",
+    seed_column: str = INSTRUCTION,
     input_column: str | None = None,
     split: str = "train",
     drop_duplicates: bool = False,
     max_characters: int = 20_000,
+    *,
+    config: str | None = None,
+    skip_bad: bool = False,
+    left_out: Counter[str] | None = None,
 ) -> list[Seed]:
     """Seeds in the order of their source: instructions stripped, a null or blank input as "", line ends as \\n.
+
+    A row with several inputs, such as the `instances` of Self-Instruct's seed tasks, gives a seed for each distinct
+    one. A conversation gives its first user turn; system turns are left out, since rows have none.
 
     Args:
         source: None for the built-in set; else a .jsonl, .json (a list of objects or of strings), .csv, .tsv or
             .parquet file, a folder (written by `save_to_disk`, or one that `load_dataset` reads), or the id of a Hub
             dataset. What exists on disk goes before the Hub.
-        seed_column: Column that holds the instruction; columns not named here are ignored.
-        input_column: Column that holds the input. None takes "input" if there is one; a named column must exist.
+        seed_column: Column of instructions, or of conversations in the form of OpenAI (role, content) or ShareGPT
+            (from, value). Without a column "instruction", "messages" and "conversations" are looked for.
+        input_column: Column of inputs: text, a list of texts, or objects with the key "input". None takes the one
+            that isn't empty of "input", "inputs", "instances", "context" and columns of such objects; "" takes none.
+            A named column must exist. All other columns are ignored.
         split: Split of a folder or a Hub dataset. A file has "train" only.
         drop_duplicates: Keep the first of equal seeds instead of refusing the second.
         max_characters: Longest instruction, and longest input, that is taken for one.
+        config: Configuration of a folder or a Hub dataset, if it has several.
+        skip_bad: Leave out rows that can't be used and seeds that repeat an earlier one, instead of refusing the
+            first of them. What was left out, also by `drop_duplicates`, is logged as one warning.
+        left_out: Counter to add to: how many were left out, by `SeedProblem`.
 
     Raises:
         UserError: one line that names the source, the line (JSONL, as an editor counts) or row (counted from 1,
@@ -64,23 +79,69 @@ def load_seeds(
     name = str(BUILT_IN) if source is None else os.fspath(source)
     if input_column == seed_column:
         raise UserError(f"--seed_column and --input_column are both {seed_column!r}; leave --input_column out.")
-    wanted = (seed_column, input_column or ("input" if seed_column != "input" else None))
-    columns, rows = read_table(name, split, wanted)
-    _check_columns(name, columns, seed_column, input_column)
-    seeds: dict[str, Seed] = {}
-    places: dict[str, str] = {}
-    for place, row in rows:
-        seed = _seed(row, f"{name}, {place}", wanted, max_characters)
-        if seed.id not in seeds:
-            seeds[seed.id], places[seed.id] = seed, place
-        elif not drop_duplicates:
-            raise _error(
-                f"{name}, {place}: is the same seed as {places[seed.id]}; remove one of them, or pass "
-                "--drop_duplicate_seeds (drop_duplicates=True) to keep the first."
-            )
-    if not seeds:
-        raise _error(f"{name}: has the column {seed_column!r} but no row; give a source with at least one seed.")
-    return list(seeds.values())
+    wanted = (seed_column, *(INPUTS if input_column is None else [input_column]))
+    table = read_table(name, (*wanted, *CONVERSATIONS) if seed_column == INSTRUCTION else wanted, split, config)
+    seed_column = _instructions_in(table, name, seed_column, input_column)
+    if table.broken and not skip_bad:
+        raise table.broken[0]
+    seeds: dict[str, tuple[Seed, str]] = {}
+    bad = list(table.broken)
+    others = [column for column in table.columns if column not in (seed_column, input_column, *INPUTS)]
+    for place, found in _found(table, name, seed_column, input_column, max_characters):
+        if isinstance(found, Seed) and found.id in seeds:
+            found = _repeated(f"{name}, {place}", seeds[found.id][1], others)
+        if isinstance(found, Seed):
+            seeds[found.id] = found, place
+        elif skip_bad or (drop_duplicates and found.problem is SeedProblem.REPEATED):
+            bad.append(found)
+        else:
+            raise found
+    _report(name, len(seeds), seed_column, bad)
+    if left_out is not None:
+        left_out.update(error.problem for error in bad)
+    return [seed for seed, _ in seeds.values()]
+
+
+def _instructions_in(table: Table, name: str, seed_column: str, input_column: str | None) -> str:
+    """The column of instructions: the one that was named, or that of conversations where none was."""
+    if not table.columns:
+        raise next(iter(table.broken), UserError(f"{name}: is empty; give a source with at least one seed."))
+    if seed_column == INSTRUCTION and INSTRUCTION not in table.columns:
+        seed_column = next((column for column in CONVERSATIONS if column in table.columns), seed_column)
+    for column, flag in ((seed_column, "--seed_column"), (input_column, "--input_column")):
+        if column and column not in table.columns:
+            there = ", ".join(repr(other[:60]) for other in table.columns[:20])
+            there += ", ..." if len(table.columns) > 20 else ""
+            raise UserError(f"{name}: has no column {column!r}, only {there}; name the right one with {flag}.")
+        if (count := table.columns.count(column)) > 1:
+            raise UserError(f"{name}: has {count} columns called {column!r}; rename all but one.")
+    return seed_column
+
+
+def _repeated(where: str, earlier: str, others: Sequence[str]) -> BadRow:
+    told_apart = f" If {_listed(others)} tells them apart, name it with --input_column." if others else ""
+    return BadRow(
+        f"{where}: is the same seed as {earlier}; remove one of them, or pass --drop_duplicate_seeds (drop_duplicates="
+        f"True) to keep the first.{told_apart}",
+        SeedProblem.REPEATED,
+    )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = " or ".join(repr(column[:60]) for column in columns[:5])
+    return f"the column {shown}" + (" or another" if len(columns) > 5 else "")
+
+
+def _report(name: str, seeds: int, seed_column: str, bad: Sequence[BadRow]) -> None:
+    """Log what is left out; UserError where nothing else is there."""
+    if not seeds and not bad:
+        raise UserError(f"{name}: has the column {seed_column!r} but no row; give a source with at least one seed.")
+    counts = Counter(error.problem for error in bad).most_common()
+    listed = ", ".join(f"{problem} {count:,}" for problem, count in counts)
+    if bad and not seeds:
+        raise UserError(f"{name}: no row gives a seed ({listed}). The first: {bad[0]}")
+    if bad:
+        logger.warning("%s", one_line(f"{name}: rows left out: {len(bad):,} ({listed}). The first: {bad[0]}"))
 
 
 def split_seeds(seeds: Sequence[Seed], test_size: float = 0.1) -> tuple[list[Seed], list[Seed]]:
@@ -128,247 +189,140 @@ def seed_from_row(row: Mapping[str, Any]) -> Seed:
     return Seed(id if isinstance(id, str) else seed_id(instruction, given), instruction, given)
 
 
-def read_table(name: str, split: str, wanted: Wanted) -> Table:
-    """Columns of a file, a folder or a dataset on the Hub; what can't be read ends in a ValueError of one line."""
-    path = os.path.expanduser(name)
-    ending = os.path.splitext(name)[1].lower()
-    if os.path.isdir(path):
-        return _dataset_table(_open_folder(path, name, split), wanted)
-    if not os.path.exists(path):
-        return _dataset_table(_open_hub(name, ending, split), wanted)
-    if ending not in _FILES:
-        raise _error(f"{name}: files ending in {ending!r} can't be read; convert it to one of {', '.join(_FILES)}.")
-    if split != "train":
-        raise _error(f"{name}: is one file and has no split {split!r}; leave split out, or give that split's file.")
-    return _FILES[ending](path, name, wanted)
+def _found(
+    table: Table, name: str, seed_column: str, input_column: str | None, max_characters: int
+) -> Iterator[tuple[str, Seed | BadRow]]:
+    """For each row its place, and each of its seeds or why it has none."""
+    for place, row in table.rows:
+        where = f"{name}, {place}"
+        try:
+            column, cell = _material(row, where, seed_column, input_column)
+            instruction = _instruction(row.get(seed_column), where, seed_column, max_characters)
+            inputs = [_checked(given, where, column, max_characters) for given in _inputs(cell, where, column)]
+        except BadRow as error:
+            yield place, error
+            continue
+        for given in dict.fromkeys(given if given.strip() else "" for given in inputs):
+            yield place, Seed(seed_id(instruction, given), instruction, given)
 
 
-def _jsonl_table(path: str, name: str, wanted: Wanted) -> Table:
-    rows = []
-    # Not splitlines(): characters such as U+2028 may stand in a JSON string and end no line.
-    for number, line in enumerate(_utf8(path, name).split("\n"), 1):
-        if line and not line.isspace():
-            place = f"line {number}"
-            rows.append((place, _record(_parse_json(line, name, number), name, place, wanted)))
-    return _columns(rows), rows
-
-
-def _json_table(path: str, name: str, wanted: Wanted) -> Table:
-    text = _utf8(path, name)
-    values = _parse_json(text, name) if text.strip() else []
-    if not isinstance(values, list):
-        raise _error(f"{name}: holds {_kind(values)}, wanted a list of objects or of strings; wrap it in [ ].")
-    rows = [(f"row {n}", _record(value, name, f"row {n}", wanted)) for n, value in enumerate(values, 1)]
-    return _columns(rows), rows
-
-
-def _parse_json(text: str, name: str, line: int | None = None) -> Any:
-    """The value of a JSON text, which is the whole file unless its `line` is given."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        several = line is None and error.msg == "Extra data"
-        way_out = "a file with one value a line has to end in .jsonl" if several else "mend the line or remove it"
-        where = f"{name}, line {line or error.lineno}"
-        raise _error(f"{where}: broken JSON ({error.msg} at column {error.colno}); {way_out}.") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-        where = f"{name}, line {line}" if line else name
-        raise _error(f"{where}: JSON that can't be read ({error}); mend it or remove it.") from error
-
-
-def _record(value: Any, name: str, place: str, wanted: Wanted) -> dict[str, Any]:
-    """A row as a dictionary; a bare string is the instruction."""
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, str):
-        return {wanted[0]: value}
-    raise _error(f"{name}, {place}: is {_kind(value)}, wanted an object with the key {wanted[0]!r} or a string.")
-
-
-def _columns(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    return list(dict.fromkeys(column for _, row in rows for column in row))
-
-
-def _csv_table(path: str, name: str, wanted: Wanted, delimiter: str = ",") -> Table:
-    reader = csv.reader(io.StringIO(_utf8(path, name), newline=""), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    rows: list[tuple[str, dict[str, str]]] = []
-    # Long fields are for our own check, which names the column. The limit is the whole process's, so it is put back.
-    limit = csv.field_size_limit(2**31 - 1)
-    try:
-        end = 0
-        for fields in reader:
-            place, end = f"row {len(rows) + 1} (line {end + 1})", reader.line_num
-            if not header:
-                header = [field.strip() for field in fields] if any(map(str.strip, fields)) else []
-            elif fields:
-                if len(fields) != len(header):
-                    raise _error(
-                        f"{name}, {place}: has {len(fields)} fields where the header has {len(header)}; put "
-                        "double quotes around fields that hold a delimiter or a line break."
-                    )
-                rows.append((place, dict(zip(header, fields))))
-    except csv.Error as error:
-        raise _error(
-            f"{name}, row {len(rows) + 1}, near line {reader.line_num}: the quotes don't match ({error}); write a "
-            "double quote inside a quoted field twice."
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-    return header, rows
-
-
-def _tsv_table(path: str, name: str, wanted: Wanted) -> Table:
-    return _csv_table(path, name, wanted, "\t")
-
-
-def _parquet_table(path: str, name: str, wanted: Wanted) -> Table:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        columns = parquet.read_schema(path).names
-        kept = [column for column in wanted if column in columns]
-        table = parquet.read_table(path, columns=kept).to_pydict()
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
-        raise _error(f"{name}: isn't a whole parquet file ({error}); write it or fetch it again.") from error
-    return columns, _numbered(table)
-
-
-def _dataset_table(dataset: "Dataset", wanted: Wanted) -> Table:
-    kept = [column for column in wanted if column in dataset.column_names]
-    # A saved dataset remembers its format; only plain Python values are wanted here.
-    return dataset.column_names, _numbered(dataset.select_columns(kept).with_format(None)[:] if kept else {})
-
-
-def _numbered(columns: Mapping[str, Sequence[Any]]) -> Iterable[tuple[str, dict[str, Any]]]:
-    for number, values in enumerate(zip(*columns.values()), 1):
-        yield f"row {number}", dict(zip(columns, values))
-
-
-_FILES = {
-    ".jsonl": _jsonl_table,
-    ".json": _json_table,
-    ".csv": _csv_table,
-    ".tsv": _tsv_table,
-    ".parquet": _parquet_table,
-}
-
-
-def _utf8(path: str, name: str) -> str:
-    """The text of a file, without a byte order mark."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise _error(f"{name}: can't be read ({error.strerror}); check the file and its permissions.") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise _error(f"{name}, line {line}: isn't UTF-8 ({error.reason}); save the file as UTF-8.") from error
-
-
-def _open_folder(path: str, name: str, split: str) -> "Dataset":
-    from datasets import DatasetDict, load_dataset, load_from_disk
-
-    way_out = f"check its files and the split, or give one file ({', '.join(_FILES)})"
-    if not any(os.path.exists(os.path.join(path, file)) for file in ("state.json", "dataset_dict.json")):
-        return opened(
-            lambda: load_dataset(os.path.abspath(path), split=split, cache_dir=folder_cache(path)),
-            f"{name}: this folder is no dataset",
-            way_out,
-        )
-    dataset = opened(lambda: load_from_disk(path), f"{name}: this saved dataset is damaged", way_out)
-    splits = dataset if isinstance(dataset, DatasetDict) else {"train": dataset}
-    if split not in splits:
-        raise _error(f"{name}: has no split {split!r}, only {', '.join(map(repr, splits))}; name one of them.")
-    return splits[split]
-
-
-def _open_hub(name: str, ending: str, split: str) -> "Dataset":
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-        could_be_hub = ending not in _FILES
-    except HFValidationError:
-        could_be_hub = False
-    if not could_be_hub:
-        shown = name if len(name) <= 200 else name[:200] + "..."
-        raise _error(f"{shown!r}: no such file or folder, and no Hub dataset such as 'owner/name'; check the path.")
-    from datasets import load_dataset
-
-    what = f"{name}: there is no such file or folder here, and as a dataset of the Hub it can't be loaded"
-    return opened(lambda: load_dataset(name, split=split), what, "check the path or name, the split, the connection")
-
-
-def opened(load: Callable[[], Any], what: str, way_out: str) -> Any:
-    """What `load` returns; what it raises becomes one line: `what`, the library's reason, `way_out`."""
-    import pyarrow
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HTTPError
-
-    try:
-        return load()
-    except (DatasetsError, HTTPError, pyarrow.ArrowException, OSError, ValueError, RuntimeError, KeyError) as error:
-        # "An error occurred while generating the dataset" says nothing; its cause does.
-        reason = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
-        raise _error(f"{what} ({reason}); {way_out}.") from error
-
-
-def _check_columns(name: str, columns: Sequence[str], seed_column: str, input_column: str | None) -> None:
-    if not columns:
-        raise _error(f"{name}: is empty; give a source with at least one seed.")
-    for column, flag in ((seed_column, "--seed_column"), (input_column, "--input_column")):
-        if column is not None and column not in columns:
-            there = ", ".join(repr(other[:60]) for other in columns[:20]) + (", ..." if len(columns) > 20 else "")
-            raise _error(f"{name}: has no column {column!r}, only {there}; name the right one with {flag}.")
-        if columns.count(column) > 1:
-            raise _error(f"{name}: has {columns.count(column)} columns called {column!r}; rename all but one.")
-
-
-def _seed(row: Mapping[str, Any], where: str, wanted: Wanted, max_characters: int) -> Seed:
-    seed_column, input_column = wanted
-    given = row.get(input_column)
-    given = "" if given is None else _checked(given, where, input_column, max_characters)
-    instruction = _checked(row.get(seed_column), where, seed_column, max_characters).strip()
+def _instruction(cell: Any, where: str, column: str, max_characters: int) -> str:
+    turns = _turns(cell)
+    said = cell if turns is None else _first_user_turn(turns, where, column)
+    instruction = _checked(said, where, column, max_characters).strip()
     if not instruction:
-        raise _error(f"{where}: {seed_column!r} is empty; write an instruction or remove the row.")
-    given = given if given.strip() else ""
-    return Seed(seed_id(instruction, given), instruction, given)
+        message = f"{where}: {column!r} is empty; write an instruction or remove the row."
+        raise BadRow(message, SeedProblem.EMPTY)
+    return instruction
+
+
+def _turns(cell: Any) -> list[Mapping[str, Any]] | None:
+    """The turns of a conversation, or None if it is something else."""
+    if isinstance(cell, dict) and ({"role", "content"} <= cell.keys() or {"from", "value"} <= cell.keys()):
+        # An object of lists stands for a list of objects.
+        lists = all(isinstance(value, list) for value in cell.values())
+        cell = [dict(zip(cell, turn)) for turn in zip(*cell.values())] if lists else [cell]
+    if not isinstance(cell, list) or not cell:
+        return None
+    return cell if all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in cell) else None
+
+
+def _first_user_turn(turns: Sequence[Mapping[str, Any]], where: str, column: str) -> Any:
+    """What the user says first; text parts are joined by line ends."""
+    first = next((turn for turn in turns if (turn.get("role") or turn.get("from")) in USERS), None)
+    if first is None:
+        message = f"{where}: {column!r} is a conversation without a turn of a user; remove the row."
+        raise BadRow(message, SeedProblem.NO_USER_TURN)
+    said = first.get("value") if first.get("content") is None else first["content"]
+    texts = [_part(part, where, column) for part in said] if isinstance(said, list) else [said]
+    shown = next((found[0] for text in texts if isinstance(text, str) and (found := _PICTURE.search(text))), None)
+    if shown:
+        raise _more_than_text(where, column, shown)
+    return "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
+
+
+def _part(part: Any, where: str, column: str) -> Any:
+    """The text of one part of a turn; BadRow for a picture, a sound or whatever else."""
+    if isinstance(part, dict) and part.get("type") in ("text", "input_text"):
+        return part.get("text")
+    if isinstance(part, dict):
+        raise _more_than_text(where, column, f"a part of type {part.get('type')!r}")
+    return part
+
+
+def _more_than_text(where: str, column: str, held: str) -> BadRow:
+    message = f"{where}: {column!r} holds {held}, and a seed is text alone; remove the row."
+    return BadRow(message, SeedProblem.MORE_THAN_TEXT)
+
+
+def _material(row: Mapping[str, Any], where: str, seed_column: str, input_column: str | None) -> tuple[str, Any]:
+    """The column that holds what the instruction works on, and its cell; None where there is nothing."""
+    if input_column is not None:
+        return input_column, row.get(input_column)
+    columns = [name for name, cell in row.items() if name.casefold() in INPUTS or holds_inputs(cell)]
+    found = [name for name in columns if name != seed_column and not _is_blank(row[name])]
+    if len(found) > 1:
+        message = (
+            f"{where}: has inputs in {' and in '.join(map(repr, found))}; name one with --input_column, or none "
+            "with --input_column ''."
+        )
+        raise BadRow(message, SeedProblem.SEVERAL_INPUTS)
+    return (found[0], row[found[0]]) if found else (INPUTS[0], None)
+
+
+def _is_blank(cell: Any) -> bool:
+    return all(not (given.strip() if isinstance(given, str) else given) for given in _nested(cell))
+
+
+def _nested(cell: Any) -> list[Any]:
+    """What a cell holds as inputs: itself, its items, or what objects hold under "input"."""
+    found: list[Any] = []
+    for item in cell if isinstance(cell, list) else [cell]:
+        given = item
+        if holds_inputs(item) and isinstance(item, dict):
+            given = next(value for key, value in item.items() if key.casefold() == "input")
+        # An object of lists stands for a list of objects.
+        found += given if isinstance(given, list) and given is not item else [given]
+    return found
+
+
+def _inputs(cell: Any, where: str, column: str) -> list[str]:
+    """The inputs in a cell, one that is empty where there is none; BadRow for what is not understood."""
+    found = _nested(cell)
+    if not all(isinstance(given, str | None) for given in found):
+        keys = f" with the keys {', '.join(map(repr, cell))[:60]}" if isinstance(cell, dict) else ""
+        message = (
+            f"{where}: {column!r} is {kind(cell)}{keys}, wanted a string, strings, or objects with the key 'input'; "
+            "name such a column with --input_column, or none with --input_column ''."
+        )
+        raise BadRow(message, SeedProblem.NO_TEXT)
+    return [given or "" for given in found] or [""]
 
 
 def _checked(value: Any, where: str, column: str, max_characters: int) -> str:
-    """The cell as it is, or ValueError when it is no text that can be sent to a model."""
+    """The cell as it is, or BadRow when it is no text that can be sent to a model."""
     if not isinstance(value, str):
-        raise _error(f"{where}: {column!r} is {_kind(value)}, wanted a string; quote it, or name a column of text.")
+        message = f"{where}: {column!r} is {kind(value)}, wanted a string; quote it, or name a column of text."
+        raise BadRow(message, SeedProblem.NO_TEXT)
     if len(value) > max_characters:
-        raise _error(
+        raise BadRow(
             f"{where}: {column!r} has {len(value):,} characters, at most {max_characters:,} are wanted; shorten it, "
-            "remove the row, or raise max_characters."
+            "remove the row, or raise max_characters.",
+            SeedProblem.TOO_LONG,
         )
     if "\0" in value:
-        raise _error(f"{where}: {column!r} holds a null byte; remove it (the file may be damaged or not be text).")
+        message = f"{where}: {column!r} holds a null byte; remove it (the file may be damaged or not be text)."
+        raise BadRow(message, SeedProblem.NULL_BYTE)
     if not value.isascii() and (found := _SURROGATE.search(value)):
-        raise _error(f"{where}: {column!r} holds half a character (lone surrogate U+{ord(found[0]):04X}); remove it.")
+        message = f"{where}: {column!r} holds half a character (lone surrogate U+{ord(found[0]):04X}); remove it."
+        raise BadRow(message, SeedProblem.HALF_CHARACTER)
     if found := control_token(value):
         # HTML has <s> for struck-through text, but most Llama tokenizers take it for the beginning of a text.
         deleted = "; for struck-through text write <del>" if found in ("<s>", "</s>") else ""
-        raise _error(
+        raise BadRow(
             f"{where}: {column!r} holds {found!r}, which tokenizers read as a control token; remove it or spell it "
-            f"differently{deleted}."
+            f"differently{deleted}.",
+            SeedProblem.CONTROL_TOKEN,
         )
     # Else an id would change when an editor or a version control system rewrites the line ends of a file.
     return value.replace("\r\n", "\n")
-
-
-def _kind(value: Any) -> str:
-    """What a JSON author calls the value's type."""
-    names = {type(None): "null", bool: "a boolean", dict: "an object", str: "a string"}
-    return names.get(type(value), f"a value of type {type(value).__name__}")
-
-
-def _error(message: str) -> UserError:
-    """UserError on one printable line, whatever file names, columns or library messages stand in it."""
-    return UserError(" ".join(message.split()).encode("utf-8", "backslashreplace").decode())

@@ -1,6 +1,24 @@
 """The values that cross from room to room, all frozen dataclasses: what a seed, a step, a chain and a row are."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SeedProblem(StrEnum):
+    """Why a row of a source gives no seed; counts of rows that were left out call it so."""
+
+    BROKEN = "broken row"
+    NO_TEXT = "no text"
+    EMPTY = "empty instruction"
+    TOO_LONG = "too long"
+    NULL_BYTE = "null byte"
+    HALF_CHARACTER = "half a character"
+    CONTROL_TOKEN = "control token"
+    NO_USER_TURN = "no user turn"
+    MORE_THAN_TEXT = "more than text"
+    SEVERAL_INPUTS = "several input columns"
+    REPEATED = "same as an earlier one"
+
 
 # `model_type` in a saved policy's config.json, by which a folder is known to hold one.
 POLICY_TYPE = "teamsrl_operation_policy"

@@ -22,6 +22,7 @@ ORDER = (
         "public",
         "runs",
         "features",
+        "tables",
         "seeds",
         "operations",
         "plans",

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from teamsrl_hf.arguments import guarded
+from teamsrl_hf import cli
+from teamsrl_hf.arguments import SeedArguments, guarded, parse
 from teamsrl_hf.errors import UserError
 
 
@@ -57,3 +58,16 @@ def test_the_traceback_of_a_users_error_is_shown_on_demand(monkeypatch, capsys):
     assert guarded(fails_with(UserError("Give a folder."))) == 2
     first, *_, last = capsys.readouterr().err.splitlines()
     assert (first, last) == ("Traceback (most recent call last):", "error: Give a folder.")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--seeds", "owner/set", "--seed_config", "hard", "--seed_split", "dev", "--skip_bad_seeds"],
+        ["--seeds", "a.jsonl", "--seed_column", "prompt", "--input_column", "", "--drop_duplicate_seeds"],
+    ],
+)
+def test_the_quickstart_takes_the_options_of_seeds_that_recipes_take_and_hands_them_on(words):
+    given = SeedArguments.of_options(cli._parser().parse_args(["quickstart", *words]))
+    assert given == parse([SeedArguments], words)[0] == parse([SeedArguments], given.options())[0]

@@ -261,7 +261,7 @@ def test_a_benchmark_is_read_from_a_config_and_a_split_as_on_the_hub(tmp_path):
     (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     assert load_benchmark(f"{folder}:socratic") == ["socratic test 0", "socratic test 1"]
     assert load_benchmark(f"{folder}:main:train:question") == ["main train 0", "main train 1"]
-    with pytest.raises(ValueError, match="its config 'other' with the split 'test' can't be loaded"):
+    with pytest.raises(ValueError, match="this folder is no dataset with the configuration 'other'"):
         load_benchmark(f"{folder}:other")
     DatasetDict({"test": Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
     assert load_benchmark(str(tmp_path / "saved")) == QUESTIONS

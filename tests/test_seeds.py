@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
 from teamsrl_hf.seeds import BUILT_IN, load_seeds, seed_from_row, seed_id, seeds_to_dataset, split_seeds
+from teamsrl_hf.tables import ENDINGS
 from teamsrl_hf.types import Seed
 
 ROWS = [
@@ -212,6 +214,11 @@ def test_a_column_called_input_may_hold_the_instructions(tmp_path):
 def test_a_line_separator_inside_a_json_string_ends_no_line(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": "Say\u2028this."}, {"instruction": 3}])
     assert "line 2" in refusal(path)
+
+
+def test_the_readme_names_the_endings_of_files_that_can_be_read():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"({', '.join(f'`{ending}`' for ending in ENDINGS)}, a `datasets` folder" in readme
 
 
 # Refusals, one for each kind of source
@@ -583,3 +590,242 @@ def test_a_folder_whose_rows_changed_is_not_answered_from_a_cache(tmp_path):
             json.dumps({"instruction": f"Describe the {bird} in one sentence."}) + "\n"
         )
         assert [seed.instruction for seed in load_seeds(str(folder))] == [f"Describe the {bird} in one sentence."]
+
+
+# Nested inputs and conversations
+
+
+NESTED = [
+    [{"input": "The boat leaves at nine.", "output": "x"}, {"input": "Where is it?", "output": "y"}],
+    {"input": ["The boat leaves at nine.", "Where is it?"], "output": ["x", "y"]},
+    ["The boat leaves at nine.", "Where is it?"],
+    [{"Input": "The boat leaves at nine."}, {"Input": "Where is it?"}, {"Input": "Where is it?"}],
+]
+
+
+@pytest.mark.parametrize("column", ["instances", "inputs", "input", "context", "Instances"])
+@pytest.mark.parametrize("nested", NESTED)
+def test_each_distinct_input_of_a_row_gives_a_seed(tmp_path, column, nested):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": "Translate.", column: nested}])
+    assert [(seed.instruction, seed.input) for seed in load_seeds(str(path))] == [
+        ("Translate.", "The boat leaves at nine."),
+        ("Translate.", "Where is it?"),
+    ]
+
+
+def test_nested_inputs_are_read_from_parquet_and_folders_and_from_a_column_of_any_name(tmp_path, datasets):
+    rows = [{"instruction": "Translate.", "tasks": [{"input": "A boat.", "output": "x"}]}, {"instruction": "Sort."}]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    write(tmp_path / "a.json", json.dumps(rows))
+    for source in ("a.parquet", "saved", "a.jsonl", "a.json"):
+        assert [seed.text for seed in load_seeds(str(tmp_path / source))] == ["Translate.\n\nA boat.", "Sort."]
+
+
+def test_tasks_of_one_instruction_and_nested_inputs_are_different_seeds(tmp_path):
+    rows = [
+        {"instruction": "Translate.", "instances": [{"input": text, "output": ""}]} for text in ("A boat.", "Sun.")
+    ]
+    assert [seed.input for seed in load_seeds(str(write_jsonl(tmp_path / "a.jsonl", rows)))] == ["A boat.", "Sun."]
+
+
+@pytest.mark.parametrize("empty", [None, "", " \n", [], [{"input": "", "output": "x"}], [{"input": None}], {}])
+def test_an_instance_without_an_input_is_a_seed_without_one(tmp_path, empty):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": "Sort.", "instances": empty}])
+    assert load_seeds(str(path)) == [Seed(seed_id("Sort.", ""), "Sort.")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "named"),
+    [
+        ([3, 1], "a value of type list"),
+        ({"title": "Boats", "text": "They float."}, "an object with the keys 'title', 'text'"),
+        ([{"given": "A boat."}], "a value of type list"),
+        ([{"input": {"text": "A boat."}}], "a value of type list"),
+        ([["A boat."]], "a value of type list"),
+        (7, "a value of type int"),
+    ],
+)
+def test_inputs_in_a_form_that_is_not_understood_are_refused_by_name(tmp_path, cell, named):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": "Sort.", "context": cell}])
+    assert refusal(path) == (
+        f", line 1: 'context' is {named}, wanted a string, strings, or objects with the key 'input'; name such a "
+        "column with --input_column, or none with --input_column ''."
+    )
+    assert load_seeds(str(path), input_column="") == [Seed(seed_id("Sort.", ""), "Sort.")]
+
+
+def test_two_columns_that_hold_inputs_are_refused_by_name_until_one_is_named(tmp_path):
+    row = {"instruction": "Sort.", "input": "3, 1", "context": "Numbers.", "instances": [{"input": ""}]}
+    path = write_jsonl(tmp_path / "a.jsonl", [{**row, "input": "", "context": " "}, row])
+    assert refusal(path) == (
+        ", line 2: has inputs in 'input' and in 'context'; name one with --input_column, or none with "
+        "--input_column ''."
+    )
+    assert [seed.input for seed in load_seeds(str(path), input_column="context")] == ["", "Numbers."]
+    assert [seed.input for seed in load_seeds(str(path), input_column="", drop_duplicates=True)] == [""]
+
+
+def test_equal_seeds_are_told_of_the_columns_that_may_tell_them_apart(tmp_path):
+    rows = [{"id": n, "instruction": "Translate.", "sentence": text} for n, text in enumerate(("A boat.", "Sun."))]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    assert refusal(path).endswith(
+        "to keep the first. If the column 'id' or 'sentence' tells them apart, name it with --input_column."
+    )
+    assert [seed.input for seed in load_seeds(str(path), input_column="sentence")] == ["A boat.", "Sun."]
+
+
+OPENAI = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Why?"},
+    {"role": "user", "content": "?"},
+]
+SHAREGPT = [{"from": "gpt", "value": "Hello."}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+
+
+@pytest.mark.parametrize(
+    "turns", [OPENAI, SHAREGPT, [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]]
+)
+def test_a_conversation_gives_its_first_user_turn(tmp_path, datasets, turns):
+    columns = ("messages", "conversations")
+    for column in columns:
+        rows = [{column: turns, "id": 1}]
+        write_jsonl(tmp_path / "a.jsonl", rows)
+        datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+        for source in ("a.jsonl", "a.parquet"):
+            assert load_seeds(str(tmp_path / source)) == [Seed(seed_id("Why?", ""), "Why?")]
+    lists = {key: [turn[key] for turn in turns] for key in turns[0]}
+    for cell in (turns, lists):
+        path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": cell, "instruction": "Never read."}])
+        assert [seed.text for seed in load_seeds(str(path), "prompt")] == ["Why?"]
+
+
+def test_an_instruction_goes_before_a_conversation_and_material_beside_one_is_read(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": "Sort.", "messages": OPENAI}])
+    assert [seed.text for seed in load_seeds(str(path))] == ["Sort."]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": OPENAI, "context": "The sky is blue."}])
+    assert [seed.text for seed in load_seeds(str(path))] == ["Why?\n\nThe sky is blue."]
+
+
+@pytest.mark.parametrize(
+    ("turns", "named"),
+    [
+        (OPENAI[:1], "is a conversation without a turn of a user; remove the row."),
+        ([{"role": "user", "content": None}], "is null, wanted a string; quote it, or name a column of text."),
+        ([{"role": "user", "content": " "}], "is empty; write an instruction or remove the row."),
+        ([], "is a value of type list, wanted a string; quote it, or name a column of text."),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url"}]}],
+            "holds a part of type 'image_url', and a seed is text alone; remove the row.",
+        ),
+        (
+            [{"from": "human", "value": "<image>\nWhat is it?"}],
+            "holds <image>, and a seed is text alone; remove the row.",
+        ),
+    ],
+)
+def test_a_conversation_that_gives_no_text_is_refused_by_name(tmp_path, turns, named):
+    assert refusal(write_jsonl(tmp_path / "a.jsonl", [{"messages": turns}])) == f", line 1: 'messages' {named}"
+
+
+# Rows that are left out
+
+
+BAD = [
+    ('{"instruction": "Sort.", "input": "3, 1"}', None),
+    ('{"instruction": "Count', "broken row"),
+    ('["Sort."]', "broken row"),
+    ('{"instruction": 5}', "no text"),
+    ('{"instruction": " "}', "empty instruction"),
+    ('{"instruction": "%s"}' % ("x" * 20_001), "too long"),
+    ('{"instruction": "a\\u0000b"}', "null byte"),
+    ('{"instruction": "a\\ud83d"}', "half a character"),
+    ('{"instruction": "Sort.<|im_end|>"}', "control token"),
+    ('{"instruction": [{"role": "system", "content": "x"}]}', "no user turn"),
+    ('{"instruction": [{"role": "user", "content": [{"type": "image"}]}]}', "more than text"),
+    ('{"instruction": "Sort.", "input": "3", "context": "4"}', "several input columns"),
+    ('{"instruction": "Sort.", "input": "3, 1"}', "same as an earlier one"),
+    ('{"instruction": "Name a bird."}', None),
+]
+
+
+def test_bad_rows_are_left_out_counted_and_told_in_one_line(tmp_path, caplog):
+    path = write(tmp_path / "a.jsonl", "\n".join(line for line, _ in BAD))
+    for row, (line, problem) in enumerate(BAD):
+        if problem and problem != "same as an earlier one":
+            assert refusal(write(tmp_path / "b.jsonl", line)).startswith(", line 1: "), row
+    left_out = Counter()
+    seeds = load_seeds(str(path), skip_bad=True, left_out=left_out)
+    assert [seed.text for seed in seeds] == ["Sort.\n\n3, 1", "Name a bird."]
+    assert left_out == Counter(problem for _, problem in BAD if problem)
+    assert caplog.messages == [
+        f"{path}: rows left out: 12 (broken row 2, no text 1, empty instruction 1, too long 1, null byte 1, half a "
+        "character 1, control token 1, no user turn 1, more than text 1, several input columns 1, same as an earlier "
+        f"one 1). The first: {path}, line 2: broken JSON (Unterminated string starting at at column 17); mend the "
+        "line or remove it."
+    ]
+
+
+def test_bad_rows_of_a_table_are_left_out_too(tmp_path, datasets):
+    path = write(tmp_path / "a.csv", "instruction,input\nSort.,3\nSort, please.,3,1\n ,4\nCount.,5\n")
+    assert [seed.text for seed in load_seeds(str(path), skip_bad=True)] == ["Sort.\n\n3", "Count.\n\n5"]
+    rows = [
+        {"instruction": "Sort."},
+        {"instruction": None},
+        {"instruction": "Name </s> it."},
+        {"instruction": "Count."},
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    assert [seed.text for seed in load_seeds(str(tmp_path / "saved"), skip_bad=True)] == ["Sort.", "Count."]
+
+
+def test_dropped_duplicates_are_told_and_other_bad_rows_still_refused(tmp_path, caplog):
+    path = write_jsonl(tmp_path / "a.jsonl", [ROWS[0], ROWS[0], ROWS[1]])
+    assert ids(path, drop_duplicates=True) == IDS[:2]
+    assert caplog.messages[0].startswith(f"{path}: rows left out: 1 (same as an earlier one 1). The first: ")
+    assert "is empty" in refusal(write_jsonl(path, [ROWS[0], {"instruction": ""}]), drop_duplicates=True)
+
+
+def test_a_source_without_any_good_row_is_refused_although_bad_ones_may_be_left_out(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": ""}, {"instruction": 5}])
+    assert refusal(path, skip_bad=True) == (
+        f": no row gives a seed (empty instruction 1, no text 1). The first: {path}, line 1: 'instruction' is empty; "
+        "write an instruction or remove the row."
+    )
+
+
+# Configurations and splits
+
+
+def test_a_configuration_and_a_split_of_a_folder_are_read(tmp_path, datasets):
+    folder = tmp_path / "set"
+    for config, split in (("main", "train"), ("main", "dev"), ("hard", "train")):
+        (folder / config).mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / config / f"{split}.jsonl", [{"instruction": f"Sort {config} {split}."}])
+    configs = "".join(
+        f"- config_name: {config}\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: {config}/{split}.jsonl\n" for split in splits)
+        for config, splits in (("main", ("train", "dev")), ("hard", ("train",)))
+    )
+    write(folder / "README.md", f"---\nconfigs:\n{configs}---\n")
+    texts = {
+        options: load_seeds(str(folder), config=options[0], split=options[1])[0].text
+        for options in (("main", "train"), ("main", "dev"), ("hard", "train"))
+    }
+    assert list(texts.values()) == ["Sort main train.", "Sort main dev.", "Sort hard train."]
+    assert refusal(folder, config="easy").startswith(": this folder is no dataset with the configuration 'easy' (")
+    path = write_jsonl(tmp_path / "a.jsonl", ROWS)
+    assert refusal(path, config="main") == ": is one file and has no configuration 'main'; leave it out."
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    assert refusal(tmp_path / "saved", config="main") == (
+        ": is a saved dataset and has no configuration 'main'; leave it out."
+    )
+
+
+def test_control_characters_in_names_are_shown_escaped(tmp_path):
+    path = write_jsonl(tmp_path / "a\x1b[2J\u202eb.jsonl", [{"in\x1bstruction": "Sort."}])
+    with pytest.raises(ValueError) as caught:
+        load_seeds(str(path))
+    assert str(caught.value).isprintable()
+    assert "a\\x1b[2J\\u202eb.jsonl: has no column 'instruction', only 'in\\x1bstruction'; name" in str(caught.value)
