@@ -15,21 +15,24 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
-from teamsrl_hf.cards import DatasetStatistics, dataset_card, inline_code
+from teamsrl_hf.cards import RULEBOOK, DatasetStatistics, dataset_card, inline_code, recipe_text
 from teamsrl_hf.environment import run_async
 from teamsrl_hf.errors import UserError, did_you_mean
 from teamsrl_hf.evolver import DatasetEvolver
 from teamsrl_hf.evolver_config import EvolverConfig
 from teamsrl_hf.generation import Generator
 from teamsrl_hf.ledger import Budget, BudgetExhausted, Ledger, Price
+from teamsrl_hf.licenses import settle_license
+from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.plots import plot_dataset
+from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.report import write_report
 from teamsrl_hf.runs import finish_run, open_run, reopen_run
 from teamsrl_hf.scaleout import Team, buy_together, consume, merge_parts, part_paths, share_of
@@ -76,7 +79,13 @@ class EvolveArguments:
     budget_calls: int | None = field(default=None, metadata={"help": "Most calls to buy, earlier runs included."})
     budget_tokens: int | None = field(default=None, metadata={"help": "Most tokens to buy, prompts and answers."})
     budget_cost: float | None = field(default=None, metadata={"help": "Most money to spend; needs prices."})
-    license: str = field(default="unknown", metadata={"help": "Licence of the dataset, for its card."})
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the dataset, as the Hub names it, for its card; left out: apache-2.0 for what rules "
+            "make of the built-in seeds, else unknown."
+        },
+    )
     language: str = field(default="en", metadata={"help": "Language of the dataset, for its card."})
 
     def __post_init__(self):
@@ -136,10 +145,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """
     types = (SeedArguments, OperationArguments, EvolveArguments, FilterArguments, EvolverConfig)
     seed_args, operation_args, script_args, filter_args, evolver_args = parse(types, argv, "teamsrl evolve", __doc__)
+    specs = {role: getattr(script_args, role) for role in ("expert", "reviewer", "instructor")}
+    rules = all(spec == RULEBOOK for spec in specs.values() if spec)
+    script_args.license = settle_license(script_args.license, ours=rules and seed_args.seeds is None)
     train, test = seed_args.load()
     team = Team.join()
     chooser, operations = pick_chooser(script_args, operation_args)
-    specs = {role: getattr(script_args, role) for role in ("expert", "reviewer", "instructor")}
     models = {role: make_generator(at_pace(spec, evolver_args, team.size)) for role, spec in specs.items() if spec}
     filters, prices = filter_args.make(), read_prices(script_args.prices)
     arguments = run_arguments(
@@ -152,7 +163,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             print(f"{script_args.output_dir} is already complete.")
         return done
     gc.freeze()  # What is there by now stays to the end; to walk it again and again takes a fifth of a row's time.
-    run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices)
+    origin = {
+        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size),
+        **origin_of(specs, script_args),
+        "recipe": recipe(specs, script_args, seed_args, operation_args, filter_args, evolver_args),
+    }
+    run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices, origin)
     try:
         return run.carry_out(team, frozenset(seed.id for seed in test))
     except BudgetExhausted as stopped:
@@ -176,6 +192,7 @@ class Run:
     script_args: EvolveArguments
     evolver_args: EvolverConfig
     prices: dict[str, Price]
+    origin: dict[str, Any]
 
     def carry_out(self, team: Team, test_seeds: frozenset[str]) -> dict[str, Any]:
         """The stages: buy together where there are several processes, then write; returns the summary."""
@@ -224,11 +241,11 @@ class Run:
                     advance(1)
 
                 consume(evolver.stream(self.seeds), keep)
-            card = partial(
-                dataset_card, operations=self.operations, script_args=script_args, evolver_args=self.evolver_args
-            )
+            told = {"operations": self.operations, "script_args": script_args, "evolver_args": self.evolver_args}
+            card = partial(dataset_card, **told, origin=self.origin)
             plots = plot_dataset(statistics.summary(), script_args.output_dir)
             writer.finish(lambda configs: card(statistics, configs, checks=found(evolver.filters), plots=plots))
+        write_lineage(script_args.output_dir, "dataset", self.origin)
         if statistics.rows or statistics.rejections:
             write_report(script_args.output_dir)
         return {"dataset": str(script_args.output_dir), **statistics.summary()}
@@ -272,6 +289,24 @@ class Run:
 
             yield advance
             bar.set_postfix(told())
+
+
+def origin_of(specs: dict[str, Any], script_args: EvolveArguments) -> dict[str, Any]:
+    """Chooser, models and versions, for the record."""
+    learned = script_args.policy if script_args.chooser not in ("uniform", "paper") else None
+    known = (read_lineage(learned, "policy") or {}) if learned else {}
+    chooser = {"name": script_args.chooser, "source": learned, "weights": learned and weights_digest(learned)}
+    return {
+        "chooser": {**chooser, "seeds": known.get("seeds", {}).get("digest"), "models": known.get("models")},
+        "models": {role: public_model(spec) for role, spec in specs.items() if spec},
+        "versions": versions(),
+    }
+
+
+def recipe(specs: dict[str, Any], script_args: EvolveArguments, *others: Any) -> str:
+    """What makes the dataset again, as YAML."""
+    public = replace(script_args, **{role: public_spec(spec) for role, spec in specs.items() if spec})
+    return recipe_text(*others, public, without=("ledger", "output_dir", *HOW_FAR))
 
 
 def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):

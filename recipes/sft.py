@@ -428,7 +428,7 @@ def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args
 
 def origin(trainer, texts, before: dict[str, Any] | None, script_args: SFTArguments, model_args) -> dict[str, Any]:
     """What the saved model was made from. Rows that its base was trained on, where that is known, count as its own."""
-    from teamsrl_hf.lineage import LIBRARIES, RowSet, identity, read_lineage, versions, weights_digest
+    from teamsrl_hf.lineage import RowSet, identity, read_lineage, versions, weights_digest
     from teamsrl_hf.sft_card import dataset_sources
 
     args, state, rows = trainer.args, trainer.state, RowSet.of(texts)
@@ -445,7 +445,7 @@ def origin(trainer, texts, before: dict[str, Any] | None, script_args: SFTArgume
         "max_length": args.max_length,
         "datasets": [{"name": name, "seeds": record.get("seeds")} for name, record in records.items()],
         "split": script_args.dataset_train_split,
-        "versions": versions(*LIBRARIES),
+        "versions": versions(),
     }
 
 

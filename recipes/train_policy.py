@@ -20,7 +20,7 @@ from teamsrl_hf.errors import UserError
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, plan_push
 from teamsrl_hf.ledger import Ledger
 from teamsrl_hf.licenses import settle_license
-from teamsrl_hf.lineage import LIBRARIES, seeds_facts, versions, weights_digest, write_lineage
+from teamsrl_hf.lineage import seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, open_run
@@ -95,7 +95,7 @@ def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArgume
         "chooser": script_args.chooser,
         "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size),
         "models": {role: public_model(getattr(script_args, role)) for role in ("instructor", "reviewer")},
-        "versions": versions(*LIBRARIES),
+        "versions": versions(),
     }
 
 

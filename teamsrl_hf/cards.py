@@ -6,8 +6,9 @@ Text from seeds and models is untrusted: it is shown in fences it can't close, a
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -19,9 +20,9 @@ from .features import normalise
 from .licenses import LICENSES
 from .operations import Operation
 from .paths import resource
-from .public import is_local, public_model
+from .public import is_local, public_model, public_name
 from .redaction import visible
-from .schema import CALL_KINDS
+from .schema import CALL_KINDS, COLUMNS, schemas
 from .types import Candidate, Example, Rejection
 
 RULEBOOK = "rulebook"
@@ -135,6 +136,7 @@ def dataset_card(
     evolver_args: Any,
     checks: Sequence[str] = (),
     plots: Mapping[str, str] | None = MappingProxyType({}),
+    origin: Mapping[str, Any] | None = None,
 ) -> str:
     """The dataset's card.
 
@@ -144,6 +146,7 @@ def dataset_card(
             one.
         checks: Sentences about what else rows had to pass, and what was found.
         plots: Title and path of each picture, as `plots.plot_dataset` gives them; None where it could draw none.
+        origin: What the run recorded in lineage.json: seeds, chooser, versions and recipe; None where nothing did.
     """
     meta = {
         "license": script_args.license,
@@ -168,7 +171,24 @@ def dataset_card(
         checks=checks,
         chains=statistics.chains,
         plots=plots,
+        columns=_columns(),
+        origin=origin and _public_origin(origin),
     )
+
+
+def _columns() -> list[tuple[str, str, str]]:
+    """Name of each column, the configs that have it, and what it holds."""
+    names = {config: schema.names for config, schema in schemas().items()}
+    return [(name, ", ".join(c for c in names if name in names[c]), told) for name, told in COLUMNS.items()]
+
+
+def _public_origin(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset's record without paths; its lists of seeds are counted, as every row names its seed anyway."""
+    seeds, chooser = dict(origin["seeds"]), dict(origin["chooser"])
+    seeds |= {side: len(seeds[side]) for side in ("train", "test")}
+    for part in (seeds, chooser):
+        part["source"] = part["source"] and public_name(part["source"])
+    return {**origin, "seeds": seeds, "chooser": chooser}
 
 
 def policy_card(
@@ -285,6 +305,32 @@ def license_of(name: str, repo_type: str) -> str:
     """The licence that the card of a folder or Hub id names; "unknown" where it names none that the Hub knows."""
     license = read_front_matter(card_of(name, repo_type))[0].get("license")
     return license if license in LICENSES else "unknown"
+
+
+def recipe_text(*dataclasses: Any, without: Collection[str] = ()) -> str:
+    """The arguments that differ from their defaults, as YAML that `--config` takes; paths by their last part."""
+    recipe: dict[str, Any] = {}
+    for values in dataclasses:
+        for entry in fields(values):
+            default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+            value = getattr(values, entry.name)
+            if entry.init and value not in (default, None, []) and entry.name not in without:
+                recipe[entry.name] = _public(value.value if isinstance(value, Enum) else value)
+    return yaml.safe_dump({name: value for name, value in recipe.items() if _plain(value)}, sort_keys=False).strip()
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_public(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _public(part) for name, part in value.items()}
+    return public_name(value) if isinstance(value, str) else value
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, list | dict):
+        return all(_plain(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def fenced(text: str) -> str:

@@ -185,14 +185,12 @@ def _run_stages(out: Path, given: SeedArguments) -> dict[str, Any]:
 
     policy, dataset, model = str(out / "policy"), str(out / "dataset"), str(out / "model")
     trained = stage(1, "Training the policy", "train_policy", *seeds, *ledger, "--output_dir", policy)
-    license = ["--license", "apache-2.0"] if given.seeds is None else []
     evolved = stage(
         2,
         "Evolving the dataset",
         "evolve_dataset",
         *seeds,
         *ledger,
-        *license,
         "--policy",
         policy,
         "--output_dir",

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .arguments import seeds_digest
 from .errors import UserError
 from .runs import write_json
@@ -138,9 +139,9 @@ def seeds_facts(source: str | None, train: Sequence[Seed], test: Sequence[Seed],
     }
 
 
-def versions(*names: str) -> dict[str, str]:
-    """Versions of installed libraries."""
-    return {name: version(name) for name in names}
+def versions() -> dict[str, str]:
+    """Versions of what made a dataset, policy or model."""
+    return {name: version(name) for name in LIBRARIES} | {"teamsrl-hf": __version__}
 
 
 # -- weights

@@ -60,6 +60,19 @@ def public_model(spec: str | Mapping[str, object] | None) -> str:
     return ", ".join([_public_model(f"{kind}:{spec[kind]}" if kind else next(iter(spec), "")), *options])
 
 
+def public_spec(spec: str | Mapping[str, object]) -> str | dict[str, object]:
+    """A model's specification for a published recipe, without where and how it is asked.
+
+    >>> public_spec({"transformers": "/data/llama", "quantization": "4bit", "batch_size": 8})
+    {'transformers': 'llama', 'quantization': '4bit'}
+    >>> public_spec({"endpoint": "gpt-4o@https://10.0.0.7/v1", "concurrency": 64})
+    'endpoint:gpt-4o'
+    """
+    model, *options = public_model(spec).split(", ")
+    kind, _, name = model.partition(":")
+    return {kind: name, **dict(option.split(": ", 1) for option in options)} if options else model
+
+
 @lru_cache(maxsize=1_024)  # Asked for each row of a dataset.
 def _public_model(spec: str) -> str:
     kind, colon, name = spec.partition(":")

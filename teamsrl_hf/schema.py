@@ -26,6 +26,33 @@ CONFIGS = {"default": "data", "trajectories": "trajectories"}
 SPLITS = ("train", "test")
 
 
+# What each column holds, as the card tells it; `schemas` says which config has it.
+COLUMNS = {
+    "prompt": "the instruction, as a message of the user",
+    "completion": "the answer, as a message of the assistant",
+    "id": "the step's identifier",
+    "seed_id": "the seed from which the chain started",
+    "parent_id": "the step, or seed, whose text was rewritten",
+    "step": "number of the step in its chain, from 0",
+    "operation": "the operation that the step carried out",
+    "operations": "the operations up to this step that led to the text",
+    "verdict": "what the reviewer said of the rewrite",
+    "violations": "rules that the rewrite or the answer breaks",
+    "reviewer": "model that gave the verdict",
+    "rewriter": "model that rewrote",
+    "responder": "model that answered",
+    "calls": "model calls that the step took, by kind",
+    "seed_instruction": "the seed's instruction",
+    "seed_input": "the seed's input, empty where it has none",
+    "instruction": "the text before the step",
+    "rewrite": "the text after the step",
+    "response": "the answer, empty where none was asked for",
+    "accepted": "whether the step became a row of `default`",
+    "reason": "why it did not",
+    "error": "why a model's call failed",
+}
+
+
 def schemas() -> dict[str, "pa.Schema"]:
     """Column types of both configs, with the metadata in which `load_dataset` looks for them.
 

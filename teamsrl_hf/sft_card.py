@@ -6,24 +6,20 @@ Folders of this machine are named by their last part, and never in the YAML fron
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .card_sections import drop_sections
-from .cards import PAPER_TAGS, card_of, front_matter, license_of, read_front_matter, render
+from .cards import PAPER_TAGS, card_of, front_matter, license_of, read_front_matter, recipe_text, render
 from .licenses import settle_license
-from .lineage import LIBRARIES, versions
+from .lineage import versions
 from .plots import draw_curves
 from .public import is_local, public_name
 from .runs import read_run
 
 PLOT = "loss.png"
 # They tell where files lie, how a run is watched, or what `hub` does with it; not how the model came about.
-_NOT_RECIPE = (
+NOT_RECIPE = (
     *("output_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "run_name"),
     *("report_to", "disable_tqdm", "resume_from_checkpoint", "model_name_or_path", "dataset_name", "datasets"),
     *(
@@ -82,12 +78,12 @@ def sft_card(
         ],
         tiny=script_args.tiny_model,
         adapter=adapter,
-        recipe=recipe_text(script_args, model_args, sft_args),
+        recipe=recipe_text(script_args, model_args, sft_args, without=NOT_RECIPE),
         batch=sft_args.per_device_train_batch_size * sft_args.gradient_accumulation_steps * sft_args.world_size,
         hardware=_hardware(sft_args),
         curve=loss_curve(history),
         plot=plot,
-        versions=versions(*LIBRARIES),
+        versions=versions(),
     )
 
 
@@ -133,32 +129,6 @@ def _hub_link(name: str, kind: str = "") -> str | None:
     """The page of a Hub id; None for a folder, and for what is no id and could break out of the link."""
     is_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not is_local(name)
     return f"https://huggingface.co/{kind}{name}" if is_id else None
-
-
-def recipe_text(*dataclasses: Any) -> str:
-    """The arguments that differ from their defaults, as YAML that `--config` takes."""
-    recipe: dict[str, Any] = {}
-    for values in dataclasses:
-        for entry in fields(values):
-            default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
-            value = getattr(values, entry.name)
-            if entry.init and value not in (default, None, []) and entry.name not in _NOT_RECIPE:
-                recipe[entry.name] = _public(value.value if isinstance(value, Enum) else value)
-    return yaml.safe_dump({name: value for name, value in recipe.items() if _plain(value)}, sort_keys=False).strip()
-
-
-def _public(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_public(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _public(part) for name, part in value.items()}
-    return public_name(value) if isinstance(value, str) else value
-
-
-def _plain(value: object) -> bool:
-    if isinstance(value, list | dict):
-        return all(_plain(part) for part in (value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, str | int | float)
 
 
 def data_calls(dataset: str) -> dict[str, str]:

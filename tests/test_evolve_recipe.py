@@ -4,11 +4,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from datasets import load_dataset
 from endpoint_server import EndpointServer
 
-from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, save_chooser
+from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, __version__, load_seeds, save_chooser
 from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.lineage import read_lineage, weights_digest
 from teamsrl_hf.operations import OPERATIONS
 
 RECIPE = load_recipe("evolve_dataset")
@@ -140,3 +142,68 @@ def test_processes_share_the_rates_of_an_endpoint():
     spec = {"endpoint": "m@https://h/v1", "requests_per_minute": 60, "tokens_per_minute": 1000}
     told = RECIPE.at_pace(spec, EvolverConfig(), 4)
     assert (told["requests_per_minute"], told["tokens_per_minute"]) == (15, 250)
+
+
+def test_the_card_and_the_record_tell_seeds_splits_chooser_versions_and_what_makes_it_again(evolve, tmp_path):
+    save_chooser(LinUCBChooser(OPERATIONS), tmp_path / "bandit")
+    evolve("--chooser", "linucb", "--policy", tmp_path / "bandit", "--test_size", "0.4", "--min_words", "3")
+    known = read_lineage(tmp_path / "out", "dataset")
+    card = (tmp_path / "out" / "README.md").read_text()
+    seeds, chooser = known["seeds"], known["chooser"]
+    assert (seeds["number"], len(seeds["train"]), len(seeds["test"])) == (3, 2, 1)
+    assert f"- seeds: 3 of `seeds.jsonl`, digest `{seeds['digest']}`" in card
+    assert "2 seeds are in `train` and 1 in `test`" in card
+    assert chooser["weights"] == weights_digest(tmp_path / "bandit")
+    assert f"- chooser: `linucb`, `bandit`, weights with SHA-256 `{chooser['weights']}`" in card
+    assert f"teamsrl-hf {__version__}" in card
+    assert yaml.safe_load(known["recipe"]) == {
+        "seeds": "seeds.jsonl",
+        "test_size": 0.4,
+        "chooser": "linucb",
+        "policy": "bandit",
+        "license": "unknown",
+        "min_words": 3,
+    }
+    assert known["recipe"] in card
+    assert str(tmp_path) not in card
+
+
+def test_an_endpoints_address_is_in_no_recipe(evolve, tmp_path):
+    with EndpointServer() as server:
+        evolve("--expert", json.dumps({"endpoint": f"stand-in@{server.url}", "concurrency": 2}))
+    recipe = read_lineage(tmp_path / "out", "dataset")["recipe"]
+    assert yaml.safe_load(recipe)["expert"] == "endpoint:stand-in"
+    assert recipe in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["evolve", "train-policy", "sft"])
+def test_a_licence_the_hub_does_not_know_is_refused_before_anything_is_asked_or_trained(command, tmp_path, capsys):
+    with EndpointServer() as server:
+        spec, cpu = f"endpoint:stand-in@{server.url}", ("--use_cpu", "true")
+        options = {
+            "evolve": ["--chooser", "uniform", "--expert", spec],
+            "train-policy": ["--instructor", spec, *cpu, "--max_steps", "16"],
+            "sft": ["--tiny_model", "true", "--dataset_name", "no-such-dataset", *cpu, "--bf16", "false"],
+        }[command]
+        given = [command, *options, "--license", "Apache 2.0", "--output_dir", str(tmp_path / "out")]
+        assert main(given) == 2
+        assert not server.log
+    assert "The Hub knows no licence 'Apache 2.0' (did you mean apache-2.0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "license"),
+    [
+        ((), "apache-2.0"),
+        (("--license", "mit"), "mit"),
+        (("--expert", "endpoint:stand-in@URL"), "unknown"),
+        (("--seeds", "seeds.jsonl"), "unknown"),
+    ],
+)
+def test_our_licence_is_for_what_rules_make_of_our_seeds(options, license, tmp_path, monkeypatch):
+    monkeypatch.setattr(RECIPE.SeedArguments, "load", lambda self: (load_seeds()[:3], []))
+    common = ["--chooser", "uniform", "--operations_per_episode", "1", "--output_dir", str(tmp_path / "out")]
+    with EndpointServer() as server:
+        RECIPE.main([*common, *(option.replace("URL", server.url) for option in options)])
+    assert f"\nlicense: {license}\n" in (tmp_path / "out" / "README.md").read_text()

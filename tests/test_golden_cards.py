@@ -32,12 +32,22 @@ DATASET_KEYS = {
 }
 FACTS = {"train_seeds": 9, "test_seeds": 3, "environment_steps": 384, "reward_before": 1.25, "reward_after": 2.5}
 FACTS |= {"reward_uniform": 1.125, "accept_rate_after": 0.5, "accept_rate_uniform": 0.25}
+ORIGIN = {
+    "seeds": {
+        **{"source": "/home/ada/seeds.jsonl", "number": 3, "digest": "0f1e2d", "test_size": 0.1},
+        **{"train": ["s1", "s2"], "test": ["s3"]},
+    },
+    "chooser": {"name": "policy", "source": "/home/ada/outputs/policy", "weights": "ab" * 32},
+    "versions": {"datasets": "5.2.0", "teamsrl-hf": "0.1.0"},
+    "recipe": "policy: policy\nseeds: seeds.jsonl",
+}
 PLOTS = {"Rows by step and operation": "plots/operations.png"}
 
 
 def rows_card() -> str:
     chains = [[_result(), _result(reason="unchanged")], [_result(rewrite="Name a bird in Peru.", seed="s2")]]
-    return dataset_card(_statistics(*chains), FILES, OPERATIONS, ARGS, EvolverConfig(), ["No row was odd."], PLOTS)
+    statistics, checks = _statistics(*chains), ["No row was odd."]
+    return dataset_card(statistics, FILES, OPERATIONS, ARGS, EvolverConfig(), checks, PLOTS, ORIGIN)
 
 
 def operations_card() -> str:

@@ -66,7 +66,7 @@ def test_the_record_of_a_run_holds_the_rows_that_were_learned_and_the_weights(da
     assert known["passes"] == pytest.approx(12 / 18)
     assert known["base"] == {"name": str(tiny), "revision": "main", "weights": weights_digest(tiny)}
     assert known["max_length"] == 512
-    assert known["versions"].keys() == {"torch", "transformers", "trl", "peft", "datasets"}
+    assert known["versions"].keys() == {"torch", "transformers", "trl", "peft", "datasets", "teamsrl-hf"}
 
 
 def test_rows_left_out_for_their_length_are_not_in_the_record(tmp_path):

@@ -109,7 +109,7 @@ def test_a_dataset_card_names_models_without_hosts():
 def test_a_recipe_on_a_card_holds_no_path_and_keeps_its_patterns():
     from dataclasses import dataclass, field
 
-    from teamsrl_hf.sft_card import recipe_text
+    from teamsrl_hf.cards import recipe_text
 
     @dataclass
     class Arguments:

@@ -143,7 +143,8 @@ def test_two_processes_write_the_bytes_of_one_and_share_the_requests(seeds, tmp_
     # Nothing is left of the processes but the one ledger.
     names = {path.name for path in (tmp_path / "two").iterdir()}
     # Plots need matplotlib, which is an extra.
-    assert names - {"plots"} == {"README.md", "data", "trajectories", "ledger.sqlite", "run.json", "report.html"}
+    ours = {"README.md", "data", "trajectories", "ledger.sqlite", "run.json", "lineage.json", "report.html"}
+    assert names - {"plots"} == ours
 
 
 @pytest.mark.slow

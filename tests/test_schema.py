@@ -9,7 +9,7 @@ from datasets import List, Value, load_dataset
 
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
 from teamsrl_hf.cards import front_matter
-from teamsrl_hf.schema import DatasetWriter, features, schemas
+from teamsrl_hf.schema import COLUMNS, DatasetWriter, features, schemas
 
 SEED, OTHER = Seed("s1", "Name a bird.", "wren, owl"), Seed("s2", "List two rivers.")
 
@@ -221,3 +221,7 @@ except OSError as error:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.startswith("told: "), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_column_is_explained_once_and_none_that_is_not_there():
+    assert set(COLUMNS) == {name for schema in schemas().values() for name in schema.names}

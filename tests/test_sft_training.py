@@ -13,9 +13,10 @@ from datasets import Dataset
 from sft_data import CONFIG, assistant, geography, losses, run, user, write_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from teamsrl_hf.cards import recipe_text
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.sft import build_tiny_model, chat_texts, check_sft_dataset, encode_chat, mix_datasets
-from teamsrl_hf.sft_card import data_calls, draw_losses, recipe_text
+from teamsrl_hf.sft_card import NOT_RECIPE, data_calls, draw_losses
 
 STEPS = ("--train_sampling_strategy", "sequential", "--logging_steps", "1", "--save_strategy", "steps")
 
@@ -184,7 +185,7 @@ def test_the_recipe_in_a_card_leaves_out_what_is_default_or_of_this_machine():
     from trl import SFTConfig
 
     args = SFTConfig(output_dir="/secret/place", use_cpu=True, bf16=False, learning_rate=3e-4, report_to="none")
-    recipe = yaml.safe_load(recipe_text(args))
+    recipe = yaml.safe_load(recipe_text(args, without=NOT_RECIPE))
     assert recipe["learning_rate"] == 3e-4
     assert not {"output_dir", "use_cpu", "report_to", "num_train_epochs"} & recipe.keys()
 
