@@ -84,17 +84,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 def load_splits(args: AuditArguments) -> dict[str, Any]:
     """The splits in question, checked: `prompt`, `completion` and, where there is one, the group's column."""
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
 
+    from teamsrl_hf.loading import loading
     from teamsrl_hf.paths import folder_cache
-    from teamsrl_hf.sft import first_line
 
     name = args.dataset_name
-    try:
+    with loading("dataset", name):
         cache_dir = folder_cache(name) if Path(name).is_dir() else None
         found = load_dataset(name, args.dataset_config, cache_dir=cache_dir)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
     wanted = list(found) if args.make_split else [args.member_split, args.non_member_split]
     if missing := [split for split in wanted if split not in found]:
         raise UserError(

@@ -82,9 +82,9 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
     rows = held_out_rows(held_out, settings, args)
     # Its tokenizer is trained on rows that no method made, so that none is favoured.
     base = build_tiny_model((text for row in rows["evolved"] for text in row), Path(args.output_dir) / "base")
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     tests = {name: encode(some, tokenizer, args.max_length) for name, some in rows.items()}
-    untrained = AutoModelForCausalLM.from_pretrained(base)
+    untrained = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False)
     before = {name: loss_of(untrained, test) for name, test in tests.items()}
     records = []
     most = facts["equal_rows"] if args.equal_rows else None
@@ -177,7 +177,7 @@ def train(base: Path, rows: Sequence, args: DownstreamArguments, seed: int) -> A
     import torch
     from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 
-    model = AutoModelForCausalLM.from_pretrained(base).train()
+    model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, args.steps // 10, args.steps)
     luck = torch.Generator().manual_seed(seed)

@@ -114,7 +114,13 @@ def run_harness(harness: Any, model: Any, tokenizer: Any, manager: Any, args: Ev
     from datasets.exceptions import DatasetsError
     from lm_eval.models.huggingface import HFLM
 
-    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=args.batch_size, device=args.device)
+    language_model = HFLM(
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=args.batch_size,
+        device=args.device,
+        trust_remote_code=False,
+    )
     try:
         found = harness.simple_evaluate(
             language_model,

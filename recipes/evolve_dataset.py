@@ -327,7 +327,7 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
         return chooser, operations
     from teamsrl_hf.policy import check_policy_operations, load_policy
 
-    policy = load_policy(folder)
+    policy = load_policy(folder, saved=True)
     if operation_args.operations or operation_args.own_operations:
         check_policy_operations(policy, operations)
     return policy.choose, policy.config.operation_tuple()

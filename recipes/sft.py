@@ -158,16 +158,13 @@ def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
 def load_source(name: str, config: str | None = None, **options) -> Any:
     """What `load_dataset` makes of a folder or Hub id; what is wrong with it in one line."""
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
 
+    from teamsrl_hf.loading import loading
     from teamsrl_hf.paths import folder_cache
-    from teamsrl_hf.sft import first_line
 
-    try:
+    with loading("dataset", name):
         cache_dir = folder_cache(name) if Path(name).is_dir() else None
         return load_dataset(name, config, cache_dir=cache_dir, **options)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"Can't load dataset {name!r} (a folder or a Hub id): {first_line(error)}") from error
 
 
 def load_mixture(parts: list[dict]) -> Any:
@@ -253,18 +250,22 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
 def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tuple[Any, Any]:
     """A tokenizer whose chat template ends answers as it ends a sequence, and the model's configuration."""
     from transformers import AutoConfig, AutoTokenizer
+    from transformers.utils import cached_file
 
-    from teamsrl_hf.sft import chat_texts, first_line, settle_chat_template, tiny_config, train_tokenizer
+    from teamsrl_hf.loading import loading, refuse_policy
+    from teamsrl_hf.sft import chat_texts, settle_chat_template, tiny_config, train_tokenizer
 
     if script_args.tiny_model:
         tokenizer = train_tokenizer(chat_texts(train))
         return tokenizer, tiny_config(tokenizer)
     name = model_args.model_name_or_path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=model_args.model_revision)
-        config = AutoConfig.from_pretrained(name, revision=model_args.model_revision)
-    except (OSError, KeyError) as error:
-        raise UserError(f"Can't load model {name!r} (a folder or a Hub id): {first_line(error)}") from error
+    revision = model_args.model_revision
+    with loading("model", name):
+        if cached_file(name, "adapter_config.json", revision=revision, _raise_exceptions_for_missing_entries=False):
+            raise UserError(f"{name!r} is an adapter; merge it first with recipes/merge_adapter.py, or give its base.")
+        refuse_policy(name, revision=revision)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     before = tokenizer.eos_token
     settle_chat_template(tokenizer, sft_args.eos_token, sft_args.chat_template_path)
     if before != tokenizer.eos_token and sft_args.process_index == 0:
@@ -366,11 +367,11 @@ def load_model(model_args, sft_args) -> Any:
     from transformers import AutoModelForCausalLM
     from trl import get_quantization_config
 
+    from teamsrl_hf.loading import loading
     from teamsrl_hf.quantization import guard_cpu_4bit
-    from teamsrl_hf.sft import first_line
 
     name = model_args.model_name_or_path
-    try:
+    with loading("model", name):
         model = AutoModelForCausalLM.from_pretrained(
             name,
             revision=model_args.model_revision,
@@ -378,9 +379,8 @@ def load_model(model_args, sft_args) -> Any:
             attn_implementation=model_args.attn_implementation,
             quantization_config=get_quantization_config(model_args),
             use_safetensors=True,
+            trust_remote_code=False,
         )
-    except (OSError, ImportError) as error:
-        raise UserError(f"Can't load model {name!r}: {first_line(error)}") from error
     guard_cpu_4bit(model)
     return model
 

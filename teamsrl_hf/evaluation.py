@@ -22,6 +22,7 @@ import numpy as np
 from .accounting import EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS, report
 from .errors import UserError
 from .features import word_grams
+from .loading import loading
 from .operations import OPERATIONS, Operation
 from .reviewer import instruction_violations, response_violations
 
@@ -73,12 +74,8 @@ def embedder(name: str = HASHED_WORDS) -> Embed:
         raise UserError(
             f"The embedding {name!r} needs sentence-transformers: pip install 'teamsrl-hf[evaluation]'"
         ) from error
-    try:
-        model = SentenceTransformer(name)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Can't load the embedding {name!r}; give {HASHED_WORDS!r} or a sentence-transformers model."
-        ) from error
+    with loading("embedding", name):
+        model = SentenceTransformer(name, trust_remote_code=False)
     return lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
 

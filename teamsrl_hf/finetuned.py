@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from .errors import UserError
 from .lineage import model_lineage, weights_digest
-from .sft import CHAT_TEMPLATE, first_line
+from .loading import loading, refuse_policy
+from .local_generation import check_device
+from .sft import CHAT_TEMPLATE
 
 
 def load_finetuned(
@@ -25,19 +27,19 @@ def load_finetuned(
     Raises:
         UserError: What is named can't be loaded.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        if _adapter_base(name) is not None:
-            from peft import PeftModel
+    check_device(dtype, device)
+    base, is_adapter = base_of(name, reference), _adapter_base(name) is not None
+    refuse_policy(base if is_adapter else name)
+    with loading("tokenizer", name):
+        tokenizer = tokenizer_with_template(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+    if not is_adapter:
+        return _load(name, dtype).to(device).eval(), tokenizer, base and _load(base, dtype).to(device).eval()
+    from peft import PeftModel
 
-            model = PeftModel.from_pretrained(_load(base_of(name, reference), dtype), name)
-            return model.to(device).eval(), tokenizer_with_template(tokenizer), None
-        model, base = _load(name, dtype).to(device).eval(), base_of(name, reference)
-        return model, tokenizer_with_template(tokenizer), base and _load(base, dtype).to(device).eval()
-    except OSError as error:
-        raise UserError(
-            f"Can't load {name!r} (folder or Hub id of a model or adapter): {first_line(error)}"
-        ) from error
+    model = _load(base, dtype)
+    with loading("adapter", name):
+        model = PeftModel.from_pretrained(model, name)
+    return model.to(device).eval(), tokenizer, None
 
 
 def recorded_training(name: str, reference: str | None = None) -> dict[str, Any] | None:
@@ -68,15 +70,16 @@ def _adapter_base(name: str) -> str | None:
     from peft import PeftConfig
     from transformers.utils import cached_file
 
-    found = cached_file(name, "adapter_config.json", _raise_exceptions_for_missing_entries=False)
-    if found is None:
-        return None
-    own = Path(name) / "base"
-    return str(own) if own.is_dir() else PeftConfig.from_pretrained(name).base_model_name_or_path
+    with loading("model", name):
+        if cached_file(name, "adapter_config.json", _raise_exceptions_for_missing_entries=False) is None:
+            return None
+        own = Path(name) / "base"
+        return str(own) if own.is_dir() else PeftConfig.from_pretrained(name).base_model_name_or_path
 
 
 def _load(name: str, dtype: str) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
+    with loading("model", name):
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
 
 
 def tokenizer_with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

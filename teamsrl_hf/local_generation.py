@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import jinja2
 import torch
@@ -20,6 +21,7 @@ from transformers import (
 
 from .errors import UserError
 from .generation import Completion, Request, request_seed
+from .loading import loading, refuse_policy
 from .tokens import NO_ANSWER, without_thoughts
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
@@ -80,9 +82,8 @@ class TransformersGenerator:
         processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
 
     Raises:
-        UserError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing, or
-            `quantize_4bit` comes with a loaded model.
-        OSError: There is no such model, or it has no safetensors.
+        UserError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing,
+            `quantize_4bit` comes with a loaded model, there is no such model, or it has no safetensors.
     """
 
     def __init__(
@@ -103,18 +104,27 @@ class TransformersGenerator:
             raise UserError(
                 "quantize_4bit acts while a model is loaded, but one was given; quantize that, or give none."
             )
-        _check(dtype, device)
+        check_device(dtype, device)
         if gguf_file and (quantize_4bit or importlib.util.find_spec("gguf") is None):
             raise UserError("gguf_file needs gguf (pip install gguf), and goes without quantize_4bit.")
         self.model = f"{model_name_or_path}/{gguf_file}" if gguf_file else model_name_or_path
         self.batch_size = batch_size
-        self._tokenizer = processing_class or AutoTokenizer.from_pretrained(
-            model_name_or_path, gguf_file=gguf_file, trust_remote_code=False
-        )
-        if model is None and gguf_file:
-            model = _load_gguf(model_name_or_path, gguf_file, dtype, device)
-        elif model is None:
-            model = _load(model_name_or_path, dtype, quantize_4bit, device)
+        if model is None:
+            refuse_policy(model_name_or_path, gguf_file=gguf_file)
+        if processing_class is None:
+            with loading("tokenizer", model_name_or_path):
+                processing_class = AutoTokenizer.from_pretrained(
+                    model_name_or_path, gguf_file=gguf_file, trust_remote_code=False
+                )
+        self._tokenizer = processing_class
+        if model is None:
+            with loading("model", model_name_or_path):
+                load = (
+                    partial(_load_gguf, gguf_file=gguf_file)
+                    if gguf_file
+                    else partial(_load, quantize_4bit=quantize_4bit)
+                )
+                model = load(model_name_or_path, dtype=dtype, device=device)
         elif device is not None:
             model.to(device)
         self._model = model.eval()
@@ -270,7 +280,7 @@ class _Sampler(LogitsProcessor):
         return scores.float().softmax(dim=-1) / times.clamp_min_(1e-20)
 
 
-def _check(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
+def check_device(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
     """Refuse what torch would refuse later, in its own words."""
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise UserError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', not {dtype!r}.")
@@ -282,13 +292,16 @@ def _check(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
         raise UserError(
             f"There is no device {str(wanted)!r}: torch sees {torch.cuda.device_count()} CUDA devices here."
         )
+    there = torch.accelerator.current_accelerator(check_available=True)
+    if wanted.type != "cpu" and (there is None or there.type != wanted.type):
+        raise UserError(f"There is no device {str(wanted)!r}: torch sees {there.type if there else 'the CPU'} only.")
 
 
 def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str | torch.device | None):
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    safe = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
     if not quantize_4bit:
-        return AutoModelForCausalLM.from_pretrained(name, **safe).to(device)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        return model.to(device)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError("quantize_4bit needs bitsandbytes; install it with: pip install 'teamsrl-hf[quantization]'.")
     four_bit = BitsAndBytesConfig(
@@ -297,7 +310,14 @@ def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str 
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    model = AutoModelForCausalLM.from_pretrained(name, quantization_config=four_bit, device_map={"": device}, **safe)
+    model = AutoModelForCausalLM.from_pretrained(
+        name,
+        dtype=dtype,
+        quantization_config=four_bit,
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
     _keep_odd_rows_unpacked(model)
     return model
 

@@ -18,8 +18,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput, cached_file
 
-from .errors import UserError
+from .errors import UserError, check_number
 from .features import hashed_vectors, history_features
+from .loading import loading
 from .operations import OPERATIONS, Operation, check_operations
 from .quantization import guard_cpu_4bit
 from .types import POLICY_TYPE, State
@@ -67,6 +68,13 @@ class OperationPolicyConfig(PreTrainedConfig):
         if self.operations is None:
             self.operations = [{"name": o.name, "sentence": o.sentence} for o in OPERATIONS]
         super().__post_init__(**kwargs)
+        for name in ("operations_per_episode", "hidden_size", "text_size", "max_length"):
+            check_number(name, getattr(self, name), 1, whole=True)
+        if self.pooling not in ("mean", "last"):
+            raise UserError(f"Unknown pooling {self.pooling!r}; use mean or last.")
+        if not all(isinstance(entry, dict) and set(entry) == {"name", "sentence"} for entry in self.operations):
+            raise UserError("operations of a policy must be mappings of name and sentence.")
+        self.operation_tuple()
 
     def push_to_hub(self, *args, **kwargs) -> str:
         raise UserError("A config alone is no policy; push it with its weights: OperationPolicy.push_to_hub(REPO_ID).")
@@ -113,7 +121,9 @@ class OperationPolicy(PreTrainedModel):
         text_size = config.text_size
         if config.backbone is not None:
             # A loaded one is taken as it is: to build one first would take its memory twice, and fails under ZeRO-3.
-            self.backbone = AutoModel.from_config(_backbone_config(config)) if backbone is None else backbone
+            if backbone is None:
+                backbone = AutoModel.from_config(_backbone_config(config), trust_remote_code=False)
+            self.backbone = backbone
             self.backbone.requires_grad_(not config.freeze_backbone)
             text_size = self.backbone.config.hidden_size
         self.encoder = nn.Sequential(
@@ -137,12 +147,13 @@ class OperationPolicy(PreTrainedModel):
             quantization_config: For a 4- or 8-bit backbone, to be trained with LoRA.
             config: Fields of `OperationPolicyConfig`; `pooling` is "last" for a causal LM unless given.
         """
-        source = {"use_safetensors": True, "dtype": torch.float32, "quantization_config": quantization_config}
-        backbone = AutoModel.from_pretrained(
-            name, **{key: value for key, value in source.items() if value is not None}
-        )
+        quantized = {} if quantization_config is None else {"quantization_config": quantization_config}
+        with loading("model", name):
+            tokenizer = processing_class or AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            backbone = AutoModel.from_pretrained(
+                name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False, **quantized
+            )
         guard_cpu_4bit(backbone)
-        tokenizer = processing_class or AutoTokenizer.from_pretrained(name)
         is_causal = any("CausalLM" in architecture for architecture in backbone.config.architectures or ())
         config = {"pooling": "last" if is_causal else "mean", **config}
         description = backbone.config.to_dict()
@@ -245,7 +256,9 @@ class OperationPolicy(PreTrainedModel):
     def processing_class(self):
         """The backbone's tokenizer, found beside the policy's weights or where the backbone came from."""
         if self._tokenizer is None:
-            self._tokenizer = AutoTokenizer.from_pretrained(self.name_or_path or self.config.backbone_name)
+            name = self.name_or_path or self.config.backbone_name
+            with loading("tokenizer", name):
+                self._tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._tokenizer.padding_side = "right"
@@ -347,25 +360,36 @@ def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operat
         )
 
 
-def load_policy(name: str | Path, **config) -> OperationPolicy:
+def load_policy(name: str | Path, saved: bool = False, **config) -> OperationPolicy:
     """The policy `name`: a Hub id or folder of a saved policy, of an adapter to one, or of a model to read text with.
 
     Args:
+        saved: Whether it has to be a policy: a new one around a model has learned nothing.
         config: Fields of `OperationPolicyConfig` for a new policy around a model that is none yet.
+
+    Raises:
+        UserError: It can't be loaded, or is no policy where it has to be one.
     """
     name = str(name)
-    if cached_file(name, "adapter_config.json", _raise_exceptions_for_missing_entries=False):
-        return _load_adapter(name)
-    if AutoConfig.from_pretrained(name).model_type != OperationPolicyConfig.model_type:
-        return OperationPolicy.from_backbone(name, **config)
-    return OperationPolicy.from_pretrained(name, use_safetensors=True)
+    with loading("policy", name):
+        if cached_file(name, "adapter_config.json", _raise_exceptions_for_missing_entries=False):
+            return _load_adapter(name)
+        kind = AutoConfig.from_pretrained(name, trust_remote_code=False).model_type
+        if kind == OperationPolicyConfig.model_type:
+            return OperationPolicy.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+    if saved:
+        raise UserError(f"{name!r} is no operation policy but a model of type {kind}; give what train-policy wrote.")
+    return OperationPolicy.from_backbone(name, **config)
 
 
 def _load_adapter(name: str) -> OperationPolicy:
     """The policy whose LoRA adapter and heads are `name`, on the backbone its config names."""
     from peft import PeftModel
 
-    saved = json.loads(Path(cached_file(name, "config.json")).read_text(encoding="utf-8"))
+    file = cached_file(name, "config.json", _raise_exceptions_for_missing_entries=False)
+    saved = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    if not saved.get("backbone_name"):
+        raise UserError(f"{name!r} is an adapter to another model than a policy; give what train-policy wrote.")
     fields = OperationPolicyConfig.__annotations__.keys() - {"backbone", "backbone_name"}
     known = {field: saved[field] for field in fields if field in saved}
     policy = OperationPolicy.from_backbone(saved["backbone_name"], **known)

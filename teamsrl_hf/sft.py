@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from .errors import UserError
+from .loading import loading
 from .operations import fence
 
 ROLES = ("system", "user", "assistant")
@@ -294,13 +295,13 @@ def merge_adapter(adapter_dir: str | Path, output_dir: str | Path, dtype: str = 
         if not (adapter_dir / name).is_file():
             raise UserError(f"No {name} in {str(adapter_dir)!r}; give the folder that the fine-tuning wrote.")
     own = adapter_dir / "base"
-    base = str(own) if own.is_dir() else PeftConfig.from_pretrained(adapter_dir).base_model_name_or_path
-    try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True)
-    except OSError as error:
-        raise UserError(f"Cannot load the adapter's base model {base!r}: {first_line(error)}") from error
-    tokenizer = AutoTokenizer.from_pretrained(adapter_dir)
-    merged = PeftModel.from_pretrained(model, adapter_dir).merge_and_unload()
+    with loading("adapter", adapter_dir):
+        base = str(own) if own.is_dir() else PeftConfig.from_pretrained(adapter_dir).base_model_name_or_path
+        tokenizer = AutoTokenizer.from_pretrained(adapter_dir, trust_remote_code=False)
+    with loading("the adapter's base model", base):
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    with loading("adapter", adapter_dir):
+        merged = PeftModel.from_pretrained(model, adapter_dir).merge_and_unload()
     # Training may have settled on another end than the base's; generation has to wait for that one.
     merged.config.eos_token_id = merged.generation_config.eos_token_id = tokenizer.eos_token_id
     merged.save_pretrained(output_dir)
@@ -361,8 +362,3 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     # Under ZeRO-3 a process holds a part of each parameter; `ds_numel` is the whole's size.
     sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

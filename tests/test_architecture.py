@@ -20,6 +20,7 @@ ORDER = (
         "tokens",
         "paths",
         "public",
+        "loading",
         "runs",
         "features",
         "tables",
@@ -126,6 +127,23 @@ def test_no_module_swallows_every_exception_or_trusts_remote_code(module):
             assert getattr(node.type, "id", "") != "Exception"
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             assert node.value.value is False
+
+
+# What loads a model, a tokenizer or a configuration by name. PEFT's loaders run no code that comes with an adapter.
+LOADERS = ("from_pretrained", "from_config", "pipeline", "SentenceTransformer", "HFLM")
+
+
+def test_every_loader_says_that_no_code_is_run():
+    silent = []
+    for file in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "recipes").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+            owner = getattr(getattr(node.func, "value", None), "id", "") if name else ""
+            if name in LOADERS and not owner.startswith("Peft"):
+                said = [word.value for word in node.keywords if word.arg == "trust_remote_code"]
+                if not (said and isinstance(said[0], ast.Constant) and said[0].value is False):
+                    silent.append(f"{file.name}:{node.lineno}")
+    assert silent == []
 
 
 def test_text_rooms_and_the_command_line_load_no_heavy_library():

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.generation import Request, Sampling
 from teamsrl_hf.local_generation import TransformersGenerator, _Sampler, generate_batch
 from teamsrl_hf.models import make_generator
@@ -306,7 +307,7 @@ def test_weights_in_pickle_format_are_not_read(model, tokenizer, tmp_path):
     model.config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match=r"model\.safetensors"):
+    with pytest.raises(UserError, match=r"model\.safetensors"):
         TransformersGenerator(str(tmp_path), device="cpu")
 
 

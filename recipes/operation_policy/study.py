@@ -452,7 +452,7 @@ def sentence_embeddings(texts: Iterable[str]) -> dict[str, np.ndarray] | None:
         return None
     distinct = sorted(set(texts))
     print(f"embedding {len(distinct)} rows", flush=True)
-    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    model = SentenceTransformer(str(get_model_path()), device="cpu", trust_remote_code=False)
     return dict(zip(distinct, model.encode(distinct, batch_size=64, show_progress_bar=False)))
 
 

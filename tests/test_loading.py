@@ -1,0 +1,142 @@
+"""Broken, missing and mistaken models: what is wrong is said in one line, before weights load where it can be."""
+
+import json
+import shutil
+
+import pytest
+from sft_data import write_folder
+
+from teamsrl_hf.accounting import table
+from teamsrl_hf.cli import main
+from teamsrl_hf.errors import UserError
+from teamsrl_hf.finetuned import load_finetuned
+from teamsrl_hf.loading import loading
+from teamsrl_hf.local_generation import TransformersGenerator
+from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig, load_policy
+from teamsrl_hf.sft import build_tiny_model
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return build_tiny_model(["Name the capital of Peru."], tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def saved_policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    OperationPolicy(OperationPolicyConfig()).save_pretrained(folder)
+    return folder
+
+
+def changed(**fields):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text()) | fields
+        config = {name: value for name, value in config.items() if value != "none"}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return change
+
+
+BROKEN = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "model"),
+    "config cut off": (lambda folder: (folder / "config.json").write_text('{"model'), "is not a valid JSON file"),
+    "config of bytes": (
+        lambda folder: (folder / "config.json").write_bytes(bytes(range(256))),
+        "not a valid JSON file",
+    ),
+    "config of a list": (lambda folder: (folder / "config.json").write_text("[1]"), ""),
+    "no model type": (changed(model_type="none"), ""),
+    "unknown model type": (changed(model_type="llama9"), "`llama9`"),
+    "code of its own": (
+        changed(model_type="x", auto_map={"AutoConfig": "x.Y"}),
+        "code of its own, which is never run",
+    ),
+    "size as a text": (changed(hidden_size="many"), "Field 'hidden_size' expected int, got str"),
+    "no heads": (changed(num_attention_heads=0), "ZeroDivisionError"),
+    "unknown activation": (changed(hidden_act="swoosh"), "swoosh"),
+    "unknown dtype": (changed(dtype="floaty"), "floaty"),
+    "other size": (changed(hidden_size=32), "ignore_mismatched_sizes"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no file named model.safetensors"),
+    "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "header too small"),
+    "weights cut off": (
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:9000]),
+        "incomplete metadata, file not fully covered",
+    ),
+    "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "backend tokenizer"),
+    "tokenizer cut off": (lambda folder: (folder / "tokenizer.json").write_text('{"a'), "Unterminated string"),
+    "tokenizer of something else": (lambda folder: (folder / "tokenizer.json").write_text('{"a": 1}'), "added_tokens"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_model_is_told_in_one_line_by_every_loader(case, tiny, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    breaks, expected = BROKEN[case]
+    breaks(folder)
+    for load in (
+        lambda: TransformersGenerator(str(folder), device="cpu"),
+        lambda: load_finetuned(str(folder)),
+        lambda: OperationPolicy.from_backbone(str(folder)),
+    ):
+        if (case, load.__code__.co_names[0]) == ("other size", "OperationPolicy"):
+            continue
+        with pytest.raises(UserError, match=r"^Can't load (model|tokenizer) ") as refused:
+            load()
+        assert "\n" not in str(refused.value)
+        assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("/no/such/folder", "there is no such folder"),
+        ("./nothing", "there is no such folder"),
+        ("", "is empty"),
+        ("a/b/c", "Repo id must be in the form"),
+        ("two words", "Repo id must use alphanumeric chars"),
+        ("no/such-model", "couldn't connect"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(name, expected):
+    for load in (TransformersGenerator, load_finetuned, load_policy):
+        with pytest.raises(UserError, match=r"^Can't load|^The name of") as refused:
+            load(name)
+        assert expected in str(refused.value)
+
+
+def test_a_bug_of_ours_beneath_a_library_stays_one():
+    with pytest.raises(KeyError), loading("model", "ada/tiny"):
+        json.loads("{}", object_hook=table)
+
+
+def refused(capsys, *argv):
+    assert main([str(word) for word in argv]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1].removeprefix("error: ")
+
+
+def test_a_model_in_place_of_a_policy_and_a_policy_in_place_of_a_model_are_refused(
+    tiny, saved_policy, tmp_path, capsys
+):
+    out = ["--output_dir", tmp_path / "out"]
+    told = refused(capsys, "evolve", "--policy", tiny, *out)
+    assert told == f"{str(tiny)!r} is no operation policy but a model of type llama; give what train-policy wrote."
+    wanted = "is an operation policy, not a language model"
+    assert wanted in refused(
+        capsys, "evolve", "--chooser", "uniform", "--expert", f"transformers:{saved_policy}", *out
+    )
+    with pytest.raises(UserError, match=wanted):
+        load_finetuned(str(saved_policy))
+    options = ("--use_cpu", "true", "--bf16", "false", "--dataset_name", write_folder(tmp_path / "rows"))
+    told = refused(capsys, "sft", "--model_name_or_path", saved_policy, *options, *out)
+    assert wanted in told
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(tiny), "peft_type": "LORA"})
+    )
+    told = refused(capsys, "evolve", "--policy", adapter, *out)
+    assert told == f"{str(adapter)!r} is an adapter to another model than a policy; give what train-policy wrote."
+    told = refused(capsys, "sft", "--model_name_or_path", adapter, *options, *out)
+    assert told.startswith(f"{str(adapter)!r} is an adapter; ")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["run.json"]
