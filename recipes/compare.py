@@ -87,7 +87,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if len(train) < 20 or len(test) < 20:
         raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
     told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
-    done = open_run(args.output_dir, {"seeds": seeds_digest([*train, *test]), **told})
+    digest = seeds_digest([*train, *test])
+    done = open_run(args.output_dir, {"seeds": digest, **told})
     if done is not None:
         print(f"{args.output_dir} is already complete.")
         return done
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             file = folder / f"{method}-{number}.json"
             if not file.exists():
                 run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
-                file.write_text(json.dumps(run), encoding="utf-8")
+                file.write_text(json.dumps({"seeds_digest": digest, **run}), encoding="utf-8")
                 print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
     results = measure(args, train, test, folder)
     write_report(Path(args.output_dir), results)
@@ -235,13 +236,22 @@ def row_of(candidate: Any, spent: int) -> dict[str, Any]:
 # -- measuring
 
 
+def read_rows(folder: Path, method: str, number: int, digest: str) -> dict[str, Any]:
+    """What `evolve` made, if it made it of the seeds with this digest."""
+    file = folder / f"{method}-{number}.json"
+    run = json.loads(file.read_text(encoding="utf-8"))
+    if run.get("seeds_digest") != digest:
+        raise UserError(f"{file} holds rows of other seeds than this comparison's; remove it, and run compare again.")
+    return run
+
+
 def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Path) -> dict[str, Any]:
     """What results.json holds: facts, one record for each method and repetition, points of the curves."""
     from teamsrl_hf.evaluation import embedder
 
-    embed = embedder(args.embedding)
+    embed, digest = embedder(args.embedding), seeds_digest([*train, *test])
     runs = {
-        (method, number): json.loads((folder / f"{method}-{number}.json").read_text(encoding="utf-8"))
+        (method, number): read_rows(folder, method, number, digest)
         for method in args.methods
         for number in range(args.repetitions)
     }
@@ -261,6 +271,7 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
         "repetitions": args.repetitions,
         "train_seeds": len(train),
         "seeds": len(test),
+        "seeds_digest": digest,
         "equal_rows": equal,
         "training_operations": args.rollouts * 64 * args.operations_per_episode,
         "expert": args.expert.partition("@")[0],
@@ -333,7 +344,8 @@ def told(results: Mapping[str, Any]) -> str:
     """What the table is of, in a paragraph."""
     facts = results["facts"]
     return (
-        f"{facts['budget']} paid calls of `{facts['expert']}` for each method on the same {facts['seeds']} seeds. "
+        f"{facts['budget']} paid calls of `{facts['expert']}` for each method on the same {facts['seeds']} seeds "
+        f"(digest of all seeds: `{facts['seeds_digest']}`). "
         f"Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions with other training, "
         f"order and luck. Learned choosers saw {facts['train_seeds']} other seeds and "
         f"{facts['training_operations']:,} free operations. Paid are calls of the expert, Evol-Instruct's own "

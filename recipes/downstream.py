@@ -8,6 +8,7 @@ are, and `evolved`, each operation carried out once on each of them, both answer
 dataset is trained on for the same number of steps, so that smaller ones are seen more often.
 """
 
+import hashlib
 import json
 import statistics
 import sys
@@ -56,7 +57,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if compared["summary"] is None:
         raise UserError(f"The comparison in {args.comparison} is not complete; run its command again first.")
     told = run_arguments(args, without=("comparison", "output_dir", "seeds"))
-    done = open_run(args.output_dir, {"comparison": compared["arguments"], **told})
+    rows = sorted((Path(args.comparison) / "runs").glob("*.json"))
+    digest = hashlib.blake2b(b"".join(file.read_bytes() for file in rows), digest_size=8).hexdigest()
+    done = open_run(args.output_dir, {"comparison": compared["arguments"], "rows": digest, **told})
     if done is not None:
         print(f"{args.output_dir} is already complete.")
         return done
@@ -90,8 +93,8 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
     most = facts["equal_rows"] if args.equal_rows else None
     for method in facts["methods"]:
         for number in range(facts["repetitions"]):
-            run = Path(args.comparison) / "runs" / f"{method}-{number}.json"
-            made = [(row["instruction"], row["response"]) for row in json.loads(run.read_text("utf-8"))["rows"][:most]]
+            run = load_recipe("compare").read_rows(Path(args.comparison) / "runs", method, number, settings["seeds"])
+            made = [(row["instruction"], row["response"]) for row in run["rows"][:most]]
             model = train(base, encode(made, tokenizer, args.max_length), args, number)
             losses = {name: round(loss_of(model, test), 4) for name, test in tests.items()}
             records.append({"method": method, "repetition": number, "rows": len(made), **losses})
@@ -99,6 +102,7 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
     return {
         "facts": {
             **{name: facts[name] for name in ("methods", "repetitions", "budget")},
+            "seeds_digest": settings["seeds"],
             "before": {name: round(value, 4) for name, value in before.items()},
             "test_rows": {name: len(test) for name, test in tests.items()},
             "parameters": untrained.num_parameters(),
@@ -219,7 +223,8 @@ def told_of(results: Mapping[str, Any]) -> str:
         f"A random Llama of {facts['parameters']:,} parameters, fine-tuned for {facts['steps']} steps of "
         f"{facts['batch_size']} rows on {what}; loss per answer "
         f"token in nats on {facts['test_rows']['seeds']} and {facts['test_rows']['evolved']} held-out rows "
-        f"(before: {before}). Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions, "
+        f"(before: {before}), all from the seeds with digest `{facts['seeds_digest']}`. "
+        f"Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions, "
         "each with its own datasets and order; differences are paired by repetition."
     )
 

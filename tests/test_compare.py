@@ -1,7 +1,9 @@
 """The head-to-head and what follows from it: equal budgets, true figures, a report that stands alone."""
 
+import importlib.util
 import json
 import re
+import shutil
 import sqlite3
 import statistics
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.evaluation import mean_interval
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +177,30 @@ def test_other_seeds_than_the_comparisons_are_refused(toy, tmp_path):
         downstream.comparison_seeds(settings, str(tmp_path / "own.jsonl"))
 
 
+def test_tables_name_their_seeds_and_rows_of_other_seeds_are_refused(toy, tmp_path):
+    folder, _ = toy
+    digest = json.loads((folder / "run.json").read_text())["arguments"]["seeds"]
+    assert f"digest of all seeds: `{digest}`" in (folder / "README.md").read_text()
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    run = json.loads((copy / "runs" / "uniform-0.json").read_text())
+    (copy / "runs" / "uniform-0.json").write_text(json.dumps({**run, "seeds_digest": "0" * 16}))
+    command = ["--comparison", str(copy), "--steps", "1", "--test_rows", "2", "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"uniform-0\.json holds rows of other seeds"):
+        downstream.main(command)
+    with pytest.raises(UserError, match=r"uniform-0\.json holds rows of other seeds"):
+        compare.read_rows(copy / "runs", "uniform", 0, digest)
+
+
+def test_tables_of_two_comparisons_are_not_published_together():
+    spec = importlib.util.spec_from_file_location("publish", PUBLISHED / "publish.py")
+    publish = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(publish)
+    facts = {"seeds_digest": "ab", "methods": ["uniform"], "budget": 60, "repetitions": 2}
+    publish.check_same({"facts": facts}, [{"facts": facts}])
+    with pytest.raises(UserError, match="seeds_digest is 'ab' in the comparison, 'cd' downstream"):
+        publish.check_same({"facts": facts}, [{"facts": facts}, {"facts": {**facts, "seeds_digest": "cd"}}])
+
+
 def test_the_loss_is_the_mean_over_answer_tokens(toy, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -201,6 +228,7 @@ def test_every_document_shows_the_tables_of_the_published_results():
     tables = {compare.BEGIN: compare.table(results)}
     tables |= {downstream.mark_of(found): downstream.table(found) for found in later}
     assert len(tables) == 3
+    assert len({found["facts"]["seeds_digest"] for found in (results, *later)}) == 1
     documents = [file.read_text() for file in (ROOT / "README.md", *ROOT.glob("recipes/**/*.md"))]
     for mark, table in tables.items():
         shown = [text for text in documents if mark in text]

@@ -25,9 +25,10 @@ def main(argv: list[str] | None = None) -> None:
             "Give three folders: the output of recipes/compare.py, of recipes/downstream.py, and of the same with "
             "--equal_rows true."
         )
+    results, *later = (json.loads((Path(folder) / "results.json").read_text(encoding="utf-8")) for folder in argv)
+    check_same(results, later)
     for folder, name in zip(argv, RESULTS):
         shutil.copy(Path(folder) / "results.json", HERE / name)
-    results, *later = (json.loads((HERE / name).read_text(encoding="utf-8")) for name in RESULTS)
     compare, downstream = load_recipe("compare"), load_recipe("downstream")
     compare.plot(results, HERE / "comparison.png")
     tables = [(compare.BEGIN, compare.told(results), compare.table(results))]
@@ -38,6 +39,15 @@ def main(argv: list[str] | None = None) -> None:
             text = with_table(text, mark, compare.END, table)
             text = with_table(text, *paragraph_marks(mark), told)
         document.write_text(text, encoding="utf-8")
+
+
+def check_same(results: dict, later: list[dict]) -> None:
+    """UserError unless all tables are of one comparison: the same seeds, methods, budget and repetitions."""
+    for found in later:
+        for name in ("seeds_digest", "methods", "budget", "repetitions"):
+            ours, theirs = (facts["facts"].get(name) for facts in (results, found))
+            if ours != theirs:
+                raise UserError(f"{name} is {ours!r} in the comparison, {theirs!r} downstream; give folders of one.")
 
 
 def paragraph_marks(begin: str) -> tuple[str, str]:
