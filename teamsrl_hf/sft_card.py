@@ -11,6 +11,7 @@ from typing import Any
 
 from .card_sections import drop_sections
 from .cards import PAPER_TAGS, card_of, front_matter, license_of, read_front_matter, recipe_text, render
+from .hub_arguments import HUB_ARGUMENTS
 from .licenses import settle_license
 from .lineage import versions
 from .plots import draw_curves
@@ -20,18 +21,10 @@ from .runs import read_run
 PLOT = "loss.png"
 # They tell where files lie, how a run is watched, or what `hub` does with it; not how the model came about.
 NOT_RECIPE = (
-    *("output_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "run_name"),
-    *("report_to", "disable_tqdm", "resume_from_checkpoint", "model_name_or_path", "dataset_name", "datasets"),
-    *(
-        "eval_on_start",
-        "trackio_space_id",
-        "project",
-        "logging_steps",
-        "gradient_checkpointing",
-        "fsdp",
-        "fsdp_config",
-    ),
-    *("accelerator_config", "deepspeed", "chat_template_path", "use_cpu"),
+    *HUB_ARGUMENTS,
+    *("output_dir", "run_name", "report_to", "disable_tqdm", "resume_from_checkpoint", "model_name_or_path"),
+    *("dataset_name", "datasets", "eval_on_start", "trackio_space_id", "project", "logging_steps", "use_cpu"),
+    *("gradient_checkpointing", "fsdp", "fsdp_config", "accelerator_config", "deepspeed", "chat_template_path"),
 )
 
 

@@ -201,6 +201,15 @@ def hidden() -> list[bytes]:
     return [word.encode() for word in (TOKEN, HOST, os.getcwd(), str(Path.home()))]
 
 
+def branch(hub) -> dict:
+    """A public repository's branches, since that was asked for."""
+    where = {"hub_model_id": "ada/open", "hub_private_repo": False, "hub_revision": "v2"}
+    trainer("open", push_to_hub=True, **where).save_model()
+    repo = hub.repos.pop(("model", "ada/open"))
+    trees = {name: sorted(repo.commits[sha]) for name, sha in repo.branches.items()}
+    return {"private": repo.private, "commits": len(repo.commits) - 1, "trees": trees}
+
+
 def refused(hub) -> dict[str, str]:
     """What is said of arguments that can't be honoured, with the Hub as it is."""
     from teamsrl_hf.cli import main
@@ -240,6 +249,7 @@ def client() -> None:
         for way, push in WAYS.items():
             push(f"ada/{way}")
         told = {"ways": {name.removeprefix("ada/"): found(repo) for (_, name), repo in hub.repos.items()}}
+        told["branch"] = branch(hub)
         hub.add("model", "ada/public", {}, private=False)
         told["refused"] = refused(hub)
         told["public commits"] = len(hub.repos["model", "ada/public"].commits)
@@ -300,6 +310,29 @@ def test_a_card_says_what_was_asked_of_it(told):
     assert card.data.tags[-1] == "birds"
     assert "How this policy was trained, and what it is worth, was not recorded." in card.text
     assert "PPO" not in card.text
+
+
+def test_a_branch_and_a_public_repository_are_made_where_they_are_asked_for(told):
+    trees = {"main": [".gitattributes"], "v2": TRAINED}
+    assert told["branch"] == {"private": False, "commits": 1, "trees": trees}
+
+
+def test_of_several_processes_only_the_main_one_speaks_to_the_hub(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from teamsrl_hf import InstructionGenPPOTrainer, hub
+    from teamsrl_hf.hub_arguments import plan_push
+
+    made = trainer(str(tmp_path), hub_model_id="ada/policy")
+    monkeypatch.setattr(InstructionGenPPOTrainer, "is_world_process_zero", lambda self: False)
+    for name in ("check_push", "push_policy", "push_adapter", "HfApi"):
+        monkeypatch.setattr(hub, name, None)
+    made.init_hf_repo()
+    assert made.push_to_hub() is None
+    rank = {"process_index": 1, "push_to_hub": True, "hub_model_id": "ada/policy", "hub_private_repo": None}
+    args = SimpleNamespace(**rank, hub_token=None, hub_strategy="end", hub_always_push=False, hub_revision=None)
+    assert plan_push(args, "policy").private is True
+    assert args.push_to_hub is False  # Else the trainer would push by itself.
 
 
 def test_what_cannot_be_pushed_is_refused_before_anything_is_trained(told, output):
