@@ -4,8 +4,10 @@
 Here the finished folder is pushed once, by `hub`, and to a private repository unless `hub_private_repo` is False.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .public import is_local
@@ -94,6 +96,15 @@ def check_base(base: str | None) -> None:
             f"The base model is a folder of this machine, {base!r}, which nobody else can load; name it by a Hub id, "
             "or leave out push_to_hub and use `teamsrl push --base_model USER/NAME` when the adapter is done."
         )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """UserError for an argument of `transformers` that no push here honours."""
+    from .hub import push_folder
+
+    known = [name for name in signature(push_folder).parameters if name not in ("folder", "repo_id", "repo_type")]
+    if unknown := [name for name in options if name not in known]:
+        raise UserError(f"A push takes no {unknown[0]}; leave it out, or give one of {', '.join(known)}.")
 
 
 def client(token: str | bool | None = None) -> "HfApi":

@@ -296,8 +296,9 @@ class OperationPolicy(PreTrainedModel):
         """
         from .cards import policy_card
         from .hub import push_policy
-        from .hub_arguments import client
+        from .hub_arguments import check_options, client
 
+        check_options(options)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
             card = policy_card(None, self.config.operation_tuple(), {}, tags=tags)

@@ -35,7 +35,7 @@ from .cards import policy_card
 from .environment import Chooser, rollout, states_of
 from .errors import UserError
 from .generation import Generator
-from .hub_arguments import check_base, client, settle_hub_arguments
+from .hub_arguments import check_base, check_options, client, settle_hub_arguments
 from .licenses import settle_license
 from .operations import Operation
 from .plots import plot_policy
@@ -353,6 +353,7 @@ class InstructionGenPPOTrainer(Trainer):
         if not blocking:
             raise UserError("A push can't go on in the background; leave out blocking=False.")
         told = {name: options.pop(name) for name in ("model_name", "dataset_name", "tags") if name in options}
+        check_options(options)
         self.save_model(_internal_call=True)  # Else it would push, and so come here again.
         self.create_model_card(**told)
         if not self.is_world_process_zero():

@@ -401,5 +401,16 @@ def test_a_config_alone_is_not_pushed_and_saving_a_policy_does_not_push(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_argument_of_transformers_that_no_push_honours_is_refused_by_its_name(tmp_path):
+    from teamsrl_hf import OperationPolicy, OperationPolicyConfig
+
+    policy = OperationPolicy(OperationPolicyConfig())
+    with pytest.raises(ValueError, match="A push takes no commit_description; leave it out, or give one of commit_me"):
+        policy.push_to_hub("ada/policy", commit_description="What and why.")
+    with pytest.raises(ValueError, match="A push takes no language; leave it out"):
+        trainer(str(tmp_path)).push_to_hub(language="en")
+    assert not (tmp_path / "README.md").exists()
+
+
 if __name__ == "__main__":
     client()
