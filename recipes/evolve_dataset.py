@@ -4,6 +4,10 @@
         --output_dir outputs/dataset
 
 Stopped or killed, the same command goes on where it was: every answer is in the ledger and is not asked for again.
+When all calls to a model fail it stops by itself, and asks again for what failed when it is run again. At its end it
+tells rows, rejections, calls, cost and the commonest errors. Exit status: 0 with rows, 2 when an argument can't be
+used, 3 at the end of a run without a row, 4 when a budget or refused calls stopped it, 130 after Ctrl-C.
+
 Several processes share the seeds, with the same rows as one; they need a file system in common:
 
     accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes 4 recipes/evolve_dataset.py …
@@ -13,6 +17,7 @@ import gc
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -20,14 +25,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from teamsrl_hf.accounting import outcome, spent
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cards import RULEBOOK, DatasetStatistics, dataset_card, inline_code, recipe_text
 from teamsrl_hf.environment import run_async
-from teamsrl_hf.errors import UserError, did_you_mean
+from teamsrl_hf.errors import CallsRefused, NothingMade, Stopped, UserError, did_you_mean
 from teamsrl_hf.evolver import DatasetEvolver
 from teamsrl_hf.evolver_config import EvolverConfig
 from teamsrl_hf.generation import Generator
-from teamsrl_hf.ledger import Budget, BudgetExhausted, Ledger, Price
+from teamsrl_hf.ledger import Budget, Ledger, Price
 from teamsrl_hf.licenses import settle_license
 from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
@@ -141,7 +147,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Evolve and write the folder. Returns row counts, rejections by reason and calls.
 
     Raises:
-        SystemExit: The budget is spent; its message says how to go on.
+        Stopped: The budget is spent, or a model refuses all calls; the message says how to go on.
+        NothingMade: It came to its end without a row.
     """
     types = (SeedArguments, OperationArguments, EvolveArguments, FilterArguments, EvolverConfig)
     seed_args, operation_args, script_args, filter_args, evolver_args = parse(types, argv, "teamsrl evolve", __doc__)
@@ -158,7 +165,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )
     arguments |= {"seeds": seeds_digest([*train, *test]), **{role: identity(spec) for role, spec in specs.items()}}
     done = team.first_does(lambda: open_run(script_args.output_dir, arguments))
-    if done is not None and not script_args.retry_errors:
+    if done is not None and is_whole(done) and not script_args.retry_errors:
         if team.first:
             print(f"{script_args.output_dir} is already complete.")
         return done
@@ -171,13 +178,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices, origin)
     try:
         return run.carry_out(team, frozenset(seed.id for seed in test))
-    except BudgetExhausted as stopped:
-        raise SystemExit(f"stopped: {stopped}") from stopped
     finally:
         gc.unfreeze()
         for model in models.values():
             if hasattr(model, "close"):
                 run_async(model.close())
+
+
+def is_whole(summary: dict[str, Any]) -> bool:
+    """Whether nothing of a finished run could come out better if it were run again."""
+    return summary["rows"] > 0 and not summary.get("spent", {}).get("to_ask_again")
 
 
 @dataclass(frozen=True)
@@ -196,18 +206,32 @@ class Run:
 
     def carry_out(self, team: Team, test_seeds: frozenset[str]) -> dict[str, Any]:
         """The stages: buy together where there are several processes, then write; returns the summary."""
-        finished = self._buy(team) if team.size > 1 else False
+        since = team.first_does(time.time)
+        refused = self._buy(team, since) if team.size > 1 else None
         if not team.first:
+            if refused:
+                raise SystemExit(refused.status)  # The first process says why.
             return {}
-        # Whatever had failed was asked again by now, if all processes got to their end.
-        with self._ledger(retry_errors=self.script_args.retry_errors and not finished) as ledger:
+        # What failed in a process of this launch is not asked again by this one.
+        with self._ledger(since=since, retry_errors=self.script_args.retry_errors) as ledger:
             merge_parts(ledger)
-            summary = self._write(ledger, test_seeds)
+            try:
+                if refused:
+                    raise refused
+                results = self._write(ledger, test_seeds)
+            except Stopped:
+                print(outcome(spent(ledger)), file=sys.stderr)
+                raise
+            ledger.conclude()
+            summary = {**results, "spent": spent(ledger)}
         finish_run(self.script_args.output_dir, summary)
+        print(outcome(summary["spent"], summary, [o.name for o in self.operations]), file=sys.stderr)
+        if not summary["rows"]:
+            raise NothingMade(f"no row came of {summary['seeds']} seeds; see above why.", summary)
         return summary
 
-    def _buy(self, team: Team) -> bool:
-        """Have every process buy its share, into a ledger of its own; returns whether all was bought."""
+    def _buy(self, team: Team, since: float) -> CallsRefused | None:
+        """Have every process buy its share, into a ledger of its own; returns what refused them, if anything did."""
         scratch = Path(self.script_args.output_dir) / ".walking"
 
         def prepare() -> Budget:
@@ -220,12 +244,14 @@ class Run:
         budget = team.first_does(prepare)
         (mine,) = part_paths(self._path, [team.rank])
         options = {"retry_errors": self.script_args.retry_errors, "prices": self.prices, "budget": budget}
+        options |= {"since": since}
         open_part = partial(Ledger, mine, read_from=[self._path], **options)
         progress = partial(self._bar, hidden=not team.first, share=team.size)
-        enough = buy_together(team, self.seeds, scratch, self._evolver, open_part, progress)
+        stopped = buy_together(team, self.seeds, scratch, self._evolver, open_part, progress)
         if team.first:
             shutil.rmtree(scratch, ignore_errors=True)
-        return enough
+        # One whose part of the budget is spent leaves the rest to the first process.
+        return stopped if isinstance(stopped, CallsRefused) else None
 
     def _write(self, ledger: Ledger, test_seeds: frozenset[str]) -> dict[str, Any]:
         """Evolve, and write the folder as results come."""
@@ -259,8 +285,8 @@ class Run:
     def _path(self) -> Path:
         return Path(self.script_args.ledger or Path(self.script_args.output_dir) / "ledger.sqlite")
 
-    def _ledger(self, retry_errors: bool = False) -> Ledger:
-        return Ledger(self._path, retry_errors=retry_errors, prices=self.prices, budget=self.script_args.budget)
+    def _ledger(self, **options: Any) -> Ledger:
+        return Ledger(self._path, prices=self.prices, budget=self.script_args.budget, **options)
 
     @contextmanager
     def _bar(

@@ -1,8 +1,10 @@
 """What a run's calls come to: in goes its folder, out come totals by role, calls per accepted row and the share of
-what Evol-Instruct would have asked for as many rows.
+what Evol-Instruct would have asked for as many rows. And what came of a run, as it tells at its end.
 """
 
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +74,68 @@ def table(report: Mapping[str, Any]) -> str:
     if report["with_training"]:
         lines.append("calls of policy training (instructor, reviewer) are among them")
     return "\n".join([*lines, FORMULA])
+
+
+def spent(ledger: Ledger) -> dict[str, Any]:
+    """What a ledger holds, as plain values for run.json.
+
+    Returns:
+        calls, failed_calls: Numbers by role, earlier runs included.
+        cost: Money, 0 where no prices are known.
+        errors: The three commonest reasons for which calls of this run failed, in the server's own words, with their
+            numbers.
+        to_ask_again: How many of these the next run asks again.
+    """
+    totals, failures = ledger.totals(), ledger.failures()
+    return {
+        "calls": {role: total.calls for role, total in totals.items()},
+        "failed_calls": {role: total.errors for role, total in totals.items() if total.errors},
+        "cost": sum(total.cost for total in totals.values()),
+        "errors": commonest(Counter(error for error, _ in failures)),
+        "to_ask_again": sum(not final for _, final in failures),
+    }
+
+
+def commonest(errors: Mapping[str, int], most: int = 3) -> dict[str, int]:
+    """The commonest errors with their numbers. Errors that differ by a number alone, as by a request's id, are one.
+
+    >>> commonest({"HTTP 500: id 81f0 after 3 attempts": 2, "HTTP 500: id 92aa": 1, "no answer within 9 s": 4})
+    {'no answer within 9 s': 4, 'HTTP 500: id 81f0': 3}
+    """
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for error, count in errors.items():
+        told = re.sub(r"( \(for [\d.]+ s\))?( after \d+ attempts)?$", "", shown(error)[:200])
+        kind = re.sub(r"(?<!HTTP )\b[\w-]*\d[\w-]*", "#", told)
+        counts[first.setdefault(kind, told)] += count
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most])
+
+
+def outcome(spent: Mapping[str, Any], results: Mapping[str, Any] | None = None, operations: Sequence[str] = ()) -> str:
+    """What came of an evolution, as text for a terminal.
+
+    Args:
+        spent: As the function of this name tells.
+        results: Rows, seeds, rejections and rows by operation, where the evolution came to its end.
+        operations: Names of those in use.
+    """
+    lines = []
+    if results is not None:
+        rejections = ", ".join(f"{reason} {count:,}" for reason, count in results["rejections"].items())
+        lines += [
+            f"rows      {results['rows']:,} from {results['seeds']:,} seeds",
+            f"rejected  {rejections or 'none'}",
+        ]
+        without = [name for name in operations if name not in results["operations"]]
+        lines += [f"no row    by {', '.join(without)}"] if without else []
+    failed = {role: f" ({count:,} failed)" for role, count in spent["failed_calls"].items()}
+    calls = ", ".join(f"{role} {count:,}{failed.get(role, '')}" for role, count in spent["calls"].items())
+    lines += [f"calls     {calls or 'none'}"]
+    lines += [f"cost      {spent['cost']:.6g}"] if spent["cost"] else []
+    lines += [f"error     {count:,} times: {error}" for error, count in spent["errors"].items()]
+    if again := spent["to_ask_again"]:
+        lines += [f"{again:,} failed calls are asked again when the same command is run again"]
+    return "\n".join(lines)
 
 
 def add_up(totals: Sequence[Totals]) -> Totals:

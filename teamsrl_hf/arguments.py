@@ -10,7 +10,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from . import __version__
-from .errors import UserError
+from .errors import NothingMade, Stopped, UserError
 from .operations import Operation, select_operations
 from .redaction import redact, shown
 from .seeds import INPUTS, INSTRUCTION, load_seeds, split_seeds
@@ -154,10 +154,10 @@ def _outside() -> tuple[type[BaseException], ...]:
 
 
 def guarded(main: Callable[[], Any]) -> int:
-    """Run `main` and return the exit status. What the user can mend is printed as one line, with status 2.
+    """Run `main`; what is no bug is printed as one line. Returns the exit status, see `errors`.
 
-    An interrupt gives 130. Every other exception is a bug: its traceback is printed and a line that says so, with
-    status 1. Nothing of it shows a token. Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
+    Every other exception is a bug: its traceback is printed and a line that says so, with status 1. Nothing of it
+    shows a token. Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
     """
     try:
         with _Bugs() as bugs:
@@ -165,6 +165,9 @@ def guarded(main: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         return 130
+    except (Stopped, NothingMade) as ended:
+        print(f"{'stopped' if isinstance(ended, Stopped) else 'nothing made'}: {shown(ended)}", file=sys.stderr)
+        return ended.status
     except (UserError, *_outside()) as error:
         if os.environ.get("TEAMSRL_TRACEBACK"):
             print(_traceback(error), file=sys.stderr)
@@ -182,7 +185,9 @@ class _Bugs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        self.found = isinstance(error, Exception) and not isinstance(error, (UserError, *_outside()))
+        self.found = isinstance(error, Exception) and not isinstance(
+            error, (UserError, Stopped, NothingMade, *_outside())
+        )
         if self.found:
             note = f"error: this is a bug of teamsrl-hf {__version__}; report it with the lines above"
             print(_traceback(error), note, sep="\n", file=sys.stderr)

@@ -1,8 +1,18 @@
-"""What a user can mend: in go names and numbers that were given, out comes the exception that says what is wrong."""
+"""What a command ends with: in goes nothing, out come the exceptions that are no bugs, and the exit status of each.
+
+0    done: there are rows, or a model, or whatever the command makes
+1    a bug, of ours or of a library, with its traceback
+2    something given can't be used (`UserError`)
+3    the run is over and made not a single row (`NothingMade`)
+4    stopped before its end, nothing is lost, the same command goes on (`Stopped`): a budget is spent, or a model
+     refuses every call
+130  interrupted by Ctrl-C; the same command goes on
+"""
 
 import math
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(ValueError):
@@ -16,6 +26,30 @@ class UserError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+class NothingMade(Exception):
+    """A run came to its end without a single row.
+
+    Attributes:
+        summary: What the run would have returned.
+    """
+
+    status = 3
+
+    def __init__(self, message: str, summary: dict[str, Any]):
+        super().__init__(message)
+        self.summary = summary
+
+
+class Stopped(Exception):
+    """A run can't go on for now. What was bought is recorded, and the same command goes on where it stopped."""
+
+    status = 4
+
+
+class CallsRefused(Stopped):
+    """Call after call to a model failed for good and none was answered: whatever is wrong concerns them all."""
 
 
 def one_line(text: str) -> str:

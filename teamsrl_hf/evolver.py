@@ -15,10 +15,9 @@ from typing import Any
 from . import methods
 from .dedup import NearDuplicates
 from .environment import Chooser, is_immediate, run_async, uniform
-from .errors import UserError
+from .errors import Stopped, UserError
 from .evolver_config import PLANNED, EvolverConfig
 from .generation import Generator
-from .ledger import BudgetExhausted
 from .operations import Operation
 from .overlap import CallsInFlight, close, each, in_batches, in_order, together
 from .types import Candidate, Example, Rejection, Seed, State
@@ -150,8 +149,8 @@ class DatasetEvolver:
             ):
                 async for results in finished:
                     yield results
-        except BudgetExhausted:
-            patience = None  # Nothing is pressing: what was bought within the budget is waited for.
+        except Stopped:
+            patience = None  # Nothing is pressing: what was bought is waited for.
             raise
         finally:
             await self.settle(patience)

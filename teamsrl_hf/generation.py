@@ -22,12 +22,14 @@ from urllib.parse import urlsplit
 
 from .errors import UserError, check_number
 from .operations import Messages
-from .pacing import Pace, Turn
+from .pacing import Pace, Streak, Turn
 from .redaction import excerpt, redact, token_variable
 from .tokens import NO_ANSWER, without_thoughts
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
+# What a server may say to one request and not to the next: for its content, its length, its parameters.
+_ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
 
 
@@ -61,12 +63,15 @@ class Request:
         messages: Chat messages, oldest first.
         sampling: How to sample.
         sample_index: Which of several answers to the same question; part of the ledger's key.
+        kind: What sort of question, where a role is asked several: "answer" for an instruction as it stands. Failures
+            of one sort say nothing of another. No part of the ledger's key.
     """
 
     role: str
     messages: Messages
     sampling: Sampling = field(default_factory=Sampling)
     sample_index: int = 0
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Completion:
 
     `finish_reason` is "stop", or "length" when the answer was cut by `max_tokens`. `attempts` counts the requests that
     were sent for it, failed and refused ones included; the tokens are those of all that the server counted.
+    `request_refused` is true of a failure that may be about this request alone: the model would not answer it, but
+    others. A failure without it (a wrong key, no credit, an outage) is no fault of the request's.
     """
 
     text: str
@@ -84,6 +91,7 @@ class Completion:
     finish_reason: str = "stop"
     error: str | None = None
     attempts: int = 1
+    request_refused: bool = False
 
 
 class Generator(Protocol):
@@ -161,6 +169,10 @@ class _Failure:
         """Whether the endpoint has too much to do or is gone for a while, which says nothing of this request."""
         return self.gone or self.status in _BUSY
 
+    @property
+    def about_request(self) -> bool:
+        return self.status in _ABOUT_REQUEST
+
 
 class _Waits:
     """Whether one request may be sent once more. `until` is set by its first refusal: when to give up waiting."""
@@ -195,6 +207,9 @@ class EndpointGenerator:
     seconds, or (but for 429) after `max_retries` if others got answers all the while. Use it from one event loop at a
     time.
 
+    When as many calls as may be in flight have failed in a row, and none of those under way is answered, something is
+    wrong with all of them: further calls are not sent (see `pacing.Streak`).
+
     Args:
         model: Name of the model, as the endpoint knows it.
         base_url: What comes before `/chat/completions`, such as "https://router.huggingface.co/v1".
@@ -211,6 +226,7 @@ class EndpointGenerator:
 
     Raises:
         UserError: An argument is out of range, or a token would travel over plain http to another machine.
+        CallsRefused: When called: the last calls failed, all of them.
     """
 
     def __init__(
@@ -243,12 +259,36 @@ class EndpointGenerator:
         self.max_retries, self.backoff, self.max_wait = max_retries, backoff, max_wait
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
         self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
+        self._streaks: dict[tuple[str, str], Streak] = {}
         self._loop = self._sessions = self._session = None
 
     async def __call__(self, request: Request) -> Completion:
-        session = await self._open()
+        session, streak = await self._open(), self._streak(request)
+        turn, call = await self._begin(request, streak)
+        try:
+            completion = await self._ask(session, request, turn)
+            if completion.error is None:
+                streak.answered()
+            else:
+                streak.failed(completion.error, completion.request_refused)
+            return completion
+        finally:
+            streak.end(call)
+
+    async def _begin(self, request: Request, streak: Streak) -> tuple[Turn, asyncio.Future[None]]:
+        """Wait until the request may be sent: for a turn, and while the endpoint is suspected to refuse all."""
+        while True:
+            turn = await self._turn(request, None)
+            if (call := streak.begin()) is not None:
+                return turn, call
+            # Not with the turn in hand, which one of those waited for may need for its next attempt.
+            self._pace.leave(turn)
+            await streak.clear()
+
+    async def _ask(self, session, request: Request, turn: Turn | None) -> Completion:
+        """Attempts until one is answered or the last has failed; the first has its turn."""
         waits, failures = _Waits(self.max_retries, self.max_wait), []
-        while turn := await self._turn(request, waits.until):
+        while turn:
             try:
                 answer = await self._attempt(session, request)
                 self._tell(turn, answer, request)
@@ -261,7 +301,14 @@ class EndpointGenerator:
                     await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
             finally:
                 self._pace.leave(turn)
+            turn = await self._turn(request, waits.until)
         return self._given_up(failures, in_time=turn is not None)
+
+    def _streak(self, request: Request) -> Streak:
+        kind = request.role, request.kind
+        if kind not in self._streaks:
+            self._streaks[kind] = Streak(f"{self.model!r} as {request.role}", self.concurrency)
+        return self._streaks[kind]
 
     async def _turn(self, request: Request, until: float | None) -> Turn | None:
         """A turn, or None when it has not come `until` then, which is set once the request has been refused."""
@@ -294,7 +341,8 @@ class EndpointGenerator:
             reason += f" (to be tried again in {last.retry_after:.0f} s)"
         if earlier:
             reason += f" after {len(failures)} attempts"
-        answer = Completion("", self.model, last.prompt_tokens, last.completion_tokens, error=reason)
+        counted = last.prompt_tokens, last.completion_tokens
+        answer = Completion("", self.model, *counted, error=reason, request_refused=last.about_request)
         return _with(answer, earlier)
 
     async def close(self) -> None:
@@ -342,12 +390,14 @@ class EndpointGenerator:
         return _Failure(reason, retry, wait, response.status)
 
     def _complaint(self, status: int, body: bytes, token: str) -> str:
+        text = body.decode("utf-8", "replace")
         if status != 401:
-            return excerpt(body.decode("utf-8", "replace"), token)
-        if not token:
-            return f"a token is wanted, but {self.api_key_env or 'api_key_env'} is not set"
-        # Nothing of the body: servers like to repeat the token they refuse, or a part of it.
-        return f"the endpoint refused the token in {self.api_key_env}"
+            return excerpt(text, token)
+        # Servers like to repeat a part of the token they refuse, with stars or dots in place of the rest.
+        text = excerpt(re.sub(r"\S*(?:\*\*|\.\.\.|…)\S*", "***", text[:4000]), token, shared=4)
+        variable = self.api_key_env or "api_key_env"
+        told = f"the token is the one in {variable}" if token else f"a token is wanted, but {variable} is not set"
+        return f"{text} ({told})".strip()
 
 
 def _with(answer: Completion, failures: list[_Failure]) -> Completion:

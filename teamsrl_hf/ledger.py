@@ -2,6 +2,10 @@
 
 In goes a `Generator`, out comes one with memory and a budget. A run that was killed replays what it already paid for
 from here; one that spent its budget stops before the next purchase and goes on under a higher one.
+
+A failure is final, and is replayed like an answer, if the model refused this very request: it said so, and a call of
+the same kind that was sent afterwards was answered. Any other failure (a wrong key, no credit, an outage, a parameter
+that is refused to all) is recorded, counts as spent, and is asked again by the next run.
 """
 
 import asyncio
@@ -16,16 +20,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import UserError
+from .errors import Stopped, UserError
 from .generation import Completion, Generator, Request
 
-VERSION = 2
+VERSION = 3
 # Calls, tokens, money: the order of `Budget`.
 Amounts = tuple[int, int, float]
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
-# What version 1 did not have, and what its calls get for it.
+# What earlier versions did not have, and what their calls get for it.
 _ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
-_ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0"}
+_ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
 _NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
 # The text stands last, so that sums over the rest need not read it.
 _COLUMNS = """
@@ -53,7 +57,7 @@ def _check_amounts(amounts: object, what: str) -> None:
             raise UserError(f"The {what} {name} is {value!r}, wanted a number from 0 up; correct it or leave it out.")
 
 
-class BudgetExhausted(Exception):
+class BudgetExhausted(Stopped):
     """The next purchase might exceed the budget. Nothing is wrong: a run under a higher budget goes on from here."""
 
 
@@ -125,14 +129,15 @@ class Ledger:
 
     Args:
         path: SQLite file, made if missing. One process at a time may hold it. An older version's is migrated.
-        retry_errors: Ask again, once, for calls recorded as failed before; by default a failure is replayed like an
-            answer.
+        retry_errors: Ask again, once, for all calls recorded as failed before, also where the failure is final.
         prices: Money per million tokens by model name. The cost is stored with the call, so that later prices don't
             rewrite history.
         budget: What may be spent. What calls in flight may yet cost is held back: as many tokens for the prompt as it
             has bytes, and `max_tokens` for the answer. So a server that keeps to `max_tokens` can't exceed it.
         read_from: Other ledgers whose answers count as recorded. They are not written to, may be read by several
             processes at once, and what they cost is not counted here.
+        since: Time (as of `time.time`) from which on recorded failures belong to this very run, which does not ask
+            twice. By default those are the ones that this object has recorded.
 
     Attributes:
         calls, tokens, cost: Spent so far, this file's earlier runs included.
@@ -153,13 +158,16 @@ class Ledger:
         prices: Mapping[str, Price] | None = None,
         budget: Budget = Budget(),
         read_from: Sequence[str | Path] = (),
+        since: float = math.inf,
     ):
-        self.path = Path(path)
+        self.path, self.since = Path(path), since
         self.retry_errors = retry_errors
         self.prices, self.budget = dict(prices or {}), budget
         self.replayed = 0
         self._in_flight: dict[bytes, asyncio.Future[Completion]] = {}
-        self._failed_here: set[bytes] = set()
+        self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
+        self._asked_again: set[bytes] = set()
+        self._recorded: list[_Recorded] = []
         self._desk = _Desk(budget)
         self._connection = _open(self.path)
         self._readers = [(self._connection, _selection(self._connection))]
@@ -185,10 +193,11 @@ class Ledger:
                 f"The budget is in money but {generator.model!r} has no price; list the model in prices, with 0 if "
                 "it costs nothing, or give a budget in calls or tokens."
             )
-        return _Recorded(self, generator)
+        self._recorded.append(_Recorded(self, generator))
+        return self._recorded[-1]
 
     def find(self, key: bytes) -> Completion | None:
-        """The recorded answer to a request, if there is one that counts. An answer anywhere goes before a failure."""
+        """What is recorded of a request, or None if it has to be asked. An answer anywhere goes before a failure."""
         failed = None
         for connection, selection in self._readers:
             try:
@@ -196,11 +205,16 @@ class Ledger:
             except sqlite3.Error as error:
                 raise _explained(error, self.path) from error
             if row is not None and row[5] is None:
-                return Completion(*row)
+                return Completion(*row[:7])
             failed = failed or row
-        if failed is None or (self.retry_errors and key not in self._failed_here):
+        if failed is None:
             return None
-        return Completion(*failed)
+        *answer, created, final = failed
+        if key in self._failed or created >= self.since or (final and not self.retry_errors):
+            self._failed.add(key)
+            return Completion(*answer)
+        self._asked_again.add(key)
+        return None
 
     def write(
         self,
@@ -211,21 +225,39 @@ class Ledger:
         price: Price = Price(),
         estimated: bool = False,
     ) -> None:
-        """Commit one answer."""
+        """Commit one answer, or one failure."""
         tokens = completion.prompt_tokens, completion.completion_tokens
         cost, attempts = price.of(*tokens), completion.attempts
         answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
-        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated)
+        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0)
         try:
-            if self.retry_errors:
+            if key in self._asked_again:
                 self._replace_failure(key, row)
             else:
                 self._connection.execute(_INSERT, row)
         except sqlite3.Error as error:
             raise _explained(error, self.path) from error
         self.calls, self.tokens, self.cost = self.calls + 1, self.tokens + sum(tokens), self.cost + cost
+
         if completion.error is not None:
-            self._failed_here.add(key)
+            self._failed.add(key)
+
+    def conclude(self) -> None:
+        """Call it at the end of a run that was not stopped: the last refusals are final, too, where they are few."""
+        for recorded in self._recorded:
+            recorded.conclude()
+
+    def _make_final(self, keys: Iterable[bytes]) -> None:
+        try:
+            self._connection.executemany(
+                "UPDATE calls SET final = 1 WHERE key = ? AND error IS NOT NULL", [(key,) for key in keys]
+            )
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+
+    def _has_answered(self, role: str, model: str) -> bool:
+        found = "SELECT 1 FROM calls WHERE error IS NULL AND role = ? AND model = ? LIMIT 1"
+        return self._connection.execute(found, (role, model)).fetchone() is not None
 
     def _replace_failure(self, key: bytes, row: tuple) -> None:
         with _transaction(self._connection):
@@ -242,6 +274,12 @@ class Ledger:
             f"SUM(cost), SUM(attempts), SUM(estimated) FROM {source} GROUP BY role ORDER BY role"
         )
         return {role: Totals(*sums) for role, *sums in rows}
+
+    def failures(self) -> list[tuple[str, bool]]:
+        """Why calls failed that this run asked for, and of each whether it is final."""
+        found = "SELECT error, final FROM calls WHERE key = ?"
+        rows = [self._connection.execute(found, (key,)).fetchone() for key in self._failed]
+        return [(error, bool(final)) for error, final in filter(None, rows)]
 
     def _spent(self) -> Amounts:
         source = _PURCHASES.format("prompt_tokens + completion_tokens AS tokens, cost")
@@ -350,6 +388,8 @@ class _Recorded:
         self.immediate = getattr(generator, "immediate", False)
         self.concurrency = getattr(generator, "concurrency", math.inf)
         self.price = ledger.prices.get(generator.model, Price())
+        # By role and kind: when requests were refused, and their keys, as long as none sent later was answered.
+        self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}
 
     async def __call__(self, request: Request) -> Completion:
         ledger, key = self.ledger, request_key(request, self.model)
@@ -400,7 +440,24 @@ class _Recorded:
             prompt, answer = _bytes(request) // 4 + 1, len(completion.text.encode("utf-8", "replace")) // 4 + 1
             completion = replace(completion, prompt_tokens=prompt, completion_tokens=answer)
         self.ledger.write(key, request.role, completion, seconds, self.price, bool(silent))
+        self._doubt((request.role, request.kind), key, completion, started)
         return completion
+
+    def _doubt(self, kind: tuple[str, str], key: bytes, completion: Completion, sent: float) -> None:
+        """Note a refusal; or, at an answer, find those final that had come before it was asked for."""
+        if completion.error is not None and completion.request_refused:
+            self._in_doubt.setdefault(kind, []).append((time.monotonic(), key))
+        elif completion.error is None and kind in self._in_doubt:
+            doubted = self._in_doubt.pop(kind)
+            self.ledger._make_final(key for refused, key in doubted if refused <= sent)
+            if left := [entry for entry in doubted if entry[0] > sent]:
+                self._in_doubt[kind] = left
+
+    def conclude(self) -> None:
+        for (role, _), doubted in self._in_doubt.items():
+            # As many in a row as may be in flight make the model suspect, see `pacing.Streak`.
+            if len(doubted) < max(2, self.concurrency) and self.ledger._has_answered(role, self.model):
+                self.ledger._make_final(key for _, key in doubted)
 
     def _most(self, request: Request) -> Amounts:
         # A token is at least a byte long; a chat template adds a few to each message.
@@ -474,9 +531,10 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _selection(connection: sqlite3.Connection) -> str:
-    """The statement that finds the fields of a `Completion` by key."""
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
-    return f"SELECT {_ANSWER}, {'attempts' if 'attempts' in columns else 1} FROM calls WHERE key = ?"
+    """The statement that finds, by key, the fields of a `Completion`, when it was recorded, and if it is final."""
+    present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
+    attempts, final = (name if name in present else default for name, default in (("attempts", "1"), ("final", "0")))
+    return f"SELECT {_ANSWER}, {attempts}, created, {final} FROM calls WHERE key = ?"
 
 
 def _existing(path: Path) -> None:

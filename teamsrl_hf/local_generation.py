@@ -169,13 +169,13 @@ class TransformersGenerator:
             )
         except (jinja2.TemplateError, ValueError) as error:
             reason = " ".join(f"the chat template refused the messages: {error}".split())
-            return Completion("", self.model, error=reason)
+            return Completion("", self.model, error=reason, request_refused=True)
         room = request.sampling.max_tokens
         if self._context is not None:
             room = min(room, self._context - len(prompt))
         if room < 1:
             reason = f"the prompt of {len(prompt)} tokens leaves no room in the context of {self._context}"
-            return Completion("", self.model, len(prompt), error=reason)
+            return Completion("", self.model, len(prompt), error=reason, request_refused=True)
         return _Job(request, prompt, room)
 
     async def _answer(self, jobs: list[_Job]) -> None:
@@ -213,6 +213,7 @@ class TransformersGenerator:
             completion_tokens=len(tokens) if end is None else end + 1,
             finish_reason="length" if end is None else "stop",
             error=error,
+            request_refused=error is not None,
         )
 
     def _said(self, tokens: list[int]) -> tuple[str, str | None]:

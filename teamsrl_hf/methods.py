@@ -162,7 +162,8 @@ async def _evolve_once(
         return failed or Transition(text, operation.name, "", Review("not_equal", ("empty",)), completion.model), calls
     verdict = await ask_verdict(text, rewrite, expert, role="judge")
     violations = instruction_violations(text, rewrite, texts[:-1], operation)
-    made = Transition(text, operation.name, rewrite, replace(verdict, violations=violations), completion.model)
+    verdict = replace(verdict, violations=(*violations, *verdict.violations))
+    made = Transition(text, operation.name, rewrite, verdict, completion.model)
     return made, {**calls, "review": expert.spent()}
 
 
@@ -287,7 +288,8 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
 
 def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
     """The question whose answer makes a candidate a row: its text, and nothing else."""
-    return Request("expert", ({"role": "user", "content": candidate.transition.rewrite},), args.sampling)
+    question = ({"role": "user", "content": candidate.transition.rewrite},)
+    return Request("expert", question, args.sampling, kind="answer")
 
 
 def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Candidate:
@@ -295,6 +297,7 @@ def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Ca
     response = "" if completion.error else completion.text.strip()
     return replace(
         candidate,
+        transition=replace(candidate.transition, error=completion.error),
         response=response,
         responder=completion.model,
         calls=_sum({**dict(candidate.calls), "answer": calls}),

@@ -9,6 +9,8 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
+from .errors import CallsRefused
+
 LONGEST_PAUSE = 5.0  # Seconds between trials of a busy endpoint, unless it asks for more itself.
 _SLACK = 0.1  # Seconds of work that may be sent at once: timers are too coarse to space thousands a second evenly.
 
@@ -185,3 +187,71 @@ class Pace:
     def _ring(self) -> None:
         self._timer = None
         self._wake()
+
+
+class Streak:
+    """Calls of one kind that failed in a row, to tell an endpoint that answers none of them from one refused request.
+
+    As many as may be in flight make the endpoint suspect. No call then goes out before those under way have ended;
+    when none of them was answered either, all further ones are refused here. A model that has answered before, and
+    now turns down requests one by one, is given 100 more: one text that it dislikes may be part of several.
+
+    Args:
+        who: The model and what it is asked as, for the message.
+        concurrency: Most calls in flight.
+    """
+
+    def __init__(self, who: str, concurrency: int):
+        self.who, self.limit = who, max(2, concurrency)
+        self._failed, self._last, self._patience, self._answered = 0, "", 0, False
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._refused_at = -math.inf
+
+    def begin(self) -> asyncio.Future[None] | None:
+        """Begin a call, which goes to `end` when it is over; None while the endpoint is suspect, see `clear`."""
+        if self._suspect:
+            return None
+        call = asyncio.get_running_loop().create_future()
+        self._under_way.add(call)
+        return call
+
+    async def clear(self) -> None:
+        """Wait until it is known whether the endpoint answers.
+
+        Raises:
+            CallsRefused: The last calls failed, all of them.
+        """
+        loop = asyncio.get_running_loop()
+        while self._suspect and (others := [call for call in self._under_way if call.get_loop() is loop]):
+            await asyncio.wait(others)
+        if self._suspect:
+            self._refuse(loop.time())
+
+    def end(self, call: asyncio.Future[None]) -> None:
+        """The call is over, whatever became of it."""
+        self._under_way.discard(call)
+        call.set_result(None)
+
+    def answered(self) -> None:
+        """A call was answered."""
+        self._failed, self._answered = 0, True
+
+    def failed(self, reason: str, request_refused: bool) -> None:
+        """A call failed for good; `request_refused`: by what it asked, it may be."""
+        self._failed, self._last = self._failed + 1, reason
+        self._patience = 100 if self._answered and request_refused else 0
+
+    @property
+    def _suspect(self) -> bool:
+        return self._failed >= self.limit + self._patience
+
+    def _refuse(self, now: float) -> None:
+        """Raise, unless nobody has asked for a while since it did so: what was wrong may be mended by now."""
+        if -math.inf < self._refused_at < now - LONGEST_PAUSE:
+            self._failed, self._refused_at = 0, -math.inf
+            return
+        self._refused_at = now
+        raise CallsRefused(
+            f"{self._failed} calls in a row to {self.who} failed, the last with: {self._last}. What was answered is "
+            "recorded; correct this and run the same command again."
+        )

@@ -72,11 +72,11 @@ def shown(text: object) -> str:
     return " ".join(visible(redact(str(text))).split())
 
 
-def excerpt(text: str, token: str = "") -> str:
-    """One line of a server's answer, at most 200 characters, without tags, and without words that share six characters
-    with the token that was sent: servers like to repeat a part of what they refuse.
+def excerpt(text: str, token: str = "", shared: int = 6) -> str:
+    """One line of a server's answer, at most 200 characters, without tags, and without words that share so many
+    characters with the token that was sent: servers like to repeat a part of what they refuse.
     """
-    size = min(6, len(token))
+    size = min(shared, len(token))
     parts = {token[start : start + size] for start in range(len(token) - size + 1)} - {""}
     words = re.split(r"([\s\"',;<>(){}]+)", redact(re.sub(r"<[^>]*>", " ", text[:4000])))
     clean = "".join("***" if any(part in word for part in parts) else word for word in words)

@@ -245,8 +245,9 @@ async def review(
 async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role: str = "reviewer") -> Review:
     """The verdict of a model alone, without any rule."""
     completion = await reviewer(Request(role, review_messages(instruction, rewrite), REVIEW_SAMPLING))
-    verdict = "unreadable" if completion.error else parse_verdict(completion.text)
-    return Review(verdict, (), completion.model)
+    if completion.error:
+        return Review("unreadable", ("call_failed",), completion.model, completion.error)
+    return Review(parse_verdict(completion.text), (), completion.model)
 
 
 def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:

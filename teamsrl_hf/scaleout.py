@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .environment import run_async
+from .errors import CallsRefused, Stopped
 from .evolver import DatasetEvolver
-from .ledger import Budget, BudgetExhausted, Ledger
+from .ledger import Budget, Ledger
 from .overlap import close, each, in_order, together
 from .types import Candidate, Review, Seed, Transition
 
@@ -135,8 +136,8 @@ def buy_together(
     evolver_on: Callable[[Ledger], DatasetEvolver],
     open_part: Callable[[], Ledger],
     progress: Callable[[str, Ledger], AbstractContextManager[Advance]],
-) -> bool:
-    """Let all processes buy what the evolution of `seeds` needs; returns whether all of it was bought.
+) -> Stopped | None:
+    """Let all processes buy what the evolution of `seeds` needs; returns what stopped one of them, if anything did.
 
     Args:
         folder: Where the processes tell each other of candidates, on a file system they share; emptied before.
@@ -151,25 +152,33 @@ def buy_together(
         evolver = evolver_on(ledger)
         groups = islice(evolver.groups(seeds), team.rank, None, team.size)
         with progress("Walking", ledger) as advance:
-            enough = _until_exhausted(evolver, lambda: _walk(evolver, groups, mine[0], advance))
-        if enough := all(team.gather(enough)):
+            stopped = _first(team.gather(_stopped(evolver, lambda: _walk(evolver, groups, mine[0], advance))))
+        if stopped is None:
             team.first_does(lambda: decide(evolver_on(ledger), walked, decided))
             with progress("Answering", ledger) as advance:
-                enough = _until_exhausted(evolver, lambda: _answer(evolver, *mine, advance))
-    return all(team.gather(enough))  # Also lets no one merge a ledger that another still holds.
+                stopped = _stopped(evolver, lambda: _answer(evolver, *mine, advance))
+        if stopped is None:
+            ledger.conclude()
+    return _first(team.gather(stopped))  # Also lets no one merge a ledger that another still holds.
 
 
-def _until_exhausted(evolver: DatasetEvolver, stage: Callable[[], None]) -> bool:
-    """Go through a stage to its end, or to that of the budget; returns whether the budget sufficed."""
+def _stopped(evolver: DatasetEvolver, stage: Callable[[], None]) -> Stopped | None:
+    """Go through a stage to its end; returns what stopped it before, if anything did."""
     try:
         stage()
-    except BudgetExhausted:
+    except Stopped as stopped:
         run_async(evolver.settle(None))
-        return False
+        return stopped
     except BaseException:
         run_async(evolver.settle())
         raise
-    return True
+    return None
+
+
+def _first(stopped: Sequence[Stopped | None]) -> Stopped | None:
+    """What to tell of all that stopped a process: one whose calls are refused goes before one out of budget."""
+    found = [reason for reason in stopped if reason is not None]
+    return min(found, key=lambda reason: not isinstance(reason, CallsRefused), default=None)
 
 
 def _walk(evolver: DatasetEvolver, groups: Iterable[Sequence[Seed]], path: Path, advance: Advance) -> None:

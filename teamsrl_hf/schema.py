@@ -130,7 +130,7 @@ def trajectory_row(result: Example | Rejection) -> dict[str, Any]:
         "response": candidate.response,
         "accepted": isinstance(result, Example),
         "reason": result.reason if isinstance(result, Rejection) else None,
-        "error": candidate.transition.error and public_text(candidate.transition.error),
+        "error": candidate.transition.failure and public_text(candidate.transition.failure),
     }
 
 

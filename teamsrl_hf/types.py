@@ -73,11 +73,13 @@ class Review:
         verdict: "not_equal" (something was gained), "equal", or "unreadable" (no verdict could be read).
         violations: Names of the rules the rewrite breaks, see `reviewer.INSTRUCTION_RULES`.
         reviewer: Model that gave the verdict; "rules" when no model had to be asked.
+        error: Why the reviewer's call failed; it is then unreadable, with the one violation "call_failed".
     """
 
     verdict: str
     violations: tuple[str, ...] = ()
     reviewer: str = "rules"
+    error: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -95,7 +97,8 @@ class Review:
 class Transition:
     """One operation carried out: the text before, the operation, the text after, what the reviewer said.
 
-    `error` is the failure of the call that should have produced `rewrite` (then equal to `instruction`), else None.
+    `error` is the failure of the call that should have produced `rewrite` (then equal to `instruction`) or its answer,
+    else None.
     """
 
     instruction: str
@@ -104,6 +107,11 @@ class Transition:
     review: Review
     rewriter: str
     error: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """The failure of a call, also of the reviewer's, that keeps from knowing what the operation is worth."""
+        return self.error or self.review.error
 
     @property
     def result(self) -> str:

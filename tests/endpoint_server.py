@@ -63,7 +63,8 @@ class Behaviour:
         outage_status: 429 or 503.
         max_in_flight: A request beyond so many at once gets 429; 0: no limit.
         per_second: A request beyond so many in a second (a bucket that holds one second's worth) gets 429; 0: none.
-        refused: A request whose last message holds this text gets `refused_status`: 400, 429, 500 or 503.
+        refused: A request whose last message holds this text gets `refused_status`.
+        refuses: In a test: which requests get it, by a function of the last message.
         slow_seconds: How long a slow body takes.
         usage: Tell the numbers of tokens (here: of words).
         log_requests: Keep the log; the counts are always kept.
@@ -81,6 +82,7 @@ class Behaviour:
     max_in_flight: int = 0
     per_second: float = 0.0
     refused: str = "REFUSE-THIS"
+    refuses: Callable[[str], bool] | None = None
     refused_status: int = 400
     slow_seconds: float = 0.3
     usage: bool = True
@@ -176,8 +178,8 @@ class Endpoint:
         attempt = self.seen[key]
         self.seen[key] += 1
         fault = self.overload(now) or self.behaviour.fault(key, attempt)
-        if self.behaviour.refused in content:
-            fault = _FAULT[self.behaviour.refused_status]
+        if (self.behaviour.refuses or (lambda text: self.behaviour.refused in text))(content):
+            fault = _FAULT.get(self.behaviour.refused_status, str(self.behaviour.refused_status))
         entry = Received(key, attempt, fault, now, content)
         self.tally["received"] += 1
         self.tally[fault or "sound"] += 1
@@ -201,7 +203,7 @@ class Endpoint:
 
     async def respond(self, request, payload: dict, entry: Received) -> web.StreamResponse:
         how, fault = self.behaviour, entry.fault
-        if fault in _STATUS:
+        if fault in _STATUS or (fault or "").isdigit():
             return self.refuse(fault)
         if fault == "reset":
             request.transport.abort()
@@ -226,7 +228,8 @@ class Endpoint:
     def refuse(self, fault: str) -> web.Response:
         again = self.behaviour.retry_after if fault in ("limit", "unavailable") else 0
         headers = {"Retry-After": f"{again:g}"} if again else None
-        return web.Response(status=_STATUS[fault], text=json.dumps({"error": fault}), headers=headers)
+        status = _STATUS.get(fault) or int(fault)
+        return web.Response(status=status, text=json.dumps({"error": fault}), headers=headers)
 
     def body(self, payload: dict, fault: str | None) -> bytes:
         text = "" if fault == "empty" else self.answer(payload)
@@ -339,7 +342,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    names = set(asdict(Behaviour())) - {"shares", "usage", "log_requests"}
+    names = set(asdict(Behaviour())) - {"shares", "usage", "log_requests", "refuses"}
     shares = {name: float(share) for name, _, share in (given.partition("=") for given in arguments.share)}
     options = {name: getattr(arguments, name) for name in names}
     behaviour = Behaviour(**options, shares=shares, log_requests=not arguments.no_log)

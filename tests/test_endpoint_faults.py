@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 from endpoint_server import FAULTS, EndpointServer, ask_process, echo_answer, endpoint_process
 
+from teamsrl_hf import pacing
+from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.generation import EndpointGenerator, Request, Sampling
 
 QUICK = {"backoff": 0.01, "timeout": 20, "concurrency": 32}
@@ -93,6 +95,49 @@ def test_a_row_refused_with_400_costs_exactly_that_row():
     assert accounted(server, texts, answers) == [texts[7]]
     assert answers[7].error == 'HTTP 400: {"error": "refused"}'
     assert len(server.log) == 30
+
+
+def test_calls_held_back_by_refused_ones_leave_a_place_to_those_that_are_tried_again():
+    texts = ["Question?", *(f"REFUSE-THIS {i}" for i in range(6))]
+    with EndpointServer(echo_answer, shares={"error": 1.0}, faulty_attempts=1) as server:
+        answers = ask(server.url, texts, concurrency=2, backoff=0.1)
+    assert [answer.error for answer in answers] == [None, *['HTTP 400: {"error": "refused"}'] * 6]
+    assert answers[0].attempts == 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+def test_where_all_are_refused_at_most_twice_as_many_are_sent_as_may_be_in_flight(concurrency):
+    async def run(url):
+        generator = EndpointGenerator("tiny", url, concurrency=concurrency)
+        asked = [generator(question(f"REFUSE-THIS {i}")) for i in range(30)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        with pytest.raises(CallsRefused, match="calls in a row to 'tiny' as expert failed"):
+            await generator(question("Again?"))
+        await generator.close()
+        return answers
+
+    with EndpointServer(echo_answer) as server:
+        answers = asyncio.run(run(server.url))
+        sent = server.counts()["received"]
+    assert sent <= 2 * concurrency
+    assert [type(answer).__name__ for answer in answers] == ["Completion"] * sent + ["CallsRefused"] * (30 - sent)
+
+
+def test_after_a_pause_an_endpoint_that_refused_all_is_asked_again(monkeypatch):
+    async def run(url):
+        generator = EndpointGenerator("tiny", url, concurrency=1)
+        for i in range(2):
+            assert (await generator(question(f"REFUSE-THIS {i}"))).error
+        with pytest.raises(CallsRefused):
+            await generator(question("Early?"))
+        monkeypatch.setattr(pacing, "LONGEST_PAUSE", 0.0)
+        await asyncio.sleep(0.01)
+        answers = [await generator(question(f"{i}?")) for i in range(3)]
+        await generator.close()
+        return [answer.text for answer in answers]
+
+    with EndpointServer(echo_answer) as server:
+        assert asyncio.run(run(server.url)) == ["0?", "1?", "2?"]
 
 
 def test_a_row_refused_with_503_is_given_up_once_others_were_answered_all_the_while():

@@ -10,6 +10,7 @@ from endpoint_server import EndpointServer
 
 from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, __version__, load_seeds, save_chooser
 from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.errors import NothingMade, Stopped
 from teamsrl_hf.lineage import read_lineage, weights_digest
 from teamsrl_hf.operations import OPERATIONS
 
@@ -47,8 +48,10 @@ def test_a_row_that_repeats_a_benchmark_is_refused_and_the_card_tells_it_without
 
 
 def test_lengths_are_limited(evolve):
-    assert evolve("--min_words", "1000")["rejections"]["too_short"] > 0
-    assert evolve("--max_response_words", "3", folder="short")["rejections"]["answer_too_long"] > 0
+    for options, reason in ((("--min_words", 1000), "too_short"), (("--max_response_words", 3), "answer_too_long")):
+        with pytest.raises(NothingMade) as ended:
+            evolve(*options, folder=reason)
+        assert ended.value.summary["rejections"][reason] > 0
 
 
 def test_a_filter_that_cannot_be_made_is_told_before_anything_is_written(tmp_path, capsys):
@@ -75,7 +78,7 @@ def test_prices_from_yaml_are_what_calls_cost_and_budgets_are_in_their_money(evo
         assert expert.cost > 0
         before = len(server.log)
         # The same seeds into another folder with a new ledger: a tenth of the money buys about a tenth.
-        with pytest.raises(SystemExit, match=r"budget of \S+ cost is spent"):
+        with pytest.raises(Stopped, match=r"budget of \S+ cost is spent"):
             evolve("--config", config, "--budget_cost", expert.cost / 10, "--max_tokens", "64", folder="poor")
         assert len(server.log) - before < 0.3 * before
         with Ledger(tmp_path / "poor" / "ledger.sqlite") as ledger:
@@ -85,7 +88,7 @@ def test_prices_from_yaml_are_what_calls_cost_and_budgets_are_in_their_money(evo
 def test_the_pace_the_price_and_the_budget_may_change_when_a_run_goes_on_and_the_model_may_not(evolve, tmp_path):
     with EndpointServer() as server:
         spec = f"endpoint:stand-in@{server.url}"
-        with pytest.raises(SystemExit):
+        with pytest.raises(Stopped):
             evolve("--expert", spec, "--budget_calls", "3")
         (tmp_path / "more.yaml").write_text(
             f"expert: {{endpoint: stand-in@{server.url}, timeout: 9, requests_per_minute: 60000}}\n"

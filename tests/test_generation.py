@@ -182,8 +182,9 @@ def test_a_refusal_is_final(code):
         completion = ask(server)
     assert len(server.bodies) == 1
     assert completion.text == ""
-    expected = "a token is wanted, but TEAMSRL_API_KEY is not set" if code == 401 else "no such field"
-    assert completion.error == f"HTTP {code}: {expected}"
+    told = " (a token is wanted, but TEAMSRL_API_KEY is not set)" if code == 401 else ""
+    assert completion.error == f"HTTP {code}: no such field{told}"
+    assert completion.request_refused == (code in (400, 403, 422))
 
 
 @pytest.mark.parametrize(

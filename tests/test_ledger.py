@@ -2,6 +2,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 
@@ -61,15 +62,78 @@ def test_two_equal_requests_in_flight_buy_one_answer(tmp_path):
     assert len(calls) == 1
 
 
-def test_a_failure_is_replayed_unless_the_user_asks_to_retry(tmp_path):
-    answers = [Completion("", "scripted", error="HTTP 400"), Completion("A wren.", "scripted")]
-    model = ScriptedGenerator(answers)
-    texts = []
-    for retry in (False, False, True):
-        with Ledger(tmp_path / "ledger.sqlite", retry_errors=retry) as ledger:
-            texts.append(asyncio.run(ledger.record(model)(_request())).text)
-    assert texts == ["", "", "A wren."]
-    assert model.calls == 2
+REFUSED = Completion("", "scripted", error="HTTP 400", request_refused=True)
+
+
+def _runs(path, model, *runs):
+    """What each run, a list of requests asked one after the other, is answered; one ledger for all."""
+    answers = []
+    for requests, options in runs:
+        with Ledger(path, **options) as ledger:
+            recorded = ledger.record(model)
+            answers.append([asyncio.run(recorded(request)).text for request in requests])
+    return answers
+
+
+def test_a_request_refused_where_a_later_one_is_answered_is_replayed_unless_the_user_asks_to_retry(tmp_path):
+    model = ScriptedGenerator([REFUSED, "A wren.", "A rook."])
+    asked = [_request("a"), _request("b")]
+    runs = [(asked, {}), (asked, {}), (asked, {"retry_errors": True}), (asked, {})]
+    answers = _runs(tmp_path / "ledger.sqlite", model, *runs)
+    assert answers == [["", "A wren."], ["", "A wren."], ["A rook.", "A wren."], ["A rook.", "A wren."]]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([REFUSED], [_request("a")]),  # Perhaps all would have been refused.
+        (["A wren.", REFUSED], [_request("b"), _request("a")]),  # Credit may have run out in between.
+        ([replace(REFUSED, request_refused=False), "A wren."], [_request("a"), _request("b")]),  # A wrong key, say.
+        ([REFUSED, "A wren."], [_request("a"), _request("b", role="reviewer")]),
+        ([REFUSED, "A wren."], [_request("a"), _request("b", kind="answer")]),
+    ],
+    ids=["alone", "last", "endpoint", "role", "kind"],
+)
+def test_a_failure_that_may_concern_all_calls_is_asked_again_by_the_next_run_and_not_by_this_one(
+    first, then, tmp_path
+):
+    model = ScriptedGenerator([*first, "A rook."])
+    once, again = _runs(tmp_path / "ledger.sqlite", model, (then + then, {}), (then, {}))
+    assert once.count("") == 2
+    assert sorted(again) == sorted({*once, "A rook."} - {""})
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert (ledger.calls, sum(totals.errors for totals in ledger.totals().values())) == (len(first) + 1, 1)
+
+
+def test_a_call_that_was_sent_before_the_refusal_says_nothing_of_it(tmp_path):
+    class Slow:
+        model = "slow"
+
+        async def __call__(self, request):
+            if request == _request("refused"):
+                await asyncio.sleep(0.02)
+                return replace(REFUSED, model="slow")
+            await asyncio.sleep(0.05)
+            return Completion("A wren.", "slow")
+
+    async def both(ledger):
+        model = ledger.record(Slow())
+        await asyncio.gather(model(_request("early")), model(_request("refused")))
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        asyncio.run(both(ledger))
+    assert _runs(tmp_path / "ledger.sqlite", ScriptedGenerator(["A rook."], "slow"), ([_request("refused")], {})) == [
+        ["A rook."]
+    ]
+
+
+def test_what_failed_in_another_process_of_this_launch_is_not_asked_again(tmp_path):
+    start = time.time()
+    model = ScriptedGenerator([REFUSED])
+    _runs(tmp_path / "ledger-1.sqlite", model, ([_request()], {}))
+    with Ledger(tmp_path / "ledger.sqlite", since=start, retry_errors=True) as ledger:
+        ledger.merge([tmp_path / "ledger-1.sqlite"])
+        assert asyncio.run(ledger.record(model)(_request())).error == "HTTP 400"
 
 
 def test_totals_add_up_by_role(tmp_path):
@@ -406,7 +470,7 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
     _sqlite(path, ("PRAGMA user_version=99",))
-    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 2; install a newer"):
+    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 3; install a newer"):
         Ledger(path)
 
 
@@ -416,7 +480,7 @@ def _write(path, text, **changes):
 
 
 def _answer(path):
-    with Ledger(path) as ledger:
+    with Ledger(path, since=0) as ledger:
         found = ledger.find(request_key(_request(), "paid"))
         return found.text or found.error, ledger.calls, round(ledger.cost / COST)
 
@@ -496,8 +560,9 @@ def test_other_ledgers_are_read_by_two_at_once_even_what_a_killed_process_left(t
         assert ledger.find(request_key(_request(), "paid")) is None
 
 
-def test_a_failure_in_another_ledger_is_asked_again_when_the_user_says_so(tmp_path):
+def test_a_final_failure_in_another_ledger_is_asked_again_when_the_user_says_so(tmp_path):
     _write(tmp_path / "known.sqlite", text="", error="HTTP 400")
+    _sqlite(tmp_path / "known.sqlite", ("UPDATE calls SET final = 1",))
     for retry, text, calls in ((False, "", 0), (True, "A wren.", 1), (False, "A wren.", 1)):
         with Ledger(tmp_path / "own.sqlite", retry_errors=retry, read_from=[tmp_path / "known.sqlite"]) as ledger:
             assert asyncio.run(ledger.record(Endpoint(text="A wren."))(_request())).text == text

@@ -158,12 +158,13 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on(seeds, unb
 
 def test_a_spent_budget_is_told_in_one_line_and_a_higher_one_goes_on(seeds, unbroken, tmp_path, capsys):
     command = _command(tmp_path, seeds)[2:]
-    with pytest.raises(SystemExit) as stopped:
-        main(["evolve", *command, "--budget_calls", "250"])
-    assert stopped.value.code == (
+    assert main(["evolve", *command, "--budget_calls", "250"]) == 4
+    told = capsys.readouterr()
+    assert _told(told.err)[1:] == [
         "stopped: The budget of 250 calls is spent: 250 so far, and the next call may take 1; run again with a higher "
         "budget_calls to go on where this stopped."
-    )
+    ]
+    assert "calls     expert" in told.err
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.calls == 250
     assert not (tmp_path / "README.md").exists()
