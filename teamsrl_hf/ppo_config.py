@@ -17,7 +17,8 @@ class InstructionGenPPOConfig(TrainingArguments):
     process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One epoch walks every seed once.
 
     With `push_to_hub`, the trainer's `save_model()` pushes the policy, in one commit, to a repository that is private
-    unless `hub_private_repo` is False. Checkpoints are never pushed.
+    unless `hub_private_repo` is False. Checkpoints are never pushed: of `hub_strategy`, "end" and the default
+    "every_save" mean the same, and the others are refused, as are `hub_token` and `hub_always_push`.
     """
 
     learning_rate: float = field(default=3e-3, metadata={"help": "Initial learning rate of AdamW."})

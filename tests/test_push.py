@@ -114,8 +114,9 @@ def by_evolver(repo_id: str) -> None:
 
     seeds = [{"instruction": seed.instruction, "input": seed.input} for seed in load_seeds()[:24]]
     Path("seeds.json").write_text(json.dumps(seeds))
-    command = ["evolve", "--seeds", "seeds.json", "--chooser", "uniform", "--output_dir", "dataset"]
-    assert main([*command, "--license", "mit"]) == 0
+    places = ["--seeds", os.path.abspath("seeds.json"), "--policy", os.path.abspath("pushed")]
+    places += ["--decontaminate", os.path.abspath("seeds.json") + ":input", "--output_dir", "dataset"]
+    assert main(["evolve", *places, "--license", "mit"]) == 0
     DatasetEvolver(Rulebook(), Rulebook(), uniform_chooser(OPERATIONS), OPERATIONS).push_to_hub("dataset", repo_id)
 
 
@@ -123,7 +124,8 @@ def by_sft(repo_id: str, *options: str, folder: str = "tuned") -> None:
     from teamsrl_hf.cli import main
 
     config = str(ROOT / "recipes" / "quickstart" / "sft.yaml")
-    command = ["sft", "--config", config, "--dataset_name", "dataset", "--output_dir", folder, "--max_steps", "2"]
+    places = ["--dataset_name", os.path.abspath("dataset"), "--output_dir", os.path.abspath(folder)]
+    command = ["sft", "--config", config, *places, "--max_steps", "2"]
     command += ["--save_strategy", "steps", "--save_steps", "1", *options]
     assert main([*command, "--push_to_hub", "true", "--hub_model_id", repo_id]) == 0
 
@@ -135,7 +137,7 @@ def by_sft_whole(repo_id: str) -> None:
 def by_merge(repo_id: str) -> None:
     from teamsrl_hf.cli import load_recipe, main
 
-    load_recipe("merge_adapter").main(["--adapter", "tuned", "--output_dir", "merged"])
+    load_recipe("merge_adapter").main(["--adapter", os.path.abspath("tuned"), "--output_dir", "merged"])
     assert main(["push", "merged", repo_id]) == 0
 
 
