@@ -24,6 +24,7 @@ from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.models import check_model
 from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
 LABELS = {
@@ -220,7 +221,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
 def paid_and_free(candidate: Any, kind: str) -> tuple[int, int]:
     """Calls of a candidate that were paid for, and free ones. Evol-Instruct's verdicts are the expert's own."""
     calls = dict(candidate.calls)
-    free = calls.pop("walk", 0) + (0 if kind == "evol_instruct" else calls.pop("review", 0))
+    free = calls.pop(CallKind.WALK, 0) + (0 if kind == "evol_instruct" else calls.pop(CallKind.REVIEW, 0))
     return sum(calls.values()), free
 
 

@@ -22,6 +22,7 @@ from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.types import Role
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
 BEGIN_EQUAL = "<!-- table: written by recipes/downstream.py --equal_rows true -->"
@@ -138,12 +139,12 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
         pairs.sort(key=lambda pair: uniform("held out", pair[0].id, pair[1].name))
         for seed, operation in pairs:
             if len(texts["evolved"]) < args.test_rows:
-                made = await carry_out([seed.text], operation, expert, reviewer, role="expert")
+                made = await carry_out([seed.text], operation, expert, reviewer, role=Role.EXPERT)
                 texts["evolved"] += [made.rewrite] if made.review.passed else []
         return {name: [(text, await answer(text)) for text in some[: args.test_rows]] for name, some in texts.items()}
 
     async def answer(text: str) -> str:
-        return (await expert(Request("expert", ({"role": "user", "content": text},)))).text
+        return (await expert(Request(Role.EXPERT, ({"role": "user", "content": text},)))).text
 
     return run_async(rows())
 

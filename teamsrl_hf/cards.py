@@ -22,8 +22,8 @@ from .operations import Operation
 from .paths import resource
 from .public import is_local, public_model, public_name
 from .redaction import visible
-from .schema import CALL_KINDS, COLUMNS, schemas
-from .types import Candidate, Example, Rejection
+from .schema import COLUMNS, schemas
+from .types import CallKind, Candidate, Example, Rejection
 
 RULEBOOK = "rulebook"
 PAPER_TAGS = ("teamsrl", "arxiv:2403.08694")
@@ -39,7 +39,7 @@ class DatasetStatistics:
         paid: Kinds of calls that the expert is asked.
     """
 
-    def __init__(self, chains: int = 10, paid: Sequence[str] = ("rewrite", "answer")):
+    def __init__(self, chains: int = 10, paid: Sequence[CallKind] = (CallKind.REWRITE, CallKind.ANSWER)):
         self.rows = self.seeds = 0
         self.rejections: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -83,7 +83,7 @@ class DatasetStatistics:
             "seeds": self.seeds,
             "rows": self.rows,
             "rejections": dict(sorted(self.rejections.items())),
-            "calls": {kind: self.calls[kind] for kind in CALL_KINDS},
+            "calls": {kind: self.calls[kind] for kind in CallKind},
             "expert_calls_per_row": round(paid / self.rows, 3) if self.rows else None,
             "operations": dict(sorted(self.operations.items())),
             "operations_by_step": {

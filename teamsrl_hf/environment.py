@@ -11,10 +11,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from .generation import Generator, Request, Sampling
+from .generation import Completion, Generator, Request, Sampling
 from .operations import Operation, rewrite_messages
 from .reviewer import review
-from .types import Review, Seed, State, Trajectory, Transition
+from .types import Finish, Reason, Review, Role, Seed, State, Trajectory, Transition, Verdict
 
 Result = TypeVar("Result")
 
@@ -45,7 +45,7 @@ async def carry_out(
     instructor: Generator,
     reviewer: Generator,
     sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
-    role: str = "instructor",
+    role: Role = Role.INSTRUCTOR,
 ) -> Transition:
     """Apply `operation` to the last of `texts`, the chain so far, and review what comes back.
 
@@ -67,19 +67,26 @@ async def _carry_out(
     instructor: Generator,
     reviewer: Generator,
     sampling: Sampling,
-    role: str,
+    role: Role,
 ) -> Transition:
     text = texts[-1]
     completion = await instructor(Request(role, rewrite_messages(operation, text), sampling))
-    if completion.error:
-        return Transition(
-            text, operation.name, text, Review("unreadable", ("call_failed",)), completion.model, completion.error
-        )
-    if completion.finish_reason == "length":
-        return Transition(text, operation.name, completion.text, Review("unreadable", ("cut_off",)), completion.model)
+    if without_text := no_rewrite(text, operation.name, completion):
+        return without_text
     rewrite = completion.text.strip()
     verdict = await review(text, rewrite, texts[:-1], operation, reviewer)
     return Transition(text, operation.name, rewrite, verdict, completion.model)
+
+
+def no_rewrite(text: str, operation: str, completion: Completion) -> Transition | None:
+    """The transition that a failed or cut call makes, or None if there is a whole text."""
+    if completion.error:
+        verdict = Review(Verdict.UNREADABLE, (Reason.CALL_FAILED,))
+        return Transition(text, operation, text, verdict, completion.model, completion.error)
+    if completion.finish_reason == Finish.LENGTH:
+        verdict = Review(Verdict.UNREADABLE, (Reason.CUT_OFF,))
+        return Transition(text, operation, completion.text, verdict, completion.model)
+    return None
 
 
 def states_of(trajectory: Trajectory) -> list[State]:

@@ -20,7 +20,7 @@ from .evolver_config import PLANNED, EvolverConfig
 from .generation import Generator
 from .operations import Operation
 from .overlap import CallsInFlight, close, each, in_batches, in_order, together
-from .types import Candidate, Example, Rejection, Seed, State
+from .types import Candidate, Example, Reason, Rejection, Seed, State
 
 Filter = Callable[[Candidate], str | None]
 Decided = tuple[Candidate, str | None]
@@ -82,7 +82,7 @@ class DatasetEvolver:
         """Why a candidate is rejected, or None to keep it. Called in the order of seeds and steps."""
         reason = candidate.transition.review.reason or self._filtered(candidate)
         if reason is None and not self._accepted.add(candidate.transition.rewrite, candidate.seed.id):
-            return "near_duplicate"
+            return Reason.NEAR_DUPLICATE
         return reason
 
     def groups(self, seeds: Iterable[Seed]) -> Iterator[tuple[Seed, ...]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from .errors import UserError, check_number, did_you_mean
 from .generation import Sampling
+from .types import CallKind
 
 METHODS = ("stepwise", "plan", "plan_answer", "packed", "evol_instruct")
 PLANNED = ("plan", "plan_answer", "packed")  # Walked with the instructor first, then paid for.
@@ -64,7 +65,7 @@ class EvolverConfig:
     @property
     def paid(self) -> tuple[str, ...]:
         """Kinds of calls that the expert is asked: in Evol-Instruct it is the judge, too."""
-        return ("rewrite", "answer", *(["review"] if self.method == "evol_instruct" else []))
+        return (CallKind.REWRITE, CallKind.ANSWER, *([CallKind.REVIEW] if self.method == "evol_instruct" else []))
 
     @property
     def answered_in_walk(self) -> bool:

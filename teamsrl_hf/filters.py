@@ -14,7 +14,7 @@ import numpy as np
 from .errors import UserError
 from .features import normalise
 from .tables import ENDINGS, read_table
-from .types import Candidate
+from .types import Candidate, Reason
 
 Filter = Callable[[Candidate], str | None]
 # Columns that hold the question in the benchmarks people use, for specifications that name none.
@@ -48,11 +48,11 @@ def length_limits(min_words: int = 0, max_words: int | None = None, max_response
     def filter(candidate: Candidate) -> str | None:
         words = len(candidate.transition.rewrite.split())
         if words < min_words:
-            return "too_short"
+            return Reason.TOO_SHORT
         if max_words is not None and words > max_words:
-            return "too_many_words"
+            return Reason.TOO_MANY_WORDS
         if max_response_words is not None and len(candidate.response.split()) > max_response_words:
-            return "answer_too_long"
+            return Reason.ANSWER_TOO_LONG
         return None
 
     return filter
@@ -84,7 +84,7 @@ def language(allowed: Sequence[str], confidence: float = 0.3) -> Filter:
         if not any(map(str.isalpha, text)):
             return None
         others = (probability for code, probability in identifier.rank(text) if code not in codes)
-        return "other_language" if max(others, default=0.0) >= confidence else None
+        return Reason.OTHER_LANGUAGE if max(others, default=0.0) >= confidence else None
 
     return filter
 
@@ -160,7 +160,7 @@ class Decontamination:
             met |= self._near(text)
         for name in met:
             self.matches[name] += 1
-        return "contaminated" if met else None
+        return Reason.CONTAMINATED if met else None
 
     def fresh(self) -> "Decontamination":
         """The same benchmarks, not indexed again, with counts at zero: for another run."""

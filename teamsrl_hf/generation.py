@@ -25,6 +25,7 @@ from .operations import Messages
 from .pacing import Pace, Streak, Turn
 from .redaction import excerpt, redact, token_variable
 from .tokens import NO_ANSWER, without_thoughts
+from .types import Finish, Role
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
@@ -59,7 +60,7 @@ class Request:
     """One question to a model.
 
     Attributes:
-        role: Who is asked: "instructor", "reviewer", "expert" or "judge".
+        role: Who is asked.
         messages: Chat messages, oldest first.
         sampling: How to sample.
         sample_index: Which of several answers to the same question; part of the ledger's key.
@@ -67,7 +68,7 @@ class Request:
             of one sort say nothing of another. No part of the ledger's key.
     """
 
-    role: str
+    role: Role
     messages: Messages
     sampling: Sampling = field(default_factory=Sampling)
     sample_index: int = 0
@@ -78,7 +79,7 @@ class Request:
 class Completion:
     """One answer. `error` names what went wrong when there is no answer; a failed call is a value, not an exception.
 
-    `finish_reason` is "stop", or "length" when the answer was cut by `max_tokens`. `attempts` counts the requests that
+    `finish_reason` says how the answer ended, see `types.Finish`. `attempts` counts the requests that
     were sent for it, failed and refused ones included; the tokens are those of all that the server counted.
     `request_refused` is true of a failure that may be about this request alone: the model would not answer it, but
     others. A failure without it (a wrong key, no credit, an outage) is no fault of the request's.
@@ -88,7 +89,7 @@ class Completion:
     model: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    finish_reason: str = "stop"
+    finish_reason: Finish = Finish.STOP
     error: str | None = None
     attempts: int = 1
     request_refused: bool = False
@@ -489,7 +490,7 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
     text = without_thoughts(said)
     if not text.strip():
         # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
-        cut = reason == "length"
+        cut = reason == Finish.LENGTH
         missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
         return _Failure(f"{missing}{' at max_tokens' if cut else ''}", not cut, **spent)
     return Completion(
@@ -497,7 +498,7 @@ def _read_answer(body: bytes, model: str, token: str) -> Completion | _Failure:
         model=model,
         prompt_tokens=prompt,
         completion_tokens=completion,
-        finish_reason="length" if reason == "length" else "stop",
+        finish_reason=Finish.LENGTH if reason == Finish.LENGTH else Finish.STOP,
     )
 
 

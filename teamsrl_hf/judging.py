@@ -18,6 +18,7 @@ from .errors import UserError
 from .evaluation import bootstrap_interval, wilson_interval
 from .generation import Generator, Request, Sampling
 from .operations import Messages, fence
+from .types import Reason, Role, Verdict
 
 JUDGE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
 JUDGE_FRAME = """\
@@ -48,7 +49,8 @@ class Judgement:
     """What a judge said of one pair.
 
     Attributes:
-        forward, backward: With our answer first, and second: "ours", "theirs", "tie", "unreadable" or "call_failed".
+        forward, backward: With our answer first, and second: "ours", "theirs", "tie", `Verdict.UNREADABLE` or
+            `Reason.CALL_FAILED`.
         length_difference: Words of our answer less words of theirs.
     """
 
@@ -62,7 +64,7 @@ class Judgement:
 
         A win in one order and a tie in the other is a tie, as in MT-Bench (arXiv 2306.05685).
         """
-        if {self.forward, self.backward} & {"unreadable", "call_failed"}:
+        if {self.forward, self.backward} & {Verdict.UNREADABLE, Reason.CALL_FAILED}:
             return None
         return {"ours": 1.0, "theirs": 0.0}.get(self.forward, 0.5) if self.forward == self.backward else 0.5
 
@@ -75,16 +77,16 @@ def judge_messages(instruction: str, first: str, second: str) -> Messages:
 
 
 def parse_judgement(answer: str) -> str:
-    """The verdict in a judge's answer: "A", "B", "tie", or "unreadable" when there is none or several differ.
+    """The verdict in a judge's answer: "A", "B", "tie", or `Verdict.UNREADABLE` when there is none or several differ.
 
     >>> [parse_judgement(a) for a in ("A is vague. Verdict: B", "**Verdict:** Tie", "b", "Verdict: A or Verdict: B?")]
     ['B', 'tie', 'B', 'unreadable']
     """
     bare = _BARE.match(answer)
     found = {bare[1].lower()} if bare else {verdict.lower() for verdict in _VERDICT.findall(answer)}
-    found = {"tie" if verdict == "equal" else verdict for verdict in found}
+    found = {"tie" if verdict == Verdict.EQUAL else verdict for verdict in found}
     if len(found) != 1:
-        return "unreadable"
+        return Verdict.UNREADABLE
     verdict = found.pop()
     return verdict if verdict == "tie" else verdict.upper()
 
@@ -126,8 +128,8 @@ def judge_pairs(
 
 
 async def _asked(instruction: str, first: str, second: str, judge: Generator, sampling: Sampling) -> str:
-    completion = await judge(Request("judge", judge_messages(instruction, first, second), sampling))
-    return "call_failed" if completion.error else parse_judgement(completion.text)
+    completion = await judge(Request(Role.JUDGE, judge_messages(instruction, first, second), sampling))
+    return Reason.CALL_FAILED if completion.error else parse_judgement(completion.text)
 
 
 def win_rate(judgements: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
@@ -160,8 +162,8 @@ def win_rate(judgements: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
         "wins": wins,
         "ties": len(judged) - wins - losses,
         "losses": losses,
-        "unreadable": sum("unreadable" in pair for pair in both),
-        "call_failed": sum("call_failed" in pair and "unreadable" not in pair for pair in both),
+        Verdict.UNREADABLE: sum(Verdict.UNREADABLE in pair for pair in both),
+        Reason.CALL_FAILED: sum(Reason.CALL_FAILED in pair and Verdict.UNREADABLE not in pair for pair in both),
         "win_rate": float(outcomes.mean()),
         "interval": bootstrap_interval(outcomes, seed=seed),
         "decided_win_rate": wins / (wins + losses) if wins + losses else None,

@@ -23,6 +23,7 @@ from .errors import UserError
 from .generation import Completion, Request, request_seed
 from .loading import loading, refuse_policy
 from .tokens import NO_ANSWER, without_thoughts
+from .types import Finish
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
 PLAIN_TEMPLATE = (
@@ -211,7 +212,7 @@ class TransformersGenerator:
             model=self.model,
             prompt_tokens=len(job.prompt),
             completion_tokens=len(tokens) if end is None else end + 1,
-            finish_reason="length" if end is None else "stop",
+            finish_reason=Finish.LENGTH if end is None else Finish.STOP,
             error=error,
             request_refused=error is not None,
         )

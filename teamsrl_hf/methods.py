@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .environment import carry_out, is_immediate, next_state, uniform
+from .environment import carry_out, is_immediate, next_state, no_rewrite, uniform
 from .evolver_config import EvolverConfig
 from .generation import Completion, Generator, Request
 from .operations import Operation, rewrite_messages
 from .overlap import together
 from .plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
 from .reviewer import ask_verdict, instruction_violations, response_violations, review
-from .types import Candidate, Review, Seed, State, Transition
+from .types import CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, Transition, Verdict
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Planned:
     seed: Seed
     step: int
     plan: tuple[Operation, ...]
-    calls: Mapping[str, int]
+    calls: Mapping[CallKind, int]
 
 
 class Counted:
@@ -61,7 +61,7 @@ class Counted:
 
     async def __call__(self, request: Request) -> Completion:
         completion = await self._ask(request)
-        if self.retry_cut and completion.finish_reason == "length" and not completion.error:
+        if self.retry_cut and completion.finish_reason == Finish.LENGTH and not completion.error:
             more = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
             completion = await self._ask(replace(request, sampling=more))
         return completion
@@ -108,8 +108,8 @@ async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
         operation = models.choose(state, seed)
         if operation is None:
             break
-        transition = await carry_out(texts, operation, expert, reviewer, models.args.sampling, role="expert")
-        calls = {"rewrite": expert.spent(), "review": reviewer.spent()}
+        transition = await carry_out(texts, operation, expert, reviewer, models.args.sampling, role=Role.EXPERT)
+        calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
         candidate = _candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
         candidates.append(candidate)
         if transition.review.passed:
@@ -151,20 +151,22 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
 
 async def _evolve_once(
     texts: Sequence[str], operation: Operation, expert: Counted, args: EvolverConfig, sample_index: int
-) -> tuple[Transition, dict[str, int]]:
+) -> tuple[Transition, dict[CallKind, int]]:
     """One rewrite by the expert, and its own verdict on it, asked for whenever there is a text to judge."""
     text = texts[-1]
-    completion = await expert(Request("expert", rewrite_messages(operation, text), args.sampling, sample_index))
-    calls = {"rewrite": expert.spent()}
-    failed = _failed(text, operation.name, completion)
+    completion = await expert(Request(Role.EXPERT, rewrite_messages(operation, text), args.sampling, sample_index))
+    calls = {CallKind.REWRITE: expert.spent()}
+    if failed := no_rewrite(text, operation.name, completion):
+        return failed, calls
     rewrite = completion.text.strip()
-    if failed or not rewrite:
-        return failed or Transition(text, operation.name, "", Review("not_equal", ("empty",)), completion.model), calls
-    verdict = await ask_verdict(text, rewrite, expert, role="judge")
+    if not rewrite:
+        empty = Review(Verdict.NOT_EQUAL, (Reason.EMPTY,))
+        return Transition(text, operation.name, "", empty, completion.model), calls
+    verdict = await ask_verdict(text, rewrite, expert, role=Role.JUDGE)
     violations = instruction_violations(text, rewrite, texts[:-1], operation)
     verdict = replace(verdict, violations=(*violations, *verdict.violations))
     made = Transition(text, operation.name, rewrite, verdict, completion.model)
-    return made, {**calls, "review": expert.spent()}
+    return made, {**calls, CallKind.REVIEW: expert.spent()}
 
 
 async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
@@ -176,13 +178,13 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
     state, texts, plan = State(seed.text), [seed.text], ()
     instructor, reviewer = Counted(models.instructor), Counted(models.reviewer)
     entries: list[Planned] = []
-    calls: Counter[str] = Counter()
+    calls: Counter[CallKind] = Counter()
     for step in range(args.operations_per_episode):
         operation = models.choose(state, seed)
         if operation is None:
             break
         transition = await carry_out(texts, operation, instructor, reviewer, args.sampling)
-        calls.update(walk=instructor.spent(), review=reviewer.spent())
+        calls.update({CallKind.WALK: instructor.spent(), CallKind.REVIEW: reviewer.spent()})
         state = next_state(state, transition)
         if transition.review.passed:
             texts.append(transition.rewrite)
@@ -203,13 +205,14 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[Ca
 
 async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
     expert, text = Counted(models.expert, models.args.retry_cut), entry.seed.text
-    completion = await expert(Request("expert", plan_messages(text, entry.plan), models.args.sampling))
-    transition = _failed(text, entry.plan[-1].name, completion)
+    completion = await expert(Request(Role.EXPERT, plan_messages(text, entry.plan), models.args.sampling))
+    transition = no_rewrite(text, entry.plan[-1].name, completion)
     if transition is None:
         rewrite = completion.text.strip()
         verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
         transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model)
-    return _from_plan(entry, transition, {"rewrite": expert.spent(), "review": _asked(transition.review)})
+    calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: _asked(transition.review)}
+    return _from_plan(entry, transition, calls)
 
 
 async def carry_out_and_answer(planned: Sequence[Planned], models: Models) -> list[Candidate]:
@@ -261,10 +264,10 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
     expert = Counted(models.expert, models.args.retry_cut and len(pack) == 1)
     sampling = replace(models.args.sampling, max_tokens=models.args.max_tokens * len(pack))
     items = [(entry.seed.text, entry.plan) for entry in pack]
-    completion = await expert(Request("expert", pack_messages(items), sampling, attempt))
-    rows = [PackedRow(problem="call_failed")] * len(pack)
+    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt))
+    rows = [PackedRow(problem=Reason.CALL_FAILED)] * len(pack)
     if not completion.error:
-        rows = read_rows(completion.text, pack_key(items), len(pack), completion.finish_reason == "length")
+        rows = read_rows(completion.text, pack_key(items), len(pack), completion.finish_reason == Finish.LENGTH)
     calls = expert.spent()
     return [_Got(row, completion, 0 if place else calls) for place, row in enumerate(rows)]
 
@@ -274,12 +277,12 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
     text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
     problems = (row.problem,) if row.problem else response_violations(row.answer)
     if problems:
-        rewrite, verdict = row.instruction or text, Review("unreadable", problems)
+        rewrite, verdict = row.instruction or text, Review(Verdict.UNREADABLE, problems)
     else:
         rewrite = row.instruction
         verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
     transition = Transition(text, name, rewrite, verdict, model, got.completion.error)
-    candidate = _from_plan(entry, transition, {"rewrite": got.calls, "review": _asked(verdict)})
+    candidate = _from_plan(entry, transition, {CallKind.REWRITE: got.calls, CallKind.REVIEW: _asked(verdict)})
     return replace(candidate, response=row.answer, responder=model if row.answer else "")
 
 
@@ -289,7 +292,7 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
 def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
     """The question whose answer makes a candidate a row: its text, and nothing else."""
     question = ({"role": "user", "content": candidate.transition.rewrite},)
-    return Request("expert", question, args.sampling, kind="answer")
+    return Request(Role.EXPERT, question, args.sampling, kind=CallKind.ANSWER)
 
 
 def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Candidate:
@@ -300,56 +303,46 @@ def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Ca
         transition=replace(candidate.transition, error=completion.error),
         response=response,
         responder=completion.model,
-        calls=_sum({**dict(candidate.calls), "answer": calls}),
+        calls=_sum({**dict(candidate.calls), CallKind.ANSWER: calls}),
     )
 
 
-def answer_problem(completion: Completion) -> str | None:
+def answer_problem(completion: Completion) -> Reason | None:
     """Why an answer can't be used, or None."""
     if completion.error:
-        return "call_failed"
+        return Reason.CALL_FAILED
     return next(iter(response_violations(completion.text, completion.finish_reason)), None)
 
 
-def _eliminated(candidate: Candidate, problem: str | None) -> Candidate:
+def _eliminated(candidate: Candidate, problem: Reason | None) -> Candidate:
     if problem is None:
         return candidate
     verdict = replace(candidate.transition.review, violations=(problem,))
     return replace(candidate, transition=replace(candidate.transition, review=verdict))
 
 
-def _failed(text: str, operation: str, completion: Completion) -> Transition | None:
-    """The transition that a failed or cut call makes, or None if there is a whole text."""
-    if completion.error:
-        verdict = Review("unreadable", ("call_failed",))
-        return Transition(text, operation, text, verdict, completion.model, completion.error)
-    if completion.finish_reason == "length":
-        return Transition(text, operation, completion.text, Review("unreadable", ("cut_off",)), completion.model)
-    return None
-
-
 def _nothing_planned(entry: Planned) -> Candidate:
     """Stands for a seed that no expert call was spent on, so that it leaves a trace."""
     text = entry.seed.text
-    transition = Transition(text, "stop", text, Review("unreadable", ("nothing_planned",)), "")
+    transition = Transition(text, "stop", text, Review(Verdict.UNREADABLE, (Reason.NOTHING_PLANNED,)), "")
     return _candidate(entry.seed, entry.seed.id, entry.step, (), transition, entry.calls)
 
 
-def _from_plan(entry: Planned, transition: Transition, calls: Mapping[str, int]) -> Candidate:
+def _from_plan(entry: Planned, transition: Transition, calls: Mapping[CallKind, int]) -> Candidate:
     path = tuple(operation.name for operation in entry.plan)
     spent = Counter(entry.calls) + Counter(calls)
     return _candidate(entry.seed, entry.seed.id, entry.step, path, transition, spent)
 
 
 def _candidate(
-    seed: Seed, parent_id: str, step: int, path: tuple[str, ...], transition: Transition, calls: Mapping[str, int]
+    seed: Seed, parent_id: str, step: int, path: tuple[str, ...], transition: Transition, calls: Mapping[CallKind, int]
 ) -> Candidate:
     content = "\0".join((seed.id, str(step), transition.operation, transition.rewrite))
     digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return Candidate(f"r{digest}", seed, parent_id, step, path, transition, calls=_sum(calls))
 
 
-def _sum(calls: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+def _sum(calls: Mapping[CallKind, int]) -> tuple[tuple[CallKind, int], ...]:
     return tuple(sorted((kind, count) for kind, count in calls.items() if count))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .operations import Messages, Operation, fence
 from .tokens import without_thoughts
+from .types import Reason
 
 PLAN_FRAME = """\
 You carry out plans on instructions written for AI assistants. Below, between the two marker lines, stands one \
@@ -76,11 +77,11 @@ _CODE_FENCE = re.compile(r"\A```(?:text|markdown|md|plaintext)?[ \t]*\n(.*?)\n?`
 
 @dataclass(frozen=True)
 class PackedRow:
-    """What an answer gave for one item. `problem` says why it can't be used: "malformed" or "cut_off"; else None."""
+    """What an answer gave for one item. `problem` says why it can't be used, or is None."""
 
     instruction: str = ""
     answer: str = ""
-    problem: str | None = None
+    problem: Reason | None = None
 
 
 def plan_messages(text: str, plan: Sequence[Operation]) -> Messages:
@@ -175,11 +176,11 @@ def _sections(answer: str, key: str, cut: bool) -> dict[tuple[str, int], list[st
 
 def _row(instructions: list[str | None], answers: list[str | None]) -> PackedRow:
     if None in instructions or None in answers:
-        return PackedRow(problem="cut_off")
+        return PackedRow(problem=Reason.CUT_OFF)
     if len(set(instructions)) != 1 or len(set(answers)) != 1 or not instructions[0] or not answers[0]:
-        return PackedRow(problem="malformed")
+        return PackedRow(problem=Reason.MALFORMED)
     instruction = _CODE_FENCE.sub(r"\1", instructions[0]).strip()
     answer = answers[0]
     if answer.endswith("```") and answer.count("```") % 2:
         answer = answer[:-3].rstrip()  # The fence that was opened above the first marker.
-    return PackedRow(instruction, answer) if instruction and answer else PackedRow(problem="malformed")
+    return PackedRow(instruction, answer) if instruction and answer else PackedRow(problem=Reason.MALFORMED)

@@ -18,12 +18,15 @@ from .generation import Generator, Request, Sampling
 from .operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
 from .plans import PACK_FRAME, PLAN_FRAME
 from .tokens import control_token
-from .types import Review, Trajectory
+from .types import Finish, Reason, Review, Role, Trajectory, Verdict
 
 INSTRUCTION_RULES = (
-    *("empty", "unchanged", "repeats_earlier", "refusal", "template_leak", "control_tokens", "too_long"),
+    *(Reason.EMPTY, Reason.UNCHANGED, Reason.REPEATS_EARLIER, Reason.REFUSAL, Reason.TEMPLATE_LEAK),
+    *(Reason.CONTROL_TOKENS, Reason.TOO_LONG),
 )
-RESPONSE_RULES = ("cut_off", "refusal", "empty_response", "template_leak", "control_tokens")
+RESPONSE_RULES = (
+    *(Reason.CUT_OFF, Reason.REFUSAL, Reason.EMPTY_RESPONSE, Reason.TEMPLATE_LEAK, Reason.CONTROL_TOKENS),
+)
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
 MAX_CHARACTERS = 20_000
 
@@ -129,8 +132,8 @@ _STOP_WORDS = frozenset(
 )
 
 
-def parse_verdict(answer: str) -> str:
-    """The verdict in a reviewer's answer: "equal", "not_equal", or "unreadable" when there is none or there are both.
+def parse_verdict(answer: str) -> Verdict:
+    """The verdict in a reviewer's answer: UNREADABLE when there is none or there are both.
 
     >>> [parse_verdict(a) for a in ("Not Equal", '"equal."', "Different: it adds a limit", "Equal or Not Equal?")]
     ['not_equal', 'equal', 'not_equal', 'unreadable']
@@ -139,30 +142,30 @@ def parse_verdict(answer: str) -> str:
     if leading:
         return _canonical(leading["verdict"])
     if re.search(r"\bnot\s+(?:\w+\s+)?different\b|\bneither\b", answer, re.I):
-        return "unreadable"
+        return Verdict.UNREADABLE
     found = {_canonical(verdict) for verdict in _VERDICT.findall(answer)}
-    return found.pop() if len(found) == 1 else "unreadable"
+    return found.pop() if len(found) == 1 else Verdict.UNREADABLE
 
 
-def _canonical(verdict: str) -> str:
-    return "equal" if verdict.lower() == "equal" else "not_equal"
+def _canonical(verdict: str) -> Verdict:
+    return Verdict.EQUAL if verdict.lower() == Verdict.EQUAL else Verdict.NOT_EQUAL
 
 
 def instruction_violations(
     instruction: str, rewrite: str, earlier: Sequence[str], operations: Operation | Sequence[Operation]
-) -> tuple[str, ...]:
+) -> tuple[Reason, ...]:
     """Names of the rules `rewrite` breaks; `earlier` are the chain's texts before `instruction`."""
     plain = normalise(rewrite)
     if not plain:
-        return ("empty",)
+        return (Reason.EMPTY,)
     if plain == normalise(instruction):
-        return ("unchanged",)
+        return (Reason.UNCHANGED,)
     broken = {
-        "repeats_earlier": any(plain == normalise(text) for text in earlier),
-        "refusal": _declines(_DECLINED_REWRITE, rewrite) and not _declines(_DECLINED_REWRITE, instruction),
-        "template_leak": leaks_template(rewrite, instruction, operations),
-        "control_tokens": control_token(rewrite) is not None,
-        "too_long": len(rewrite) > MAX_CHARACTERS,
+        Reason.REPEATS_EARLIER: any(plain == normalise(text) for text in earlier),
+        Reason.REFUSAL: _declines(_DECLINED_REWRITE, rewrite) and not _declines(_DECLINED_REWRITE, instruction),
+        Reason.TEMPLATE_LEAK: leaks_template(rewrite, instruction, operations),
+        Reason.CONTROL_TOKENS: control_token(rewrite) is not None,
+        Reason.TOO_LONG: len(rewrite) > MAX_CHARACTERS,
     }
     return tuple(rule for rule in INSTRUCTION_RULES if broken.get(rule))
 
@@ -201,7 +204,7 @@ def _template_grams(operations: tuple[Operation, ...]) -> tuple[frozenset[str], 
     return grams, frozenset(tuple(gram.split(" ", 2)[:2]) for gram in grams)
 
 
-def response_violations(response: str, finish_reason: str = "stop") -> tuple[str, ...]:
+def response_violations(response: str, finish_reason: Finish = Finish.STOP) -> tuple[Reason, ...]:
     """Names of the rules an answer breaks.
 
     >>> response_violations("Sorry, I cannot help with that.")
@@ -211,11 +214,11 @@ def response_violations(response: str, finish_reason: str = "stop") -> tuple[str
     """
     tokens = normalise(response).split()
     broken = {
-        "cut_off": finish_reason == "length",
-        "refusal": len(response.split()) < 80 and ("sorry" in tokens or _declines(_DECLINED_ANSWER, response)),
-        "empty_response": all(token in _STOP_WORDS for token in tokens),
-        "template_leak": "[" in response and bool(_FENCES.search(response)),
-        "control_tokens": control_token(response) is not None,
+        Reason.CUT_OFF: finish_reason == Finish.LENGTH,
+        Reason.REFUSAL: len(response.split()) < 80 and ("sorry" in tokens or _declines(_DECLINED_ANSWER, response)),
+        Reason.EMPTY_RESPONSE: all(token in _STOP_WORDS for token in tokens),
+        Reason.TEMPLATE_LEAK: "[" in response and bool(_FENCES.search(response)),
+        Reason.CONTROL_TOKENS: control_token(response) is not None,
     }
     return tuple(rule for rule in RESPONSE_RULES if broken[rule])
 
@@ -238,15 +241,16 @@ async def review(
     """
     violations = instruction_violations(instruction, rewrite, earlier, operations)
     if violations:
-        return Review("equal" if violations[0] == "unchanged" else "not_equal", violations)
+        nothing_gained = violations[0] == Reason.UNCHANGED
+        return Review(Verdict.EQUAL if nothing_gained else Verdict.NOT_EQUAL, violations)
     return await ask_verdict(instruction, rewrite, reviewer)
 
 
-async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role: str = "reviewer") -> Review:
+async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role: Role = Role.REVIEWER) -> Review:
     """The verdict of a model alone, without any rule."""
     completion = await reviewer(Request(role, review_messages(instruction, rewrite), REVIEW_SAMPLING))
     if completion.error:
-        return Review("unreadable", ("call_failed",), completion.model, completion.error)
+        return Review(Verdict.UNREADABLE, (Reason.CALL_FAILED,), completion.model, completion.error)
     return Review(parse_verdict(completion.text), (), completion.model)
 
 
@@ -256,7 +260,8 @@ def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
     def pay(review: Review) -> float:
         if review.passed:
             return 1.0
-        return -1.0 if review.violations and review.violations[0] not in ("unchanged", "repeats_earlier") else 0.0
+        nothing_gained = not review.violations or review.violations[0] in (Reason.UNCHANGED, Reason.REPEATS_EARLIER)
+        return 0.0 if nothing_gained else -1.0
 
     return [[pay(transition.review) for transition in trajectory.transitions] for trajectory in trajectories]
 

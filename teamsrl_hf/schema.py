@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .public import public_model, public_text
-from .types import Candidate, Example, Rejection
+from .types import CallKind, Candidate, Example, Rejection
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
-CALL_KINDS = ("rewrite", "review", "answer", "walk")
 CONFIGS = {"default": "data", "trajectories": "trajectories"}
 SPLITS = ("train", "test")
 
@@ -73,7 +72,7 @@ def schemas() -> dict[str, "pa.Schema"]:
         "reviewer": text,
         "rewriter": text,
         "responder": text,
-        "calls": pa.struct(dict.fromkeys(CALL_KINDS, number)),
+        "calls": pa.struct(dict.fromkeys(CallKind, number)),
     }
     turns = pa.list_(pa.struct({"role": text, "content": text}))
     chain = dict.fromkeys(("seed_instruction", "seed_input", "instruction", "rewrite", "response"), text)
@@ -149,7 +148,7 @@ def _provenance(candidate: Candidate) -> dict[str, Any]:
         "reviewer": public_model(transition.review.reviewer),
         "rewriter": public_model(transition.rewriter),
         "responder": public_model(candidate.responder),
-        "calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
+        "calls": {kind: calls.get(kind, 0) for kind in CallKind},
     }
 
 

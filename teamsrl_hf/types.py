@@ -4,7 +4,72 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class SeedProblem(StrEnum):
+class Name(StrEnum):
+    """A fixed name of a table or a card; it is written, printed and compared as the text it is."""
+
+    __repr__ = str.__repr__
+
+
+class Role(Name):
+    """Who is asked."""
+
+    INSTRUCTOR = "instructor"
+    REVIEWER = "reviewer"
+    EXPERT = "expert"
+    JUDGE = "judge"
+
+
+class CallKind(Name):
+    """What a call was spent on, in the order of the column `calls`."""
+
+    REWRITE = "rewrite"
+    REVIEW = "review"
+    ANSWER = "answer"
+    WALK = "walk"
+
+
+class Finish(Name):
+    """How an answer ended: by itself, or cut by `max_tokens`."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Verdict(Name):
+    """What a reviewer says: something was gained, nothing was, or no verdict could be read."""
+
+    NOT_EQUAL = "not_equal"
+    EQUAL = "equal"
+    UNREADABLE = "unreadable"
+
+
+class Reason(Name):
+    """Why a candidate is no row, beside a verdict other than `not_equal`. A user's filter may give any other text."""
+
+    # Rules that a rewrite, an answer or both can break.
+    EMPTY = "empty"
+    UNCHANGED = "unchanged"
+    REPEATS_EARLIER = "repeats_earlier"
+    REFUSAL = "refusal"
+    TEMPLATE_LEAK = "template_leak"
+    CONTROL_TOKENS = "control_tokens"
+    TOO_LONG = "too_long"
+    CUT_OFF = "cut_off"
+    EMPTY_RESPONSE = "empty_response"
+    # What befell a call, or a row of its answer.
+    CALL_FAILED = "call_failed"
+    MALFORMED = "malformed"
+    NOTHING_PLANNED = "nothing_planned"
+    # Filters.
+    NEAR_DUPLICATE = "near_duplicate"
+    TOO_SHORT = "too_short"
+    TOO_MANY_WORDS = "too_many_words"
+    ANSWER_TOO_LONG = "answer_too_long"
+    OTHER_LANGUAGE = "other_language"
+    CONTAMINATED = "contaminated"
+
+
+class SeedProblem(Name):
     """Why a row of a source gives no seed; counts of rows that were left out call it so."""
 
     BROKEN = "broken row"
@@ -70,27 +135,27 @@ class Review:
     """What the reviewer said of one rewrite.
 
     Attributes:
-        verdict: "not_equal" (something was gained), "equal", or "unreadable" (no verdict could be read).
+        verdict: See `Verdict`.
         violations: Names of the rules the rewrite breaks, see `reviewer.INSTRUCTION_RULES`.
         reviewer: Model that gave the verdict; "rules" when no model had to be asked.
         error: Why the reviewer's call failed; it is then unreadable, with the one violation "call_failed".
     """
 
-    verdict: str
+    verdict: Verdict
     violations: tuple[str, ...] = ()
     reviewer: str = "rules"
     error: str | None = None
 
     @property
     def passed(self) -> bool:
-        return self.verdict == "not_equal" and not self.violations
+        return self.verdict == Verdict.NOT_EQUAL and not self.violations
 
     @property
     def reason(self) -> str | None:
         """Why the rewrite is rejected, or None when it passed. A broken rule is named before the verdict."""
         if self.violations:
             return self.violations[0]
-        return None if self.verdict == "not_equal" else self.verdict
+        return None if self.verdict == Verdict.NOT_EQUAL else self.verdict
 
 
 @dataclass(frozen=True)
@@ -143,8 +208,8 @@ class Candidate:
         operations: Operations whose accepted rewrites led from the seed to this text, this one included.
         response: The expert's answer; empty until asked.
         responder: Model that answered.
-        calls: Calls spent on this candidate by kind ("walk", "rewrite", "review", "answer"), sorted by name. "walk" is
-            what the free instructor tried; a call that several candidates share is booked on the first of them.
+        calls: Calls spent on this candidate by `CallKind`, sorted by name. "walk" is what the free instructor tried; a
+            call that several candidates share is booked on the first of them.
     """
 
     id: str
@@ -155,7 +220,7 @@ class Candidate:
     transition: Transition
     response: str = ""
     responder: str = ""
-    calls: tuple[tuple[str, int], ...] = ()
+    calls: tuple[tuple[CallKind, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from teamsrl_hf.reviewer import novelty_reward, validity_reward
 from teamsrl_hf.rulebook import Rulebook
 from teamsrl_hf.runs import finish_run, open_run
 from teamsrl_hf.seeds import BUILT_IN, load_seeds, split_seeds
-from teamsrl_hf.types import Candidate, Example, Rejection, Seed, Trajectory
+from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, Trajectory
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir …"
@@ -353,7 +353,7 @@ def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed
     if not rows:
         raise UserError(f"Not one of {len(results)} operations on {len(seeds)} seeds gave a row; give other seeds.")
     calls = sum(number for result in results for _, number in result.candidate.calls)
-    repeated = sum(isinstance(result, Rejection) and result.reason == "near_duplicate" for result in results)
+    repeated = sum(isinstance(result, Rejection) and result.reason == Reason.NEAR_DUPLICATE for result in results)
     tried, passed = _by_step(chains)
     return {
         "reward": _reward_per_chain(chains),
@@ -374,7 +374,7 @@ def tossed(evolver: DatasetEvolver, seeds: Sequence[Seed]) -> Iterator[list[Exam
     for chain in rollout(seeds, evolver.chooser, OPERATIONS, evolver.expert, evolver.reviewer, STEPS, luck):
         seed = chain.seed
         made = [
-            Candidate("", seed, seed.id, step, (transition.operation,), transition, calls=(("rewrite", 1),))
+            Candidate("", seed, seed.id, step, (transition.operation,), transition, calls=((CallKind.REWRITE, 1),))
             for step, transition in enumerate(chain.transitions)
         ]
         reasons = [evolver.accept(candidate) for candidate in made]
