@@ -270,6 +270,7 @@ class OperationPolicy(PreTrainedModel):
             raise UserError(
                 "save_pretrained saves only; call push_to_hub(REPO_ID) after it, which pushes in one commit."
             )
+        check_whole(self)
         super().save_pretrained(save_directory, *args, **kwargs)
         if self.config.backbone is not None:
             self.processing_class.save_pretrained(save_directory)
@@ -358,6 +359,15 @@ def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operat
     if own != given:
         raise UserError(
             f"The policy chooses among {own}, but the operations in use are {given}; they must be the same."
+        )
+
+
+def check_whole(policy: OperationPolicy) -> None:
+    """UserError when a policy's weights hold an adapter, since `from_pretrained` would not find its own among them."""
+    if any(".base_layer." in name for name, _ in policy.named_parameters()):
+        raise UserError(
+            "The policy holds an adapter, with which it can't be saved or trained as a whole policy; give the PEFT "
+            "model around it, or the policy that its merge_and_unload() makes, and push an adapter's folder as it is."
         )
 
 

@@ -39,7 +39,7 @@ from .hub_arguments import check_base, check_options, client, settle_hub_argumen
 from .licenses import settle_license
 from .operations import Operation
 from .plots import plot_policy
-from .policy import HEADS, OperationPolicy, check_policy_operations, draw, load_policy
+from .policy import HEADS, OperationPolicy, check_policy_operations, check_whole, draw, load_policy
 from .ppo import PPOLosses, explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .ppo_config import InstructionGenPPOConfig
 from .reviewer import novelty_reward, validity_reward
@@ -609,8 +609,12 @@ def _prepared(model, operations, args: InstructionGenPPOConfig, processing_class
         model = load_policy(model, operations=entries, operations_per_episode=steps, freeze_backbone=frozen)
     if processing_class is not None:
         model._tokenizer = processing_class
+    if isinstance(model, OperationPolicy):
+        check_whole(model)
     if peft_config is not None:
         model = _with_adapter(model, peft_config)
+    if not isinstance(model, OperationPolicy):
+        model.push_to_hub = _refuse_push  # PEFT's own is public, and leaves out what the adapter needs to be loaded.
     # With dropout, an adapter's too, the policy that acts is not the one whose ratio is taken.
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -629,6 +633,10 @@ def _with_adapter(policy: OperationPolicy, peft_config) -> nn.Module:
     if peft_config.modules_to_save is None:
         peft_config.modules_to_save = list(HEADS)
     return get_peft_model(policy, peft_config)
+
+
+def _refuse_push(*_: Any, **__: Any) -> None:
+    raise UserError("An adapter to a policy is pushed with its config and card; call push_to_hub() of the trainer.")
 
 
 def _unwrapped(model: nn.Module) -> OperationPolicy:

@@ -141,6 +141,20 @@ def test_lora_on_a_causal_lm_trains_saves_loads_and_goes_on(causal_lm, tmp_path)
     assert again.state.global_step == 4
 
 
+def test_a_policy_that_holds_an_adapter_is_not_saved_trained_or_pushed_as_a_whole_one(causal_lm, tmp_path):
+    trainer = _trainer(tmp_path, causal_lm, peft_config=LoraConfig(**LORA))
+    trainer.save_model()
+    loaded = load_policy(tmp_path / "out")
+    with pytest.raises(ValueError, match="holds an adapter, with which it can't be saved or trained"):
+        loaded.save_pretrained(tmp_path / "whole")
+    for again in (None, LoraConfig(**LORA)):
+        with pytest.raises(ValueError, match="holds an adapter, with which it can't be saved or trained"):
+            _trainer(tmp_path / "more", loaded, peft_config=again)
+    with pytest.raises(ValueError, match="call push_to_hub\\(\\) of the trainer"):
+        trainer.model.push_to_hub("ada/adapter")
+    assert not (tmp_path / "whole").exists()
+
+
 def test_a_reference_keeps_the_policy_near_where_it_began(encoder, tmp_path):
     def shift(kl_coef):
         torch.manual_seed(0)
