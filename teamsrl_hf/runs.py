@@ -7,6 +7,9 @@ from typing import Any
 from .errors import UserError
 
 RUN_FILE = "run.json"
+# `load_dataset` would take run.json, a ledger's neighbours or a picture for rows. It reads this file first.
+NOT_ROWS = ".huggingface.yaml"
+_NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
 
 
 def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
@@ -25,17 +28,15 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
         raise UserError(f"The output folder {folder} is a file; give a folder.")
     known = read_run(folder)
     if known is None:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and {file.name for file in folder.iterdir()} - {NOT_ROWS}:
             raise UserError(
                 f"The output folder {folder} is not empty and was not made by this command; give a new one."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / RUN_FILE, {"arguments": arguments, "summary": None})
-        return None
-    if known["summary"] is None and [file.name for file in folder.iterdir()] == [RUN_FILE]:
+        return _claim(folder, arguments)
+    if known["summary"] is None and {file.name for file in folder.iterdir()} <= {RUN_FILE, NOT_ROWS}:
         # That run failed before it made anything, by a mistyped name perhaps.
-        write_json(folder / RUN_FILE, {"arguments": arguments, "summary": None})
-        return None
+        return _claim(folder, arguments)
     differing = sorted(
         name
         for name in known["arguments"].keys() | arguments.keys()
@@ -48,6 +49,11 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
             f"{arguments.get(name)!r}; give a new folder, or the same arguments to go on with that run."
         )
     return known["summary"]
+
+
+def _claim(folder: Path, arguments: dict[str, Any]) -> None:
+    (folder / NOT_ROWS).write_text(_NO_ROWS, encoding="utf-8")
+    write_json(folder / RUN_FILE, {"arguments": arguments, "summary": None})
 
 
 def reopen_run(folder: str | Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .public import public_model, public_text
+from .runs import NOT_ROWS
 from .types import CallKind, Candidate, Example, Rejection
 
 if TYPE_CHECKING:
@@ -202,18 +203,22 @@ class DatasetWriter:
     def finish(self, card: Callable[[list[dict[str, Any]]], str]) -> None:
         """Close the shards, write README.md and put all in place of what an earlier run left there.
 
-        A split without rows has no file, since `load_dataset` can't read one.
+        A split without rows has no file, since `load_dataset` can't read one; but where there are no rows at all the
+        card names an empty one, so that `load_dataset` says so, and does not take something else for the rows.
 
         Args:
             card: Makes the text of README.md from the `configs` entry its YAML must hold: which files make up which
                 split.
         """
+        if not any(config == "default" for config, _ in self._tables):
+            self._table("default", "train")
         files = {place: table.finish() for place, table in self._tables.items()}
         (self._draft / "README.md").write_text(card(_configs(files)), encoding="utf-8")
         for part in (*CONFIGS.values(), "README.md"):
             if (self._draft / part).exists():
                 _replace(self._draft / part, self.folder / part)
         self._draft.rmdir()
+        (self.folder / NOT_ROWS).unlink(missing_ok=True)
 
     def __enter__(self) -> "DatasetWriter":
         return self
@@ -257,6 +262,8 @@ class _Table:
         """Write what is left; returns the shards' paths within the dataset's folder."""
         if self._rows:
             self._end_group()
+        elif not self._shards:
+            self._open()
         self._end_shard()
         count = len(self._shards)
         named = [name_by_content(shard, self.split, number, count) for number, shard in enumerate(self._shards)]
@@ -270,14 +277,18 @@ class _Table:
             with suppress(OSError):
                 writer.close()
 
-    def _end_group(self) -> None:
-        import pyarrow as pa
+    def _open(self) -> None:
         import pyarrow.parquet as pq
 
+        self.folder.mkdir(exist_ok=True)
+        self._shards.append(self.folder / f"{self.split}-{len(self._shards)}.part")
+        self._writer = pq.ParquetWriter(self._shards[-1], self.schema)
+
+    def _end_group(self) -> None:
+        import pyarrow as pa
+
         if self._writer is None:
-            self.folder.mkdir(exist_ok=True)
-            self._shards.append(self.folder / f"{self.split}-{len(self._shards)}.part")
-            self._writer = pq.ParquetWriter(self._shards[-1], self.schema)
+            self._open()
         columns = [_array([row[field.name] for row in self._rows], field.type) for field in self.schema]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
         self._in_shard += self._in_group

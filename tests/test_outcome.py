@@ -4,6 +4,8 @@ import json
 from collections import Counter
 
 import pytest
+from datasets import load_dataset
+from datasets.exceptions import DataFilesNotFoundError
 from endpoint_server import Behaviour, EndpointServer
 
 from teamsrl_hf import Ledger
@@ -67,6 +69,8 @@ def test_where_all_calls_are_refused_a_run_stops_and_the_same_command_goes_on_la
         command = ["--method", method, "--instructor", "rulebook", f"--{role}", f"endpoint:stand-in@{server.url}"]
         ended, out, (line,) = evolve(*command)
         assert ended == 4
+        with pytest.raises(DataFilesNotFoundError):
+            load_dataset(str(tmp_path / "out"))
         assert f'HTTP {status}: {{"error": "' in line
         assert f"error     {server.counts()['received']} times: HTTP {status}" in out
         assert IN_FLIGHT <= server.counts()["received"] <= 2 * IN_FLIGHT
@@ -156,6 +160,8 @@ def test_a_run_without_a_row_has_a_status_of_its_own_and_is_not_complete(evolve,
         assert err == ["nothing made: no row came of 60 seeds; see above why."]
         assert out.startswith("rows      0 from 60 seeds\nrejected  ")
     assert read_run(tmp_path / "out")["summary"]["rows"] == 0
+    with pytest.raises(ValueError, match="no data"):
+        load_dataset(str(tmp_path / "out"))
 
 
 def test_calls_too_few_to_stop_a_run_end_it_without_a_row_and_are_asked_again(evolve, seeds):

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from datasets import load_dataset
+from datasets.exceptions import DataFilesNotFoundError
 
 from teamsrl_hf.runs import finish_run, open_run
 
@@ -54,3 +56,26 @@ def test_a_foreign_run_json_is_not_taken_for_ours(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match="was not made by this command"):
         open_run(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [],
+        ["ledger.sqlite", ".writing/data/train-0.part", "trajectories/train-0.parquet"],
+        ["config.json", "model.safetensors", "README.md", "plots/reward.png", "checkpoint-4/trainer_state.json"],
+        ["results.json", "runs/policy-0.json"],
+        ["dataset/README.md", "dataset/data/train-0.parquet", "policy/config.json"],
+    ],
+    ids=["claimed", "dataset", "policy", "comparison", "quickstart"],
+)
+def test_nothing_in_a_runs_folder_is_taken_for_rows(made, tmp_path):
+    folder = tmp_path / "run"
+    open_run(folder, {"seed": 1})
+    for name in made:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('{"column": 1}')
+    for _ in range(2):
+        with pytest.raises(DataFilesNotFoundError):
+            load_dataset(str(folder))
+        finish_run(folder, {"rows": 0})

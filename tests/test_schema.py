@@ -6,9 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from datasets import List, Value, load_dataset
+from datasets.exceptions import DataFilesNotFoundError
 
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
 from teamsrl_hf.cards import front_matter
+from teamsrl_hf.runs import open_run
 from teamsrl_hf.schema import COLUMNS, DatasetWriter, features, schemas
 
 SEED, OTHER = Seed("s1", "Name a bird.", "wren, owl"), Seed("s2", "List two rivers.")
@@ -111,10 +113,23 @@ def test_a_split_without_rows_has_no_file_and_the_rest_still_loads(tmp_path):
     assert list(load_dataset(str(tmp_path))) == ["train"]
 
 
-def test_a_set_where_all_was_rejected_still_holds_its_trajectories(tmp_path):
-    rejected = RESULTS[1:2]
-    write_folder(tmp_path, rejected)
-    assert len(load_dataset(str(tmp_path), "trajectories")["train"]) == 1
+def test_a_set_where_all_was_rejected_still_holds_its_trajectories_and_they_are_not_taken_for_rows(tmp_path):
+    open_run(tmp_path / "set", {})
+    write_folder(tmp_path / "set", RESULTS[1:2])
+    with pytest.raises(ValueError, match='Instruction "train" corresponds to no data!'):
+        load_dataset(str(tmp_path / "set"))
+    assert len(load_dataset(str(tmp_path / "set"), "trajectories")["train"]) == 1
+
+
+def test_a_claimed_folder_loads_once_it_is_written_and_not_before(tmp_path):
+    folder = str(tmp_path / "set")
+    open_run(folder, {})
+    with DatasetWriter(folder, group_rows=1) as writer:
+        writer.write(RESULTS)
+        with pytest.raises(DataFilesNotFoundError):
+            load_dataset(folder)
+    write_folder(folder, RESULTS)
+    assert len(load_dataset(folder)["train"]) == 2
 
 
 def test_writing_twice_gives_the_same_bytes_and_leaves_no_draft(tmp_path):
