@@ -201,10 +201,9 @@ def load_benchmark(spec: str) -> list[str]:
     """The texts of one column of a benchmark, for `Decontamination`.
 
     Args:
-        spec: "FILE:COLUMN" for a .jsonl, .json, .csv, .tsv or .parquet file; "SOURCE:CONFIG:SPLIT:COLUMN" for a
-            dataset folder or a Hub id, such as "openai/gsm8k:main:test:question". What is left out or empty is the
-            default config, the split "test", and the first column there is of question, instruction, prompt, problem,
-            query, text and input.
+        spec: "FILE:COLUMN" for a file with one of `tables.ENDINGS`; "SOURCE:CONFIG:SPLIT:COLUMN" for a dataset folder
+            or a Hub id, such as "openai/gsm8k:main:test:question". What is left out or empty is the default config,
+            the split "test", and the first column there is of `QUESTIONS`.
 
     Raises:
         UserError: One line: there is no such source, config, split or column, or it holds no text.

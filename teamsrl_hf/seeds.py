@@ -56,8 +56,8 @@ def load_seeds(
     one. A conversation gives its first user turn; system turns are left out, since rows have none.
 
     Args:
-        source: None for the built-in set; else a .jsonl, .json (a list of objects or of strings), .csv, .tsv or
-            .parquet file, a folder (written by `save_to_disk`, or one that `load_dataset` reads), or the id of a Hub
+        source: None for the built-in set; else a file with one of `tables.ENDINGS` (.json holds a list of objects or
+            of strings), a folder (written by `save_to_disk`, or one that `load_dataset` reads), or the id of a Hub
             dataset. What exists on disk goes before the Hub.
         seed_column: Column of instructions, or of conversations in the form of OpenAI (role, content) or ShareGPT
             (from, value). Without a column "instruction", "messages" and "conversations" are looked for.
@@ -229,7 +229,7 @@ def _turns(cell: Any) -> list[Mapping[str, Any]] | None:
 
 def _first_user_turn(turns: Sequence[Mapping[str, Any]], where: str, column: str) -> Any:
     """What the user says first; text parts are joined by line ends."""
-    first = next((turn for turn in turns if (turn.get("role") or turn.get("from")) in USERS), None)
+    first = next((turn for turn in turns if str(turn.get("role") or turn.get("from")).lower() in USERS), None)
     if first is None:
         message = f"{where}: {column!r} is a conversation without a turn of a user; remove the row."
         raise BadRow(message, SeedProblem.NO_USER_TURN)

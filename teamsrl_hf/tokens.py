@@ -10,24 +10,25 @@ _ANYWHERE = (
     r"<\|[^\s|<>]{2,60}\|>",  # ChatML, Llama 3 and 4, Qwen, Phi, Cohere, Granite, GLM, Kimi, gpt-oss, ...
     r"<\|[A-Za-z]\w+>|<[A-Za-z]\w+\|>|<\|\"\|>",  # Gemma 4
     r"</?｜[^｜<>]{1,60}｜\w*>",  # DeepSeek, Hunyuan
-    r"</?s>|<(?:bos|eos|pad|unk|cls|sep|mask|sop|eop|eod|BOS|EOS|PAD|UNK|CLS|SEP|(?:BOS|EOS|EOP|MASK)_TOKEN)>",
+    r"</?s>|<(?:bos|eos|pad|unk|sop|eop|eod|BOS|EOS|PAD|UNK|(?:BOS|EOS|EOP|MASK)_TOKEN)>",
     r"</?(?:start|end|begin)_of_\w+>|</?im_(?:start|end|patch)>|<(?:image|audio)_soft_token>",  # Gemma 1 to 3, SmolVLM
     r"<(?:extra_id_|unused|reserved_|SPECIAL_|special|mask_|unk_)\d+>",  # T5, Gemma, Baichuan, Nemotron, Pegasus
     r"</?(?:seed|minimax):\w+>|</?longcat_\w+>|</?tool_(?:call|response|result|output)s?>|</?think(?:ing)?>",
     r"<fim[_-]\w+>|▁<(?:PRE|SUF|MID|EOT)>",  # StarCoder, SmolLM, CodeLlama
     r"<(?:file_sep|gh_stars|issue_(?:start|comment|closed)|jupyter_\w+|empty_output|commit_(?:before|after))>",
     r"<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|MODEL_SETTINGS|THINK)\]",
-    r"\[/[A-Z]+(?:_[A-Z]+)+\]|\[ARGS\](?=\s*\{)",  # Mistral
+    r"\[ARGS\](?=\s*\{)",  # Mistral
     r"\[[gs]MASK\]|\[unused\d+\]|\[@BOS@\]|\[multimodal\]",  # GLM, BERT, Gemma
     r"\[\|(?:system|user|assistant|tool|endofturn)\|\]|◁/?\w+▷",  # EXAONE, Kimi
     r">>(?:TITLE|ABSTRACT|INTRODUCTION|SUMMARY|COMMENT|ANSWER|QUESTION|DOMAIN|PREFIX|SUFFIX|MIDDLE)<<",  # Falcon
     r"\]~!?b[\[\]]|\[e~\[",  # MiniMax
     r"\0",
 )
-# In d[MASK] and flags & [MASK] it is an index or an operand.
+# In d[MASK], flags & [MASK], blend<mask>(a) and (?P<sep>,) it is an index, an operand, or the name of something.
 _ALONE = (
     r"(?<![\w)\]&|^~=])(?<![&|^~=+] )\[(?:CLS|SEP|MASK|PAD|UNK|BOS|EOS|IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO"
-    r"|PREFIX|SUFFIX|MIDDLE|CALL_ID|TOOLS?_[A-Z0-9_]+)\]"
+    r"|PREFIX|SUFFIX|MIDDLE|CALL_ID|TOOLS?_[A-Z0-9_]+|/[A-Z]+(?:_[A-Z]+)+)\]"
+    r"|(?<![\w\\?])<(?:cls|sep|mask|CLS|SEP)>"
 )
 # What is looked ahead for spares three quarters of the time.
 CONTROL_TOKEN = re.compile(rf"(?=[<>\[\]◁▁\0])(?:{'|'.join((*_ANYWHERE, _ALONE))})")

@@ -823,6 +823,18 @@ def test_a_configuration_and_a_split_of_a_folder_are_read(tmp_path, datasets):
     )
 
 
+def test_a_configuration_and_a_split_of_a_hub_dataset_are_asked_for(datasets, monkeypatch):
+    asked = []
+
+    def load_dataset(*names, **options):
+        asked.append((names, options))
+        return datasets.Dataset.from_list(ROWS[:1])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert ids("owner/set", config="hard", split="dev") == ids("owner/set") == IDS[:1]
+    assert asked == [(("owner/set", "hard"), {"split": "dev"}), (("owner/set", None), {"split": "train"})]
+
+
 def test_control_characters_in_names_are_shown_escaped(tmp_path):
     path = write_jsonl(tmp_path / "a\x1b[2J\u202eb.jsonl", [{"in\x1bstruction": "Sort."}])
     with pytest.raises(ValueError) as caught:

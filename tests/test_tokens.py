@@ -64,6 +64,7 @@ ORDINARY = [
     *("cp <filename> <target>", "git clone <repo_name>", "tool [OPTIONS] [ARGS]...", "Dear [NAME],", "[YOUR_NAME]"),
     *("[TODO] write this", "- [x] done", "[link](https://a.org)", "[B]bold[/B]", "[^1]: a note", "[A-Z]+", "[|1; 2|]"),
     *("<https://a.org>", "<a@b.org>", "<psi|H|psi>", "|0><0|", "a<|b|>c", "<user>hi</user>", "<|>", "<||>", "<| |>"),
+    *("blend<mask>(a, b)", r"(?P<sep>[-:])\g<sep>", "(?<mask>x)", "gs://BUCKET[/SUB_PATH]"),
     *("Answer in <answer> tags.", "Give your <reasoning> first.", "｜ is a wide bar", "◁ and ▷", "[]~b", "[e]"),
 ]
 
