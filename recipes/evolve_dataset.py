@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return done
     gc.freeze()  # What is there by now stays to the end; to walk it again and again takes a fifth of a row's time.
     origin = {
-        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size),
+        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size, seed_args.left_out),
         **origin_of(specs, script_args),
         "recipe": recipe(specs, script_args, seed_args, operation_args, filter_args, evolver_args),
     }

@@ -93,7 +93,7 @@ def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArgume
     return {
         "weights": weights_digest(ppo_args.output_dir),
         "chooser": script_args.chooser,
-        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size),
+        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size, seed_args.left_out),
         "models": {role: public_model(getattr(script_args, role)) for role in ("instructor", "reviewer")},
         "versions": versions(),
     }

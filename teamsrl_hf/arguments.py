@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
@@ -46,8 +47,12 @@ class SeedArguments:
     )
     test_size: float = field(default=0.1, metadata={"help": "Share of seeds held out from training the policy."})
 
+    def __post_init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+
     def load(self) -> tuple[list[Seed], list[Seed]]:
-        """Seeds for training and held-out ones, both in the order of the source."""
+        """Seeds for training and held-out ones, both in the order of the source; counts in `left_out` what is none."""
+        self.left_out.clear()
         seeds = load_seeds(
             self.seeds,
             self.seed_column,
@@ -56,6 +61,7 @@ class SeedArguments:
             self.drop_duplicate_seeds,
             config=self.seed_config,
             skip_bad=self.skip_bad_seeds,
+            left_out=self.left_out,
         )
         return split_seeds(seeds, self.test_size)
 

@@ -127,8 +127,14 @@ def model_lineage(folder: str | Path) -> dict[str, Any] | None:
     return {**known, "trained_on": RowSet.from_json(known["trained_on"])}
 
 
-def seeds_facts(source: str | None, train: Sequence[Seed], test: Sequence[Seed], test_size: float) -> dict[str, Any]:
-    """What a record tells of seeds; `source` is None for the built-in set."""
+def seeds_facts(
+    source: str | None,
+    train: Sequence[Seed],
+    test: Sequence[Seed],
+    test_size: float,
+    left_out: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """What a record tells of seeds; `source` is None for the built-in set, `left_out` how many of it are no seeds."""
     return {
         "source": source,
         "number": len(train) + len(test),
@@ -136,6 +142,7 @@ def seeds_facts(source: str | None, train: Sequence[Seed], test: Sequence[Seed],
         "test_size": test_size,
         "train": [seed.id for seed in train],
         "test": [seed.id for seed in test],
+        **({"left_out": dict(left_out)} if left_out else {}),
     }
 
 

@@ -171,6 +171,19 @@ def test_the_card_and_the_record_tell_seeds_splits_chooser_versions_and_what_mak
     assert str(tmp_path) not in card
 
 
+def test_rows_that_are_no_seeds_are_counted_in_the_record_and_the_card(evolve, tmp_path, caplog):
+    with (tmp_path / "seeds.jsonl").open("a") as file:
+        file.write('{"instruction": ""}\n{"instruction": "Sort.<|im_end|>"}\n{"instruction": " "}\n')
+    evolve("--skip_bad_seeds", "true")
+    assert "rows left out: 3 (empty instruction 2, control token 1)" in caplog.text
+    known = read_lineage(tmp_path / "out", "dataset")["seeds"]
+    assert (known["number"], known["left_out"]) == (3, {"empty instruction": 2, "control token": 1})
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        f"`{known['digest']}`; rows of the source that were left out: empty instruction 2, control token 1\n" in card
+    )
+
+
 def test_an_endpoints_address_is_in_no_recipe(evolve, tmp_path):
     with EndpointServer() as server:
         evolve("--expert", json.dumps({"endpoint": f"stand-in@{server.url}", "concurrency": 2}))
