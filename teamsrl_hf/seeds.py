@@ -1,6 +1,7 @@
 """Seed instructions: in goes a file, a folder, a Hub dataset or nothing, out come checked `Seed`s with stable ids."""
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -197,13 +198,25 @@ def _found(
         where = f"{name}, {place}"
         try:
             column, cell = _material(row, where, seed_column, input_column)
-            instruction = _instruction(row.get(seed_column), where, seed_column, max_characters)
+            cell = _decoded(cell, column)
+            instruction = _instruction(_decoded(row.get(seed_column), seed_column), where, seed_column, max_characters)
             inputs = [_checked(given, where, column, max_characters) for given in _inputs(cell, where, column)]
         except BadRow as error:
             yield place, error
             continue
         for given in dict.fromkeys(given if given.strip() else "" for given in inputs):
             yield place, Seed(seed_id(instruction, given), instruction, given)
+
+
+def _decoded(cell: Any, column: str) -> Any:
+    """A cell of conversations or instances, which tables of text alone spell as JSON."""
+    nested = column.casefold() in (*CONVERSATIONS, "instances")
+    if not nested or not isinstance(cell, str) or not cell.lstrip().startswith(("[", "{")):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 def _instruction(cell: Any, where: str, column: str, max_characters: int) -> str:

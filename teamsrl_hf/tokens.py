@@ -35,7 +35,8 @@ CONTROL_TOKEN = re.compile(rf"(?=[<>\[\]◁▁\0])(?:{'|'.join((*_ANYWHERE, _ALO
 _BRACKET = re.compile(r"[<\[\]◁\0]")  # One of these is in each of them.
 
 NO_ANSWER = "no answer after thoughts"  # Why a call failed that gave nothing else.
-_NAMES = r"(?:\w+[:_])?think(?:ing)?|thoughts?|reasoning|reflection|scratchpad"
+_THINKING = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
+_NAMES = rf"[\w:]*{_THINKING}"
 _FINAL = r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<]{0,40}<\|message\|>"
 # What opens a thought and what ends it.
 _THOUGHTS = (
@@ -43,7 +44,7 @@ _THOUGHTS = (
     (r"\[THINK\]", r"\[/THINK\]"),  # Mistral
     (r"◁think▷", r"◁/think▷"),  # Kimi
     (r"<\|channel>thought", r"<channel\|>"),  # Gemma 4
-    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Cohere
+    (rf"<\|(?:begin_of_|start_)?{_THINKING}\|>", rf"<\|(?:end_of_|end_|/){_THINKING}\|>"),  # Cohere, Sky-T1
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     (r"(?:<\|channel\|>)?(?:analysis|commentary)[^<]{0,80}<\|message\|>", _FINAL),  # gpt-oss
 )
@@ -51,14 +52,14 @@ _OPENS = re.compile("|".join(opens for opens, _ in _THOUGHTS), re.I)
 _WHOLE = re.compile(
     rf"(?:{'|'.join(f'{opens}.*?{ends}' for opens, ends in _THOUGHTS)}"
     # An answer that says where it begins, and gpt-oss where a server has left out its control tokens.
-    rf"|{_FINAL}|<\|START_RESPONSE\|>|(?-i:analysis.*?assistantfinal))\s*",
+    rf"|{_FINAL}|<\|(?:start_response|begin_of_solution)\|>|(?-i:analysis.*?assistantfinal))\s*",
     re.I | re.S,
 )
 # With the opening tag in the prompt the answer holds its end alone, after a sentence or as the last of a line;
 # elsewhere somebody writes about tags.
 _ENDS = "|".join((f"</(?:{_NAMES})>", *(ends for _, ends in _THOUGHTS[1:])))
 _END_ALONE = re.compile(rf"(?<=[.!?…。！？\n])(?:{_ENDS})\s*|(?:{_ENDS})[ \t\r]*(?:\n\s*|\Z)", re.I)
-_ANSWER_ENDS = ("<|return|>", "<|end|>", "<|END_RESPONSE|>")
+_ANSWER_ENDS = ("<|return|>", "<|end|>", "<|END_RESPONSE|>", "<|end_of_solution|>")
 
 
 def control_token(text: str) -> str | None:

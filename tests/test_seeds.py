@@ -701,6 +701,13 @@ def test_a_conversation_gives_its_first_user_turn(tmp_path, datasets, turns):
         assert [seed.text for seed in load_seeds(str(path), "prompt")] == ["Why?"]
 
 
+def test_conversations_and_instances_are_read_from_tables_of_text(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [{"messages": json.dumps(OPENAI)}, {"messages": "[1] is a note."}])
+    assert [seed.text for seed in load_seeds(str(path))] == ["Why?", "[1] is a note."]
+    path = write_csv(tmp_path / "a.csv", [{"instruction": "Translate.", "instances": json.dumps(NESTED[0])}])
+    assert [seed.input for seed in load_seeds(str(path))] == ["The boat leaves at nine.", "Where is it?"]
+
+
 def test_an_instruction_goes_before_a_conversation_and_material_beside_one_is_read(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"instruction": "Sort.", "messages": OPENAI}])
     assert [seed.text for seed in load_seeds(str(path))] == ["Sort."]
