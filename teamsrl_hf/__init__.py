@@ -34,7 +34,10 @@ _ROOMS = {
     "rulebook": ("Rulebook",),
     "schema": ("DatasetWriter",),
     "seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
-    "types": ("Candidate", "Example", "Rejection", "Review", "Seed", "State", "Trajectory", "Transition"),
+    "types": (
+        *("CallKind", "Candidate", "Example", "Reason", "Rejection", "Review", "Role", "Seed", "State", "Trajectory"),
+        *("Transition", "Verdict"),
+    ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = sorted(_HOME)
@@ -92,14 +95,18 @@ if TYPE_CHECKING:
     from .seeds import load_seeds as load_seeds
     from .seeds import seeds_to_dataset as seeds_to_dataset
     from .seeds import split_seeds as split_seeds
+    from .types import CallKind as CallKind
     from .types import Candidate as Candidate
     from .types import Example as Example
+    from .types import Reason as Reason
     from .types import Rejection as Rejection
     from .types import Review as Review
+    from .types import Role as Role
     from .types import Seed as Seed
     from .types import State as State
     from .types import Trajectory as Trajectory
     from .types import Transition as Transition
+    from .types import Verdict as Verdict
 
 
 def __getattr__(name: str) -> Any:
