@@ -284,7 +284,7 @@ def _material(row: Mapping[str, Any], where: str, seed_column: str, input_column
 
 
 def _is_blank(cell: Any) -> bool:
-    return all(not (given.strip() if isinstance(given, str) else given) for given in _nested(cell))
+    return all(not given.strip() if isinstance(given, str) else given in (None, [], {}) for given in _nested(cell))
 
 
 def _nested(cell: Any) -> list[Any]:

@@ -645,6 +645,8 @@ def test_an_instance_without_an_input_is_a_seed_without_one(tmp_path, empty):
         ([{"input": {"text": "A boat."}}], "a value of type list"),
         ([["A boat."]], "a value of type list"),
         (7, "a value of type int"),
+        (0, "a value of type int"),
+        (False, "a boolean"),
     ],
 )
 def test_inputs_in_a_form_that_is_not_understood_are_refused_by_name(tmp_path, cell, named):
