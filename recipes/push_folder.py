@@ -10,7 +10,6 @@ import argparse
 import sys
 
 from teamsrl_hf.arguments import guarded
-from teamsrl_hf.errors import UserError
 from teamsrl_hf.options import Parser
 
 # Handed on to `hub.push_folder` as they are.
@@ -37,14 +36,10 @@ def push(args: argparse.Namespace) -> str:
 
     Raises:
         OSError: The Hub refused, or stayed away; the folder is intact.
-        UserError: See `hub.push_folder`; or the run in the folder is not finished.
+        UserError: See `hub.push_folder`.
     """
     from teamsrl_hf.hub import push_folder
-    from teamsrl_hf.runs import read_run
 
-    run = read_run(args.folder)
-    if run is not None and run["summary"] is None:
-        raise UserError(f"The run in {args.folder} is not finished; run its command again, then push.")
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
     try:
         url = push_folder(args.folder, args.repo_id, private=not args.public, **options)

@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from .errors import UserError
-from .hub_calls import Calls, judge, time_limit, token_of
+from .hub_calls import Calls, judge, time_limit, tokens_in_use
 from .hub_files import (
     KINDS,
     MARKER,
@@ -192,7 +192,7 @@ class _Target:
 
 def _push(folder: Folder, repo_id: str, options: _Options, patience: float, api: HfApi) -> str:
     base = _base_of(folder, options)
-    refuse_secret(folder.files, token_of(api))
+    refuse_secret(folder.files, tokens_in_use(api))
     persist = Calls(api, repo_id, time.monotonic() + patience)
     account = persist(_account, api)
     at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": folder.repo_type}

@@ -74,6 +74,11 @@ def token_of(api: HfApi) -> str | None:
     return api.token if isinstance(api.token, str) else None if api.token is False else get_token()
 
 
+def tokens_in_use(api: HfApi) -> set[str]:
+    """That token, and the one of the environment or the login."""
+    return {token for token in (token_of(api), get_token()) if token}
+
+
 def judge(error: BaseException | None) -> tuple[httpx.Response | None, bool]:
     """The Hub's answer behind `error`, if there was one, and whether the fault may be gone at the next try."""
     # JSONDecodeError: a gateway's HTML page where JSON was due loses its status on the way.

@@ -19,6 +19,7 @@ from typing import Any
 
 from .errors import UserError
 from .redaction import shown
+from .runs import read_run
 from .types import POLICY_TYPE
 
 logger = logging.getLogger(__name__)
@@ -112,12 +113,14 @@ def open_folder(path: str | Path, repo_type: str | None = None, card: bytes | No
         card: README.md, where the folder has none.
 
     Raises:
-        UserError: The folder is nothing that can be pushed, or has no card.
+        UserError: The folder is nothing that can be pushed, has no card, or its run is not finished.
     """
     path = Path(path)
     found = dict(_walk(path))
     plain = {name: file for name, file in found.items() if file is not None}
     kind = _kind(path, plain, repo_type)
+    if (run := read_run(path)) is not None and run["summary"] is None:
+        raise UserError(f"The run in {str(path)!r} is not finished; run its command again, then push.")
     require(path, *NEEDED[kind])
     sent = {name: file for name, file in plain.items() if _allowed(name, kind)}
     # The base of an adapter is no part of it; `hub` pushes it by itself.
@@ -186,10 +189,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def refuse_secret(files: Mapping[str, File], secret: str | None) -> None:
-    """UserError when a file holds the token that would send it."""
+def refuse_secret(files: Mapping[str, File], secrets: Set[str]) -> None:
+    """UserError when a file holds one of the tokens in use."""
     for name, file in files.items():
-        if secret and _holds(file.content, secret.encode()):
+        if any(_holds(file.content, secret.encode()) for secret in secrets):
             raise UserError(f"{shown(name)} holds the Hub token in use, so nothing was sent; remove it from the file.")
 
 

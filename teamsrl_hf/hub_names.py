@@ -121,11 +121,13 @@ def _card(folder: Folder, repo_id: str, base: str | None) -> str:
 def _front_matter(folder: Folder) -> tuple[dict, str, str]:
     """What the card's YAML says, the YAML between its lines of dashes, and the text below."""
     content = folder.files[README].content
-    text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8")
-    found = re.match(r"---\n(.*?\n)?---\n", text, re.DOTALL)
-    front = found[0] if found else ""
     try:
+        text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8")
+        found = re.match(r"---\r?\n(.*?\n)?---\r?\n", text, re.DOTALL)
         meta = yaml.safe_load(found[1] or "") if found else None
-    except yaml.YAMLError as error:
-        raise UserError(f"The front matter of {str(folder.path / README)!r} can't be read; mend its YAML.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"The card {str(folder.path / README)!r} can't be read; it must be UTF-8, and its front matter YAML."
+        ) from error
+    front = found[0] if found else ""
     return meta if isinstance(meta, dict) else {}, front, text[len(front) :]

@@ -120,6 +120,15 @@ def test_a_folder_that_is_itself_a_link_is_pushed_as_it_lies(tmp_path):
     assert sorted(open_folder(tmp_path / "link").files) == ["README.md", "data/train.parquet"]
 
 
+def test_a_folder_whose_run_was_stopped_is_not_pushed(tmp_path):
+    folder = write(tmp_path / "run", ["README.md", "data/train.parquet"])
+    (folder / "run.json").write_text('{"arguments": {}, "summary": null}')
+    with pytest.raises(ValueError, match=r"The run in '.*run' is not finished; run its command again"):
+        open_folder(folder)
+    (folder / "run.json").write_text('{"arguments": {}, "summary": {}}')
+    assert open_folder(folder).kind == "dataset"
+
+
 def test_a_folder_whose_card_is_a_link_has_none(tmp_path):
     folder = write(tmp_path / "run", ["data/train.parquet"])
     write(tmp_path, ["card.md"])
@@ -179,12 +188,12 @@ def test_a_file_that_holds_the_token_in_use_is_refused(tmp_path):
     (folder / "data/empty.parquet").write_text("")
     (folder / "data/train.parquet").write_bytes(b"\0" * 5000 + b"hf_planted")
     files = open_folder(folder).files
-    refuse_secret(files, None)
-    refuse_secret(files, "hf_other")
+    refuse_secret(files, set())
+    refuse_secret(files, {"hf_other"})
     with pytest.raises(ValueError, match=r"^data/train\.parquet holds the Hub token in use, so nothing was sent"):
-        refuse_secret(files, "hf_planted")
+        refuse_secret(files, {"hf_other", "hf_planted"})
     with pytest.raises(ValueError, match=r"^README\.md holds"):
-        refuse_secret({"README.md": file("key: hf_planted")}, "hf_planted")
+        refuse_secret({"README.md": file("key: hf_planted")}, {"hf_planted"})
 
 
 def tree(**contents):
@@ -323,6 +332,23 @@ def test_an_adapter_is_sent_with_the_base_it_has_on_the_hub_and_the_folder_stays
 def test_a_card_without_front_matter_gets_one_that_names_the_base(tmp_path):
     found = renamed(open_folder(adapter(tmp_path / "run", "/llama")), "ada/run", "meta/llama")
     assert found["README.md"] == b"---\nbase_model: meta/llama\nbase_model_relation: adapter\n---\n# Adapter\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_base_is_named_once_whatever_ends_the_cards_lines(end, tmp_path):
+    folder = adapter(tmp_path / "run", "/llama")
+    (folder / "README.md").write_bytes(end.join(("---", "license: mit", "base_model: x", "---", "# A", "")).encode())
+    (_, front, text) = renamed(open_folder(folder), "ada/run", "meta/llama")["README.md"].decode().split("---")
+    assert front.split() == ["license:", "mit", "base_model:", "meta/llama", "base_model_relation:", "adapter"]
+    assert text == f"\n# A{end}"
+
+
+@pytest.mark.parametrize("card", ["# Caf\xe9".encode("latin-1"), b"---\na: [\n---\n", b"---\n\x80\n---\n"])
+def test_a_card_that_cannot_be_read_is_named(card, tmp_path):
+    folder = adapter(tmp_path / "run", "/llama")
+    (folder / "README.md").write_bytes(card)
+    with pytest.raises(ValueError, match=r"README\.md' can't be read"):
+        renamed(open_folder(folder), "ada/run", "meta/llama")
 
 
 def test_placeholders_of_every_card_become_the_repository(tmp_path):

@@ -225,12 +225,15 @@ def pinned(hub, repo_id: str) -> dict:
 
 def failures(hub, home: Path) -> dict:
     """What ends a push in one line, before or at a request."""
+    from huggingface_hub import HfApi
+
     from teamsrl_hf.cli import main
 
     folder, said = write(home / "odd", "dataset"), {}
     hub.requests.clear()
     said["id"] = attempt(hub, folder, "ada/rows/more")
     said["token"] = attempt(hub, write(home / "leaky", "dataset", **{"report.html": f"a {TOKEN} b"}), "ada/leaky")
+    said["other token"] = attempt(hub, home / "leaky", "ada/leaky", api=HfApi(token=EVES))
     asked = len(hub.requests)
     for kind in ODD:
         write(folder, "dataset")
@@ -424,8 +427,10 @@ def test_an_odd_answer_ends_in_one_line_and_the_next_push_finishes(told, kind):
 def test_what_was_given_wrongly_is_told_before_any_request(told, output):
     said = told["failures"]["said"]
     assert said["id"].startswith("UserError: The repository 'ada/rows/more' is no Hub id; give USER/NAME.")
-    assert said["token"] == (
-        "UserError: report.html holds the Hub token in use, so nothing was sent; remove it from the file."
+    assert (
+        said["token"]
+        == said["other token"]
+        == ("UserError: report.html holds the Hub token in use, so nothing was sent; remove it from the file.")
     )
     assert told["failures"]["asked"] == 0
     assert told["failures"]["status"] == [2, 2, 2]
