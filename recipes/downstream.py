@@ -19,7 +19,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.errors import UserError, check_number
+from teamsrl_hf.errors import CallsRefused, UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, open_run
 from teamsrl_hf.types import Role
@@ -146,7 +146,11 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
     async def answer(text: str) -> str:
         return (await expert(Request(Role.EXPERT, ({"role": "user", "content": text},)))).text
 
-    return run_async(rows())
+    # Where a call failed there is no answer.
+    answered = {name: [row for row in made if row[1]] for name, made in run_async(rows()).items()}
+    if missing := [name for name, made in answered.items() if not made]:
+        raise CallsRefused(f"The expert answered not one of the held-out rows {missing[0]!r}; is its endpoint well?")
+    return answered
 
 
 def encode(rows: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> list[tuple[Any, Any]]:

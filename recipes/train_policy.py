@@ -6,6 +6,9 @@
 Instructor and reviewer are named by a spec: `rulebook`, `endpoint:MODEL@URL` or `transformers:MODEL`. The policy is
 made from scratch, or, with `--model_name_or_path`, is a saved one, or a new one that reads text with an encoder or a
 causal LM: frozen, with `--use_peft` trained by LoRA, with `--load_in_4bit` on four bits.
+
+A call that fails is no reward: the operation counts as not tried. Where most calls to a model fail nothing is trained
+further or saved; the command ends with status 4, and goes on when it is run again.
 """
 
 import gc
@@ -85,7 +88,9 @@ def learn(train, test, operations, models, script_args, model_args, ppo_args) ->
     with Ledger(script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite") as ledger:
         models = [ledger.record(model) for model in models]
         carry_out = train_policy if script_args.chooser == "policy" else train_bandit
-        return carry_out(train, test, operations, models, script_args, model_args, ppo_args)
+        summary = carry_out(train, test, operations, models, script_args, model_args, ppo_args)
+        ledger.conclude()
+    return summary
 
 
 def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:

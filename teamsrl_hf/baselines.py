@@ -254,7 +254,8 @@ def train_chooser(
         chains = rollout(batch, chooser, operations, instructor, reviewer, steps, ("train", seed, number))
         rewards = weighted_sum(call_rewards(reward_funcs, chains), weights)
         chooser.update(chains, rewards.tolist())
-        means.append(float(rewards.sum(1).mean()))
+        whole = [not chain.failed for chain in chains]  # The others lack a reward that they might have got.
+        means.append(float(rewards[whole if any(whole) else ...].sum(1).mean()))
     return means
 
 

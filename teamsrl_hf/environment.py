@@ -7,14 +7,16 @@ training.
 import asyncio
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
+from .errors import CallsRefused
 from .generation import Completion, Generator, Request, Sampling
 from .operations import Operation, rewrite_messages
 from .reviewer import review
-from .types import Finish, Reason, Review, Role, Seed, State, Trajectory, Transition, Verdict
+from .types import BY_RULES, Finish, Reason, Review, Role, Seed, State, Trajectory, Transition, Verdict
 
 Result = TypeVar("Result")
 
@@ -120,10 +122,15 @@ def rollout(
 ) -> list[Trajectory]:
     """Walk B chains side by side, `steps` operations each; all calls of a step are made concurrently.
 
+    An operation whose call failed is no step of the chain, which is that much shorter: nothing is to be learned of it.
+
     Args:
         seeds: B seeds; one that stands in the batch several times gets other random numbers each time.
         key: What the random numbers depend on besides seed and step (a run's seed, a rollout's number).
         on_step: Told the number of chains after every step, for a progress bar.
+
+    Raises:
+        CallsRefused: Most calls to a model failed, see `check_answered`.
     """
     occurrence: dict[str, int] = {}
     keys = []
@@ -131,6 +138,7 @@ def rollout(
         occurrence[seed.id] = occurrence.get(seed.id, -1) + 1
         keys.append((*key, seed.id, occurrence[seed.id]))
     chains: list[list[Transition]] = [[] for _ in seeds]
+    failed: list[list[Transition]] = [[] for _ in seeds]
     texts = [[seed.text] for seed in seeds]  # Of each chain, so far.
     states = [State(seed.text) for seed in seeds]
     at_once = is_immediate(instructor) and is_immediate(reviewer)
@@ -141,14 +149,30 @@ def rollout(
             for so_far, action in zip(texts, actions)
         ]
         made = run_all(calls, at_once)
-        for chain, so_far, transition in zip(chains, texts, made):
-            chain.append(transition)
+        for chain, lost, so_far, transition in zip(chains, failed, texts, made):
+            (lost if transition.failure else chain).append(transition)
             if transition.review.passed:
                 so_far.append(transition.rewrite)
-        states = [next_state(state, transition) for state, transition in zip(states, made)]
+        states = [s if transition.failure else next_state(s, transition) for s, transition in zip(states, made)]
         if on_step:
             on_step(len(seeds))
-    return [Trajectory(seed, tuple(chain)) for seed, chain in zip(seeds, chains)]
+    check_answered([t for chain in chains for t in chain], [t for lost in failed for t in lost])
+    return [Trajectory(seed, tuple(chain), tuple(lost)) for seed, chain, lost in zip(seeds, chains, failed)]
+
+
+def check_answered(made: Sequence[Transition], failed: Sequence[Transition]) -> None:
+    """CallsRefused where a model failed at most of its calls: what the others say is then no picture of the whole."""
+    unwritten = [transition.error for transition in failed if transition.error]
+    unjudged = [transition.review.error for transition in failed if transition.review.error]
+    judged = sum(transition.review.reviewer != BY_RULES for transition in made)
+    written = len(made) + len(unjudged)
+    for role, answered, errors in ((Role.INSTRUCTOR, written, unwritten), (Role.REVIEWER, judged, unjudged)):
+        if errors and (len(errors) > max(1, answered) or not made):
+            reason, times = Counter(errors).most_common(1)[0]
+            raise CallsRefused(
+                f"{len(errors)} of {len(errors) + answered} calls to the {role} failed, {times} of them with: "
+                f"{reason}. Correct this and run the same command again."
+            )
 
 
 def is_immediate(generator: Generator) -> bool:
@@ -180,7 +204,12 @@ def _result(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def _gather(coroutines: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    return await asyncio.gather(*coroutines)
+    """Results in order; when one fails its error is raised once the others have ended: they may have been paid for."""
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 @lru_cache(maxsize=1)

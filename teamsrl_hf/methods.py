@@ -20,7 +20,7 @@ from .operations import Operation, rewrite_messages
 from .overlap import together
 from .plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
 from .reviewer import ask_verdict, instruction_violations, response_violations, review
-from .types import CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, Transition, Verdict
+from .types import BY_RULES, CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, Transition, Verdict
 
 
 @dataclass(frozen=True)
@@ -347,4 +347,4 @@ def _sum(calls: Mapping[CallKind, int]) -> tuple[tuple[CallKind, int], ...]:
 
 
 def _asked(verdict: Review) -> int:
-    return int(verdict.reviewer != "rules")
+    return int(verdict.reviewer != BY_RULES)

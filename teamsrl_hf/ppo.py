@@ -53,6 +53,7 @@ def generalized_advantages(
     gamma: float,
     lam: float,
     final_value: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages and returns of whole episodes.
 
@@ -60,17 +61,21 @@ def generalized_advantages(
         rewards: (B, T). Episodes that ended early are padded with zeros, here and in `value`.
         value: (B, T), the value head's estimate before each step.
         final_value: (B,), its estimate after the last step, for episodes that were cut off and might have gone on.
-            Left out where the end is a true end, as it is when the step number is part of the state.
+            Left out, or 0, where the end is a true end, as it is when the step number is part of the state.
+        lengths: (B,), steps of each episode; T if left out.
 
     Returns:
-        Advantages (B, T), and returns (B, T) = advantages + value, the value head's targets.
+        Advantages (B, T), and returns (B, T) = advantages + value, the value head's targets; 0 in the padding.
     """
     advantages = torch.zeros_like(rewards)
-    running = torch.zeros_like(rewards[:, 0])
-    following = running if final_value is None else final_value
-    for t in reversed(range(rewards.shape[1])):
+    running = following = torch.zeros_like(rewards[:, 0])
+    final_value = running if final_value is None else final_value
+    steps = rewards.shape[1]
+    lengths = torch.full(running.shape, steps) if lengths is None else lengths
+    for t in reversed(range(steps)):
+        following = torch.where(lengths == t + 1, final_value, following)
         delta = rewards[:, t] + gamma * following - value[:, t]
-        running = delta + gamma * lam * running
+        running = torch.where(t < lengths, delta + gamma * lam * running, 0.0)
         advantages[:, t], following = running, value[:, t]
     return advantages, advantages + value
 

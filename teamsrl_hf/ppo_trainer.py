@@ -7,6 +7,8 @@ Metrics, all means over the steps since the last log:
     reward, reward_std              sum of rewards of an episode: mean and deviation over the rollout
     rewards/<name>/mean, …/std      the same for one reward function, before weighting
     accept_rate                     share of rewrites that passed review
+    failed_calls                    share of operations of which nothing is known, as a call failed: they are no steps,
+                                    and chains with one are left out of the means of rewards
     operations/<name>               share of an operation among all taken
     advantage_mean, explained_variance   before whitening; how well the value head predicts returns
     policy_loss, value_loss, entropy, approx_kl, clip_ratio, kl   see `ppo.PPOLosses`
@@ -178,7 +180,8 @@ class InstructionGenPPOTrainer(Trainer):
         extras: dict[str, list[Any]] = {}
         context = {"trainer_state": self.state, "log_metric": self._record, "log_extra": extras.__setitem__}
         rewards = call_rewards(self.reward_funcs, trajectories, **columns, **context)
-        for name, table in rewards.items():
+        whole = _whole(trajectories).numpy()
+        for name, table in ((name, table[whole]) for name, table in rewards.items()):
             told = np.nansum(table, axis=1)[~np.isnan(table).all(axis=1)]
             if len(told):
                 self._record(f"rewards/{name}/mean", told.mean())
@@ -250,6 +253,8 @@ class InstructionGenPPOTrainer(Trainer):
             raise UserError(f"eval_dataset holds {len(dataset)} seeds for {world} processes; give one for each.")
         chains, learned = self._evaluate_chooser(dataset, self._choose)
         random_chains, random = self._evaluate_chooser(dataset, uniform_chooser(self.operations))
+        whole = _whole(chains, random_chains)
+        learned, random = learned[whole], random[whole]
         lift = learned - random
         metrics = {
             "reward": learned.mean().item(),
@@ -418,7 +423,7 @@ class InstructionGenPPOTrainer(Trainer):
         rewards = self._rewarded(everyone, everyones_rows)
         self._record_rollout(everyone, rewards)
         start = rank * len(own)
-        spread = reward_spread(rewards, self.args.gamma)
+        spread = reward_spread(rewards[_whole(everyone)], self.args.gamma)
         return self._to_tensors(own, rewards[start : start + len(own)], spread)
 
     def _to_tensors(
@@ -432,8 +437,8 @@ class InstructionGenPPOTrainer(Trainer):
         index = self.policy.operation_names
         actions = torch.tensor([index[t.operation] for trajectory in trajectories for t in trajectory.transitions])
         value_table = torch.zeros(rewards.shape).masked_scatter(taken, value)
-        final = self._final_value(trajectories) if self.args.bootstrap_value else None
-        advantages, returns = generalized_advantages(rewards, value_table, self.args.gamma, self.args.lam, final)
+        final, gamma = self._final_value(trajectories), self.args.gamma
+        advantages, returns = generalized_advantages(rewards, value_table, gamma, self.args.lam, final, lengths)
         advantages, returns = advantages[taken], returns[taken]
         everyones = torch.tensor(self._gathered(torch.stack([value, returns, advantages], 1).tolist()))
         self._record("explained_variance", explained_variance(everyones[:, 0], everyones[:, 1]))
@@ -460,8 +465,16 @@ class InstructionGenPPOTrainer(Trainer):
             )
         return output.logits.float().cpu(), output.value.float().cpu()
 
-    def _final_value(self, trajectories: list[Trajectory]) -> torch.Tensor:
-        return self._forward(self.policy.featurize([states_of(trajectory)[-1] for trajectory in trajectories]))[1]
+    def _final_value(self, trajectories: list[Trajectory]) -> torch.Tensor | None:
+        """What is expected after the end of each chain (B,), 0 where that is a true end.
+
+        A chain that lacks steps since calls failed was cut off: without them it would have earned more.
+        """
+        cut = [self.args.bootstrap_value or bool(trajectory.failed) for trajectory in trajectories]
+        if not any(self._gathered([any(cut)])):
+            return None
+        value = self._forward(self.policy.featurize([states_of(trajectory)[-1] for trajectory in trajectories]))[1]
+        return torch.where(torch.tensor(cut), value, 0.0)
 
     def _reference(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Log-probabilities (N, K) of the policy as it was at first; nothing where no weight is put on them."""
@@ -553,9 +566,12 @@ class InstructionGenPPOTrainer(Trainer):
         self._metrics[name].append(float(value))
 
     def _record_rollout(self, trajectories: list[Trajectory], rewards: torch.Tensor) -> None:
-        self._record("reward", rewards.sum(1).mean())
-        self._record("reward_std", rewards.sum(1).std(correction=0))
+        episodes = rewards[_whole(trajectories)].sum(1)
+        self._record("reward", episodes.mean())
+        self._record("reward_std", episodes.std(correction=0))
         self._record("accept_rate", _accept_rate(trajectories))
+        failed = sum(len(trajectory.failed) for trajectory in trajectories)
+        self._record("failed_calls", failed / (failed + sum(len(t.transitions) for t in trajectories)))
         taken = [transition.operation for trajectory in trajectories for transition in trajectory.transitions]
         for operation in self.operations:
             self._record(f"operations/{operation.name}", taken.count(operation.name) / len(taken))
@@ -651,6 +667,12 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """The dataset's columns beside a seed's own, one list each."""
     names = [name for name in (rows[0] if rows else {}) if name not in SEED_COLUMNS]
     return {name: [row[name] for row in rows] for name in names}
+
+
+def _whole(*rollouts: Sequence[Trajectory]) -> torch.Tensor:
+    """Which places hold a chain without a failed call in every rollout, (B,); all places where none does."""
+    whole = torch.tensor([not any(chain.failed for chain in chains) for chains in zip(*rollouts, strict=True)])
+    return whole if whole.any() else torch.ones_like(whole)
 
 
 def _accept_rate(trajectories: Sequence[Trajectory]) -> float:

@@ -18,7 +18,7 @@ from .generation import Generator, Request, Sampling
 from .operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
 from .plans import PACK_FRAME, PLAN_FRAME
 from .tokens import control_token
-from .types import Finish, Reason, Review, Role, Trajectory, Verdict
+from .types import Finish, Reason, Review, Role, Trajectory, Transition, Verdict
 
 INSTRUCTION_RULES = (
     *(Reason.EMPTY, Reason.UNCHANGED, Reason.REPEATS_EARLIER, Reason.REFUSAL, Reason.TEMPLATE_LEAK),
@@ -254,24 +254,31 @@ async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role:
     return Review(parse_verdict(completion.text), (), completion.model)
 
 
-def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
-    """Per step 1 where the rewrite passed, 0 where it gained nothing, −1 where it breaks another rule."""
+def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None]]:
+    """Per step 1 where the rewrite passed, 0 where it gained nothing, −1 where it breaks another rule.
 
-    def pay(review: Review) -> float:
+    None where a call failed: nothing is known of the operation then.
+    """
+
+    def pay(transition: Transition) -> float | None:
+        review = transition.review
+        if transition.failure:
+            return None
         if review.passed:
             return 1.0
         nothing_gained = not review.violations or review.violations[0] in (Reason.UNCHANGED, Reason.REPEATS_EARLIER)
         return 0.0 if nothing_gained else -1.0
 
-    return [[pay(transition.review) for transition in trajectory.transitions] for trajectory in trajectories]
+    return [[pay(transition) for transition in trajectory.transitions] for trajectory in trajectories]
 
 
-def novelty_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
+def novelty_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None]]:
     """Per step 1 − the highest cosine similarity to any text of the batch before it; 0 where the rewrite did not pass.
 
+    None where a call failed.
     "Before" means: all seeds, then step by step and within a step in the order of the batch, the way a dataset grows.
     """
-    rewards = [[0.0] * len(trajectory.transitions) for trajectory in trajectories]
+    rewards = [[None if t.failure else 0.0 for t in trajectory.transitions] for trajectory in trajectories]
     steps = max((len(trajectory.transitions) for trajectory in trajectories), default=0)
     passed = [
         (b, t)

@@ -6,6 +6,8 @@ A reward function is plain or async, `(trajectories, **columns) -> rewards`, wit
 - a list of one number (or None) for each of its steps;
 - None, where the function has nothing to say.
 
+A chain is shorter, or even empty, where calls failed: an operation of which nothing is known is no step of it.
+
 `columns` are the further columns of the dataset, lists of length B; `trainer_state`, `log_metric(name, value)` and
 `log_extra(column, values)` are there too. A function is given those of them that it has parameters for.
 """
@@ -87,7 +89,7 @@ def _table(name: str, rewards: Any, lengths: Sequence[int]) -> np.ndarray:
 
 
 def _row(name: str, reward: Any, length: int) -> list[float]:
-    if reward is None:
+    if reward is None or not length:
         return [np.nan] * length
     if np.ndim(reward) == 0:
         return [0.0] * (length - 1) + [float(reward)]

@@ -130,6 +130,9 @@ class State:
     step: int = 0
 
 
+BY_RULES = "rules"  # In the place of a reviewer's name, where no model had to be asked.
+
+
 @dataclass(frozen=True)
 class Review:
     """What the reviewer said of one rewrite.
@@ -143,7 +146,7 @@ class Review:
 
     verdict: Verdict
     violations: tuple[str, ...] = ()
-    reviewer: str = "rules"
+    reviewer: str = BY_RULES
     error: str | None = None
 
     @property
@@ -186,10 +189,14 @@ class Transition:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One chain: a seed and its transitions, in order."""
+    """One chain: a seed and its transitions, in order.
+
+    `failed` holds those of which nothing is known since a call failed; the chain goes on as if they were not tried.
+    """
 
     seed: Seed
     transitions: tuple[Transition, ...]
+    failed: tuple[Transition, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from teamsrl_hf import ScriptedGenerator, Seed
+from teamsrl_hf import Completion, ScriptedGenerator, Seed
 from teamsrl_hf.baselines import (
     CHOOSERS,
     LinUCBChooser,
@@ -54,6 +54,20 @@ def _train(chooser, best, rounds=8, steps=3, seed=0):
     return train_chooser(
         chooser, TRAIN, THREE, instructor, DIFFERENT, rounds, [_paying(best)], episodes=32, steps=steps, seed=seed
     )
+
+
+@pytest.mark.parametrize("chooser", [ThompsonChooser(THREE), LinUCBChooser(THREE)], ids=["thompson", "linucb"])
+def test_a_bandit_learns_nothing_of_an_operation_whose_calls_fail(chooser):
+    def failing(request):
+        name, _ = read_rewrite(request.messages[0]["content"])
+        return Completion("", "m", error="HTTP 500") if name == THREE[1].name else _appending(request)
+
+    untouched = {name: array[1].copy() for name, array in chooser.arrays.items()}
+    means = train_chooser(chooser, TRAIN, THREE, ScriptedGenerator(failing), DIFFERENT, 2, episodes=32, steps=3)
+    for name, array in chooser.arrays.items():
+        assert np.array_equal(array[1], untouched[name])
+        assert not np.array_equal(array[0], untouched[name])
+    assert means[0] > 3  # Chains without a failure earn 1 and more a step.
 
 
 def _held_out(chooser, best, steps=3, seeds=TEST):

@@ -1,8 +1,11 @@
 import asyncio
 import threading
 
+import pytest
+
 from teamsrl_hf import Completion, Ledger, Rulebook, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment import carry_out, run_async, states_of, uniform
+from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.types import State
 
@@ -65,6 +68,48 @@ def test_a_failed_call_is_a_counted_rejection_and_no_exception():
         "HTTP 500",
         "Name a bird.",
     )
+
+
+def test_an_operation_whose_call_failed_is_no_step_of_a_chain():
+    def failing(request):
+        name, text = read_rewrite(request.messages[0]["content"])
+        return Completion("", "m", error="HTTP 400: no") if name == "deepen" else f"{text} And {name} {len(text)}."
+
+    def judge(request):
+        failed = "And breadth" in request.messages[0]["content"]
+        return Completion("", "j", error="HTTP 500") if failed else "Different"
+
+    names = [operation.name for operation in OPERATIONS]
+    plan = [names.index(name) for name in ("concretize", "deepen", "breadth", "concretize")]
+    states = []
+
+    def choose(batch, uniforms):
+        states.extend(batch)
+        return [plan[len(states) - 1]]
+
+    models = ScriptedGenerator(failing), ScriptedGenerator(judge)
+    (chain,) = rollout([SEED], choose, OPERATIONS, *models, steps=4)
+    assert [t.operation for t in chain.transitions] == ["concretize", "concretize"]
+    assert [(t.operation, t.failure) for t in chain.failed] == [("deepen", "HTTP 400: no"), ("breadth", "HTTP 500")]
+    assert states[1] == states[2] == states[3] == states_of(chain)[1]
+    assert states_of(chain)[2].step == 2
+
+
+def test_a_rollout_of_which_most_calls_failed_is_refused_with_the_commonest_reason():
+    reasons = iter(["HTTP 401: no such key", "HTTP 401: no such key", "no answer within 9 s"])
+
+    def failing(request):
+        error = next(reasons, None)
+        return Completion("", "m", error=error) if error else _appending(request)
+
+    with pytest.raises(
+        CallsRefused, match=r"3 of 4 calls to the instructor failed, 2 of them with: HTTP 401: no such"
+    ):
+        rollout([SEED], lambda states, u: [0], OPERATIONS, ScriptedGenerator(failing), DIFFERENT, steps=4)
+    failures = iter([Completion("", "m", error="HTTP 402: no credit")] * 3)
+    reviewer = ScriptedGenerator(lambda request: next(failures, "Different"))
+    with pytest.raises(CallsRefused, match="3 of 4 calls to the reviewer failed, 3 of them with: HTTP 402: no credit"):
+        rollout([SEED], lambda states, u: [0], OPERATIONS, ScriptedGenerator(_appending), reviewer, steps=4)
 
 
 def test_an_answer_cut_by_the_token_limit_is_not_taken():

@@ -195,6 +195,39 @@ def test_what_a_server_says_is_shown_without_control_characters(evolve):
     assert "\x1b" not in out + line
 
 
+@pytest.mark.parametrize("role", ["instructor", "reviewer"])
+@pytest.mark.parametrize("chooser", ["policy", "linucb"])
+def test_no_chooser_is_trained_where_calls_are_refused_and_the_same_command_trains_one_later(
+    chooser, role, seeds, tmp_path, capsys
+):
+    options = ["--max_steps", "16", "--use_cpu", "true", "--report_to", "none", "--per_device_train_batch_size", "1"]
+    command = ["train-policy", "--chooser", chooser, "--seeds", str(seeds), "--output_dir", str(tmp_path / "out")]
+    saved = tmp_path / "out" / {"policy": "model.safetensors", "linucb": "chooser.safetensors"}[chooser]
+    with refusing(403) as server:
+        command += [*options, f"--{role}", f"endpoint:m@{server.url}"]
+        assert main(command) == 4
+        assert 'HTTP 403: {"error": "403"}' in capsys.readouterr().err.splitlines()[-1]
+        assert server.counts()["received"] <= 2 * 16
+        assert not saved.exists()
+        mend(server)
+        assert main(command) == 0
+    assert saved.exists()
+
+
+def test_a_comparison_stops_where_calls_are_refused_and_goes_on_later(tmp_path, capsys):
+    sizes = ["--budget", "50", "--repetitions", "2", "--rollouts", "1", "--test_size", "0.5"]
+    command = ["compare", "--methods", "linucb", "uniform", *sizes, "--output_dir", str(tmp_path / "out")]
+    with refusing(402) as server:
+        spec = f"endpoint:m@{server.url}"
+        command += ["--expert", spec, "--instructor", spec]
+        assert main(command) == 4
+        assert 'HTTP 402: {"error": "402"}' in capsys.readouterr().err
+        assert server.counts()["received"] <= 2 * 16
+        assert not (tmp_path / "out" / "results.json").exists()
+        mend(server)
+        assert main(command) == 0
+
+
 def _reply(status, text):
     from aiohttp import web
 

@@ -114,3 +114,12 @@ def test_explained_variance_is_one_for_perfect_and_zero_for_constant_predictions
     assert explained_variance(returns, returns).item() == 1.0
     assert explained_variance(torch.full((3,), 2.0), returns).item() == 0.0
     assert explained_variance(torch.tensor([1.0, 2.0]), torch.tensor([5.0, 5.0])).item() == 0.0
+
+
+def test_an_episode_that_was_cut_off_is_worth_what_is_expected_after_its_own_last_step():
+    rewards, value = torch.tensor([[1.0, 0.0], [1.0, 2.0]]), torch.tensor([[0.5, 0.0], [0.5, 1.0]])
+    final, lengths = torch.tensor([3.0, 0.0]), torch.tensor([1, 2])
+    advantages, returns = generalized_advantages(rewards, value, 0.5, 0.5, final, lengths)
+    # The first has one step: 1 + .5·3 − .5 = 2. The second as by hand above.
+    assert advantages.tolist() == [[2.0, 0.0], [1.25, 1.0]]
+    assert returns.tolist() == [[2.5, 0.0], [1.75, 2.0]]

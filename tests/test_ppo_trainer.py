@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from teamsrl_hf import (
+    Completion,
     EvolvedExamplesCallback,
     InstructionGenPPOConfig,
     InstructionGenPPOTrainer,
@@ -18,6 +19,7 @@ from teamsrl_hf import (
     Seed,
     seeds_to_dataset,
 )
+from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.operations import read_rewrite
 from teamsrl_hf.ppo_trainer import RolloutSampler
 
@@ -90,6 +92,39 @@ def test_where_every_operation_pays_alike_nothing_is_learned(tmp_path):
     trainer.train()
     assert torch.equal(trainer.model.operation_head.bias, before["operation_head.bias"])
     assert not torch.equal(trainer.model.value_head.bias, before["value_head.bias"])
+
+
+def test_failed_calls_teach_nothing(tmp_path):
+    pays_alike = _only("breadth", "add_constraints", "concretize", "increase_reasoning", "complicate_input")
+
+    def answer(request):
+        found = read_rewrite(request.messages[0]["content"])
+        if found and found[0] == "deepen":
+            return Completion("", "m", error="HTTP 400: the prompt is too long")
+        return pays_alike._answers(request)
+
+    trainer = _trainer(tmp_path, ScriptedGenerator(answer), reward_weights=[1.0, 0.0], max_steps=16)
+    trainer.args.entropy_coef = 0.0
+    before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
+    trainer.train()
+    evaluated = trainer.evaluate()
+    assert torch.equal(trainer.model.operation_head.bias, before["operation_head.bias"])
+    assert not torch.equal(trainer.model.value_head.bias, before["value_head.bias"])
+    logged = trainer.state.log_history[0]
+    assert 0.05 < logged["failed_calls"] < 0.35
+    assert logged["operations/deepen"] == 0
+    assert (logged["reward"], logged["reward_std"], logged["accept_rate"]) == (6, 0, 1)
+    assert (evaluated["eval_reward"], evaluated["eval_random_reward"], evaluated["eval_lift"]) == (6, 6, 0)
+
+
+def test_where_calls_fail_nothing_is_trained(tmp_path):
+    instructor = ScriptedGenerator(lambda request: Completion("", "m", error="HTTP 404: no such model"))
+    trainer = _trainer(tmp_path, instructor)
+    with pytest.raises(CallsRefused, match=r"48 of 48 calls to the instructor failed, .* HTTP 404: no such model"):
+        trainer.train()
+    with pytest.raises(CallsRefused, match="HTTP 404"):
+        trainer.evaluate()
+    assert trainer.state.global_step == 0
 
 
 def test_every_part_of_the_policy_is_trained(tmp_path):

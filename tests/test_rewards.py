@@ -45,6 +45,23 @@ def test_chains_of_different_length_are_padded():
     assert weighted_sum({"x": rewards}, [1.0]).tolist() == [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
 
 
+def test_a_failed_call_is_paid_nothing_not_even_zero():
+    failed = Transition("a", "deepen", "a", Review("unreadable", ("call_failed",)), "m", "HTTP 500")
+    unseen = Transition("a", "deepen", "a 0", Review("unreadable", ("call_failed",), "j", "HTTP 500"), "m")
+    chain = Trajectory(Seed("a", "a"), (failed, unseen, *CHAINS[0].transitions[:1]))
+    assert validity_reward([chain]) == [[None, None, 1.0]]
+    assert novelty_reward([chain])[0][:2] == [None, None]
+
+
+def test_a_chain_that_lost_all_its_steps_is_paid_nothing():
+    chains = [_chain("a", 0), _chain("b", 1)]
+    rewards = call_rewards([lambda trajectories: [1.0, 2.0], validity_reward], chains)
+    assert [weighted_sum({name: table}, [1.0]).tolist() for name, table in rewards.items()] == [
+        [[0.0], [2.0]],
+        [[0.0], [1.0]],
+    ]
+
+
 def test_async_functions_run_side_by_side():
     met = []
 
