@@ -18,7 +18,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 
 
 @dataclass
@@ -72,13 +72,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if not args.make_split:
         known = check_claims(args, splits)
         told["weights"] = weights_digest(args.model)
-    done = open_run(args.output_dir, told)
-    if done is not None:
-        print(f"{args.output_dir} is already complete.")
-        return done
-    found = make_split(args, splits) if args.make_split else audit_model(args, splits, known)
-    finish_run(args.output_dir, found)
-    return found
+    with hold(args.output_dir):
+        done = open_run(args.output_dir, told)
+        if done is not None:
+            print(f"{args.output_dir} is already complete.")
+            return done
+        found = make_split(args, splits) if args.make_split else audit_model(args, splits, known)
+        finish_run(args.output_dir, found)
+        return found
 
 
 def load_splits(args: AuditArguments) -> dict[str, Any]:

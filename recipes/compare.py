@@ -23,7 +23,7 @@ from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, s
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.models import check_model
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -89,23 +89,24 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
     told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
     digest = seeds_digest([*train, *test])
-    done = open_run(args.output_dir, {"seeds": digest, **told})
-    if done is not None:
-        print(f"{args.output_dir} is already complete.")
-        return done
-    folder = Path(args.output_dir) / "runs"
-    folder.mkdir(exist_ok=True)
-    for number in range(args.repetitions):
-        for method, choose in choosers(args, train, number):
-            file = folder / f"{method}-{number}.json"
-            if not file.exists():
-                run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
-                file.write_text(json.dumps({"seeds_digest": digest, **run}), encoding="utf-8")
-                print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
-    results = measure(args, train, test, folder)
-    write_report(Path(args.output_dir), results)
-    finish_run(args.output_dir, results)
-    return results
+    with hold(args.output_dir):
+        done = open_run(args.output_dir, {"seeds": digest, **told})
+        if done is not None:
+            print(f"{args.output_dir} is already complete.")
+            return done
+        folder = Path(args.output_dir) / "runs"
+        folder.mkdir(exist_ok=True)
+        for number in range(args.repetitions):
+            for method, choose in choosers(args, train, number):
+                file = folder / f"{method}-{number}.json"
+                if not file.exists():
+                    run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
+                    file.write_text(json.dumps({"seeds_digest": digest, **run}), encoding="utf-8")
+                    print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
+        results = measure(args, train, test, folder)
+        write_report(Path(args.output_dir), results)
+        finish_run(args.output_dir, results)
+        return results
 
 
 # -- training

@@ -21,7 +21,7 @@ from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, s
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import CallsRefused, UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.types import Role
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
@@ -60,19 +60,20 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     told = run_arguments(args, without=("comparison", "output_dir", "seeds"))
     rows = sorted((Path(args.comparison) / "runs").glob("*.json"))
     digest = hashlib.blake2b(b"".join(file.read_bytes() for file in rows), digest_size=8).hexdigest()
-    done = open_run(args.output_dir, {"comparison": compared["arguments"], "rows": digest, **told})
-    if done is not None:
-        print(f"{args.output_dir} is already complete.")
-        return done
-    results = experiment(compared, args)
-    lists = ",\n".join(map(json.dumps, results["records"]))
-    text = f'{{\n"facts": {json.dumps(results["facts"], indent=1)},\n"records": [\n{lists}\n]\n}}\n'
-    (Path(args.output_dir) / "results.json").write_text(text, encoding="utf-8")
-    report = f"# Downstream\n\n{told_of(results)}\n\n{table(results)}\n"
-    (Path(args.output_dir) / "README.md").write_text(report, encoding="utf-8")
-    print(table(results))
-    finish_run(args.output_dir, results)
-    return results
+    with hold(args.output_dir):
+        done = open_run(args.output_dir, {"comparison": compared["arguments"], "rows": digest, **told})
+        if done is not None:
+            print(f"{args.output_dir} is already complete.")
+            return done
+        results = experiment(compared, args)
+        lists = ",\n".join(map(json.dumps, results["records"]))
+        text = f'{{\n"facts": {json.dumps(results["facts"], indent=1)},\n"records": [\n{lists}\n]\n}}\n'
+        (Path(args.output_dir) / "results.json").write_text(text, encoding="utf-8")
+        report = f"# Downstream\n\n{told_of(results)}\n\n{table(results)}\n"
+        (Path(args.output_dir) / "README.md").write_text(report, encoding="utf-8")
+        print(table(results))
+        finish_run(args.output_dir, results)
+        return results
 
 
 def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
 
@@ -67,17 +67,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     known = recorded_training(args.model, args.reference_model)
     told = run_arguments(args, without=("output_dir", "device", "batch_size"))
     weights = weights_digest(args.model)
-    done = open_run(args.output_dir, {**told, "weights": weights})
-    if done is not None:
-        print(f"{args.output_dir} is already complete.")
-        return done
-    results = evaluate_both(args)
-    (Path(args.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if args.update_card and Path(args.model).is_dir():
-        write_card(Path(args.model) / "README.md", results, args, weights, recorded=known is not None)
-    print(table(results))
-    finish_run(args.output_dir, results)
-    return results
+    with hold(args.output_dir):
+        done = open_run(args.output_dir, {**told, "weights": weights})
+        if done is not None:
+            print(f"{args.output_dir} is already complete.")
+            return done
+        results = evaluate_both(args)
+        (Path(args.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        if args.update_card and Path(args.model).is_dir():
+            write_card(Path(args.model) / "README.md", results, args, weights, recorded=known is not None)
+        print(table(results))
+        finish_run(args.output_dir, results)
+        return results
 
 
 def evaluate_both(args: EvalArguments) -> dict[str, dict[str, dict[str, float]]]:

@@ -19,7 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from teamsrl_hf.models import make_generator
 from teamsrl_hf.plots import plot_dataset
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.report import write_report
-from teamsrl_hf.runs import finish_run, open_run, reopen_run
+from teamsrl_hf.runs import finish_run, hold, open_run, reopen_run
 from teamsrl_hf.scaleout import Team, buy_together, consume, merge_parts, part_paths, share_of
 from teamsrl_hf.schema import DatasetWriter
 from teamsrl_hf.types import Candidate, Example, Rejection
@@ -164,25 +164,27 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         seed_args, operation_args, script_args, filter_args, evolver_args, without=(*WHERE, *HOW_FAR, *specs)
     )
     arguments |= {"seeds": seeds_digest([*train, *test]), **{role: identity(spec) for role, spec in specs.items()}}
-    done = team.first_does(lambda: open_run(script_args.output_dir, arguments))
-    if done is not None and is_whole(done) and not script_args.retry_errors:
-        if team.first:
-            print(f"{script_args.output_dir} is already complete.")
-        return done
-    gc.freeze()  # What is there by now stays to the end; to walk it again and again takes a fifth of a row's time.
-    origin = {
-        "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size, seed_args.left_out),
-        **origin_of(specs, script_args),
-        "recipe": recipe(specs, script_args, seed_args, operation_args, filter_args, evolver_args),
-    }
-    run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices, origin)
-    try:
-        return run.carry_out(team, frozenset(seed.id for seed in test))
-    finally:
-        gc.unfreeze()
-        for model in models.values():
-            if hasattr(model, "close"):
-                run_async(model.close())
+    with ExitStack() as held:
+        team.first_does(lambda: held.enter_context(hold(script_args.output_dir)))
+        done = team.first_does(lambda: open_run(script_args.output_dir, arguments))
+        if done is not None and is_whole(done) and not script_args.retry_errors:
+            if team.first:
+                print(f"{script_args.output_dir} is already complete.")
+            return done
+        gc.freeze()  # What is there by now stays to the end; to walk it again and again takes a fifth of a row's time.
+        origin = {
+            "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size, seed_args.left_out),
+            **origin_of(specs, script_args),
+            "recipe": recipe(specs, script_args, seed_args, operation_args, filter_args, evolver_args),
+        }
+        run = Run([*train, *test], models, chooser, operations, filters, script_args, evolver_args, prices, origin)
+        try:
+            return run.carry_out(team, frozenset(seed.id for seed in test))
+        finally:
+            gc.unfreeze()
+            for model in models.values():
+                if hasattr(model, "close"):
+                    run_async(model.close())
 
 
 def is_whole(summary: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import DTYPES, guarded, parse
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.runs import contents, hold
 
 
 @dataclass
@@ -31,25 +32,25 @@ class MergeArguments:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Merge, and write model, tokenizer and card."""
     (args,) = parse((MergeArguments,), argv, "python recipes/merge_adapter.py", __doc__)
-    if Path(args.output_dir).exists() and any(Path(args.output_dir).iterdir()):
-        raise UserError(f"The output folder {args.output_dir} is not empty; give a new one.")
-
     from teamsrl_hf.finetuned import recorded_training
     from teamsrl_hf.lineage import weights_digest, write_lineage
     from teamsrl_hf.sft import merge_adapter
     from teamsrl_hf.sft_card import merged_card
 
-    known = recorded_training(args.adapter)
-    folder = merge_adapter(args.adapter, args.output_dir, args.dtype)
-    card = merged_card(args.adapter, args.dtype)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    for picture in Path(args.adapter).glob("*.png"):
-        if f"({picture.name})" in card:
-            shutil.copy(picture, folder)
-    if known:
-        adapter, merged = known["weights"], weights_digest(folder)
-        known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}
-        write_lineage(folder, "model", known)
+    with hold(args.output_dir):
+        if contents(args.output_dir):
+            raise UserError(f"The output folder {args.output_dir} is not empty; give a new one.")
+        known = recorded_training(args.adapter)
+        folder = merge_adapter(args.adapter, args.output_dir, args.dtype)
+        card = merged_card(args.adapter, args.dtype)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        for picture in Path(args.adapter).glob("*.png"):
+            if f"({picture.name})" in card:
+                shutil.copy(picture, folder)
+        if known:
+            adapter, merged = known["weights"], weights_digest(folder)
+            known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}
+            write_lineage(folder, "model", known)
     print(f"The merged model lies in {folder}.")
     return {"model": str(folder)}
 

@@ -23,7 +23,7 @@ from teamsrl_hf.arguments import guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError, check_number, did_you_mean
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 
 # What may change between a run and the command that goes on with it.
 _ELSEWHERE = ("dataset_name", "output_dir", *HUB_ARGUMENTS)
@@ -89,17 +89,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     push = settle_arguments(script_args, model_args, sft_args, launch)
     train, test = load_rows(script_args, sft_args)
     arguments = run_arguments(script_args, model_args, sft_args, without=_ELSEWHERE)
-    with sft_args.main_process_first():  # Else the others meet a folder that is half claimed.
-        summary = open_run(sft_args.output_dir, {"rows": rows_digest(train, test), **arguments})
-    if summary is not None:
-        print(f"{sft_args.output_dir} is already complete.")
-    else:
-        summary = fine_tune(train, test, script_args, model_args, sft_args, launch)
-        if sft_args.process_index == 0:
-            finish_run(sft_args.output_dir, summary)
-    if push and sft_args.process_index == 0:
-        print(push.carry_out(sft_args.output_dir))
-    return summary
+    with hold(sft_args.output_dir, first=sft_args.process_index == 0):
+        with sft_args.main_process_first():  # Else the others meet a folder that is half claimed.
+            summary = open_run(sft_args.output_dir, {"rows": rows_digest(train, test), **arguments})
+        if summary is not None:
+            print(f"{sft_args.output_dir} is already complete.")
+        else:
+            summary = fine_tune(train, test, script_args, model_args, sft_args, launch)
+            if sft_args.process_index == 0:
+                finish_run(sft_args.output_dir, summary)
+        if push and sft_args.process_index == 0:
+            print(push.carry_out(sft_args.output_dir))
+        return summary
 
 
 def count_devices() -> int:

@@ -26,7 +26,7 @@ from teamsrl_hf.licenses import settle_license
 from teamsrl_hf.lineage import seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.public import public_model
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 
 # What may change between a run and the command that goes on with it.
 _ELSEWHERE = ("seeds", "ledger", "output_dir", *HUB_ARGUMENTS)
@@ -69,18 +69,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     rules = script_args.instructor == script_args.reviewer == RULEBOOK and not model_args.model_name_or_path
     ppo_args.license = settle_license(ppo_args.license, ours=rules and seed_args.seeds is None)
     arguments = run_arguments(seed_args, operation_args, script_args, model_args, ppo_args, without=_ELSEWHERE)
-    with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
-        done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
-    if done is not None:
-        print(f"{ppo_args.output_dir} is already complete.")
-    else:
-        done = learn(train, test, operations, models, script_args, model_args, ppo_args)
-        if ppo_args.process_index == 0:
-            write_lineage(ppo_args.output_dir, "policy", origin(seed_args, train, test, script_args, ppo_args))
-            finish_run(ppo_args.output_dir, done)
-    if push and ppo_args.process_index == 0:
-        print(push.carry_out(ppo_args.output_dir))
-    return done
+    with hold(ppo_args.output_dir, first=ppo_args.process_index == 0):
+        with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
+            done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})
+        if done is not None:
+            print(f"{ppo_args.output_dir} is already complete.")
+        else:
+            done = learn(train, test, operations, models, script_args, model_args, ppo_args)
+            if ppo_args.process_index == 0:
+                write_lineage(ppo_args.output_dir, "policy", origin(seed_args, train, test, script_args, ppo_args))
+                finish_run(ppo_args.output_dir, done)
+        if push and ppo_args.process_index == 0:
+            print(push.carry_out(ppo_args.output_dir))
+        return done
 
 
 def learn(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:

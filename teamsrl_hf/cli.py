@@ -158,7 +158,7 @@ def _accelerate_words(launch: Sequence[str]) -> list[str]:
 def _quickstart(args: argparse.Namespace) -> None:
     """Train, evolve, fine-tune with the recipes' own files, then print what came of it."""
     from .arguments import seeds_digest
-    from .runs import finish_run, open_run
+    from .runs import finish_run, hold, open_run
 
     # Three stages have a bar each; those of every mapping and every shard would drown them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -167,10 +167,11 @@ def _quickstart(args: argparse.Namespace) -> None:
     given = SeedArguments.of_options(args)
     train, test = given.load()
     out = Path(args.output_dir)
-    done = open_run(out, {"command": "quickstart", "seeds": seeds_digest([*train, *test])})
-    if done is None:
-        done = _run_stages(out, given)
-        finish_run(out, done)
+    with hold(out):
+        done = open_run(out, {"command": "quickstart", "seeds": seeds_digest([*train, *test])})
+        if done is None:
+            done = _run_stages(out, given)
+            finish_run(out, done)
     _print_summary(out, done)
 
 

@@ -1,6 +1,12 @@
-"""Output folders: whose they are, whether their run is done and how it goes on; `run.json` in each says so."""
+"""Output folders: whose they are, whether their run is done and how it goes on; `run.json` in each says so.
+
+One run at a time works in a folder: `hold` keeps others out.
+"""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +16,43 @@ RUN_FILE = "run.json"
 # `load_dataset` would take run.json, a ledger's neighbours or a picture for rows. It reads this file first.
 NOT_ROWS = ".huggingface.yaml"
 _NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
+# What lies in a folder for a moment only, and after a kill until the next run.
+LOCK_FILE, DRAFT_FILE = ".run.lock", f".{RUN_FILE}.part"
+
+
+@contextmanager
+def hold(folder: str | Path, first: bool = True) -> Iterator[None]:
+    """Keep other runs out of `folder`, which is made if it is missing, until the block ends or the process dies.
+
+    On a file system that knows no locks a warning says so, and the run goes on.
+
+    Args:
+        first: Whether this is the first process of its launch: it alone holds the folder, for all of them.
+
+    Raises:
+        UserError: Another run holds the folder, or it is a file.
+    """
+    if not first:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    folder = _made(Path(folder))
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"The folder {folder} is in use by another run; wait for it or stop it, then run again."
+        ) from None
+    except OSError as error:
+        print(f"warning: {folder} can't be locked ({error}); let no other run use it meanwhile", file=sys.stderr)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            (folder / LOCK_FILE).unlink(missing_ok=True)  # Before the release: after it, the file is another's.
+            lock.release()
 
 
 def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
@@ -22,19 +65,15 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
     Raises:
         UserError: The folder holds something else, or a run with other arguments.
     """
-    folder = Path(folder)
-    arguments = json.loads(json.dumps(arguments))
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"The output folder {folder} is a file; give a folder.")
-    known = read_run(folder)
+    folder, arguments = _made(Path(folder)), json.loads(json.dumps(arguments))
+    known, names = read_run(folder), contents(folder)
     if known is None:
-        if folder.exists() and {file.name for file in folder.iterdir()} - {NOT_ROWS}:
+        if names:
             raise UserError(
                 f"The output folder {folder} is not empty and was not made by this command; give a new one."
             )
-        folder.mkdir(parents=True, exist_ok=True)
         return _claim(folder, arguments)
-    if known["summary"] is None and {file.name for file in folder.iterdir()} <= {RUN_FILE, NOT_ROWS}:
+    if known["summary"] is None and names == {RUN_FILE}:
         # That run failed before it made anything, by a mistyped name perhaps.
         return _claim(folder, arguments)
     differing = sorted(
@@ -54,6 +93,11 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
 def _claim(folder: Path, arguments: dict[str, Any]) -> None:
     (folder / NOT_ROWS).write_text(_NO_ROWS, encoding="utf-8")
     write_json(folder / RUN_FILE, {"arguments": arguments, "summary": None})
+
+
+def contents(folder: str | Path) -> set[str]:
+    """Names of what lies in a folder, without what makes it a run's and what lies there for a moment only."""
+    return {file.name for file in Path(folder).iterdir()} - {NOT_ROWS, LOCK_FILE, DRAFT_FILE}
 
 
 def reopen_run(folder: str | Path) -> None:
@@ -82,3 +126,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     draft = path.with_name(f".{path.name}.part")
     draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def _made(folder: Path) -> Path:
+    """The folder, which exists from then on."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"The output folder {folder} is a file; give a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

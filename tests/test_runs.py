@@ -1,10 +1,18 @@
+import errno
+import fcntl
 import json
+import os
+import subprocess
+import sys
 
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from datasets.exceptions import DataFilesNotFoundError
 
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.arguments import guarded
+from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.errors import UserError
+from teamsrl_hf.runs import finish_run, hold, open_run
 
 
 def test_a_new_folder_is_made_and_claimed(tmp_path):
@@ -79,3 +87,94 @@ def test_nothing_in_a_runs_folder_is_taken_for_rows(made, tmp_path):
         with pytest.raises(DataFilesNotFoundError):
             load_dataset(str(folder))
         finish_run(folder, {"rows": 0})
+
+
+# One run at a time.
+
+
+def test_a_folder_in_use_is_refused_in_one_line_and_free_again_when_the_run_ends(tmp_path):
+    with hold(tmp_path / "out"):
+        assert open_run(tmp_path / "out", {"seed": 1}) is None
+        with pytest.raises(UserError, match=r"out is in use by another run; wait for it"), hold(tmp_path / "out"):
+            raise AssertionError("two runs in one folder")
+    with hold(tmp_path / "out"):
+        assert open_run(tmp_path / "out", {"seed": 1}) is None
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"run.json", ".huggingface.yaml"}
+
+
+def test_a_folder_held_by_a_process_that_was_killed_is_free(tmp_path):
+    code = f"""
+import os
+from teamsrl_hf.runs import hold, open_run
+with hold({str(tmp_path / "out")!r}):
+    open_run({str(tmp_path / "out")!r}, {{"model": "typo"}})
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with hold(tmp_path / "out"):
+        # What the lock left does not count as a result of that run.
+        assert open_run(tmp_path / "out", {"model": "right"}) is None
+
+
+def test_a_run_killed_while_it_claimed_the_folder_does_not_make_it_a_strangers(tmp_path):
+    (tmp_path / ".run.json.part").write_text('{"argum')
+    (tmp_path / ".run.lock").touch()
+    with hold(tmp_path):
+        assert open_run(tmp_path, {"seed": 1}) is None
+    assert {file.name for file in tmp_path.iterdir()} == {"run.json", ".huggingface.yaml"}
+
+
+def test_all_processes_of_a_launch_share_the_hold_of_the_first(tmp_path):
+    with hold(tmp_path), hold(tmp_path, first=False):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES])
+def test_a_file_system_without_locks_is_told_of_and_the_run_goes_on(code, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if code == errno.EACCES:  # Another way to say that somebody has it.
+        with pytest.raises(UserError, match="in use by another run"), hold(tmp_path):
+            pass
+        return
+    with hold(tmp_path):
+        assert open_run(tmp_path, {}) is None
+    assert f"warning: {tmp_path} can't be locked" in capsys.readouterr().err
+
+
+COMMANDS = {
+    "quickstart": [],
+    "evolve": ["--chooser", "uniform"],
+    "train-policy": ["--max_steps", "1", "--use_cpu", "true"],
+    "compare": [],
+    "audit": ["--make_split", "true"],
+    "eval": ["--model", "anywhere"],
+    "downstream": [],
+    "sft": ["--tiny_model", "true", "--use_cpu", "true"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_second_run_of_any_command_in_one_folder_is_refused_and_touches_nothing(command, tmp_path, capsys):
+    out, options = tmp_path / "out", [*COMMANDS[command], "--output_dir", str(tmp_path / "out")]
+    if command == "downstream":
+        finished = {"arguments": {}, "summary": {"facts": {}}}
+        (tmp_path / "comparison").mkdir()
+        (tmp_path / "comparison" / "run.json").write_text(json.dumps(finished))
+        options += ["--comparison", str(tmp_path / "comparison")]
+    if command in ("sft", "audit"):
+        told = {"prompt": [{"role": "user", "content": "Name a bird."}]}
+        told |= {"completion": [{"role": "assistant", "content": "A wren."}]}
+        Dataset.from_list([told] * 40).to_parquet(tmp_path / "data" / "train.parquet")
+        options += ["--dataset_name", str(tmp_path / "data")]
+    with hold(out):
+        (out / "draft").write_text("of the run in hand")
+        if command == "downstream":
+            status = guarded(lambda: load_recipe("downstream").main(options))
+        else:
+            status = main([command, *options])
+        assert {file.name for file in out.iterdir()} == {"draft", ".run.lock"}
+    assert status == 2
+    assert f"error: The folder {out} is in use by another run" in capsys.readouterr().err

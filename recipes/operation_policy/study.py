@@ -34,7 +34,7 @@ from teamsrl_hf.generation import Completion, Generator, Request
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.reviewer import novelty_reward, validity_reward
 from teamsrl_hf.rulebook import Rulebook
-from teamsrl_hf.runs import finish_run, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.seeds import BUILT_IN, load_seeds, split_seeds
 from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, Trajectory
 
@@ -143,29 +143,30 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     train, held_out = held_out_sets(args.held_out_domains, args.held_out_share, args.extra_seeds)
     everything = [*train, *(seed for seeds in held_out.values() for seed in seeds)]
     told = run_arguments(args, without=("output_dir", "processes", "machine", "readme", "extra_seeds"))
-    done = open_run(args.output_dir, {"seeds": seeds_digest(everything), **told})
-    if done is not None:
-        print(f"{args.output_dir} is already complete.")
-        return done
-    folder = Path(args.output_dir) / "runs"
-    folder.mkdir(exist_ok=True)
-    jobs = jobs_of(args)
-    stopwatch = Stopwatch(Path(args.output_dir) / "seconds.json")
-    carry_out_jobs(jobs, train, held_out, folder, args.processes, stopwatch)
-    results = measured(jobs, folder, held_out, args)
-    results["facts"] |= {
-        "extra_seeds": args.extra_seeds and Path(args.extra_seeds).name,
-        "date": date.today().isoformat(),
-        "machine": args.machine,
-        "minutes": round(stopwatch.stop() / 60, 1),
-        "training_seeds": args.training_seeds,
-        "budget_seeds": args.budget_seeds,
-        "steps": args.rollouts * CHAINS * STEPS,
-        "train": len(train),
-    }
-    publish(results, Path(args.output_dir), Path(args.readme))
-    finish_run(args.output_dir, results["facts"])
-    return results["facts"]
+    with hold(args.output_dir):
+        done = open_run(args.output_dir, {"seeds": seeds_digest(everything), **told})
+        if done is not None:
+            print(f"{args.output_dir} is already complete.")
+            return done
+        folder = Path(args.output_dir) / "runs"
+        folder.mkdir(exist_ok=True)
+        jobs = jobs_of(args)
+        stopwatch = Stopwatch(Path(args.output_dir) / "seconds.json")
+        carry_out_jobs(jobs, train, held_out, folder, args.processes, stopwatch)
+        results = measured(jobs, folder, held_out, args)
+        results["facts"] |= {
+            "extra_seeds": args.extra_seeds and Path(args.extra_seeds).name,
+            "date": date.today().isoformat(),
+            "machine": args.machine,
+            "minutes": round(stopwatch.stop() / 60, 1),
+            "training_seeds": args.training_seeds,
+            "budget_seeds": args.budget_seeds,
+            "steps": args.rollouts * CHAINS * STEPS,
+            "train": len(train),
+        }
+        publish(results, Path(args.output_dir), Path(args.readme))
+        finish_run(args.output_dir, results["facts"])
+        return results["facts"]
 
 
 def held_out_sets(domains: int, share: float, extra: str | None = None) -> tuple[list[Seed], dict[str, list[Seed]]]:
