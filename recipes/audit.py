@@ -18,7 +18,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.runs import NOT_ROWS, finish_run, hold, open_run
 
 
 @dataclass
@@ -152,6 +152,7 @@ def make_split(args: AuditArguments, splits) -> dict[str, Any]:
     folder = Path(args.output_dir)
     files = [write_split(part, folder, name) for name, part in (("train", members), ("test", non_members))]
     (folder / "README.md").write_text(split_card(members, non_members, files, blind, args), encoding="utf-8")
+    (folder / NOT_ROWS).unlink(missing_ok=True)
     parent = {"name": args.dataset_name, "config": args.dataset_config, "fingerprint": RowSet.of(rows).fingerprint}
     seeds = (read_lineage(args.dataset_name, "dataset") or {}).get("seeds")
     rule = {"group_column": args.group_column, "seed": args.seed}
