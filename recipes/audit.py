@@ -11,6 +11,7 @@ last draws no conclusion from it.
 """
 
 import json
+import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -272,11 +273,14 @@ def audit_model(args: AuditArguments, splits, known: dict[str, Any] | None) -> d
 
 
 def member_rows(args: AuditArguments, splits) -> tuple[list[list[dict]], tuple[list[Any], list[Any]]]:
-    """Rows of both sides that are looked at, and what they belong to."""
+    """Rows of both sides that are looked at, and what they belong to.
+
+    In order: what the blind check finds depends on it, and has to be what it found when the split was made.
+    """
     rows, groups = [], []
     for name in (args.member_split, args.non_member_split):
         count = min(len(splits[name]), args.max_rows or len(splits[name]))
-        side = splits[name].shuffle(args.seed).select(range(count))
+        side = splits[name].select(sorted(random.Random(args.seed).sample(range(len(splits[name])), count)))
         groups.append(groups_of(side, args.group_column))
         rows.append(list(side.select_columns(["prompt", "completion"])))
     return rows, tuple(groups)

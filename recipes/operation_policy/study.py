@@ -465,11 +465,15 @@ def _short(value: Any) -> Any:
 
 
 def publish(results: dict[str, Any], folder: Path, readme: Path) -> None:
-    """Write results.json into `folder` and beside the README, then the README's tables from it."""
-    text = to_json(results)
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    readme.with_name("results.json").write_text(text, encoding="utf-8")
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8"), json.loads(text)), encoding="utf-8")
+    """Write results.json into `folder` and beside the README, then the README's tables from it.
+
+    A README that is not there yet holds the tables alone.
+    """
+    text, tables = to_json(results), f"{BEGIN}\n{END}\n"
+    before = readme.read_text(encoding="utf-8") if readme.exists() else tables
+    for place in {folder, readme.parent}:
+        (place / "results.json").write_text(text, encoding="utf-8")
+    readme.write_text(with_tables(before, json.loads(text)), encoding="utf-8")
 
 
 def to_json(results: dict[str, Any]) -> str:
