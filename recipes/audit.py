@@ -175,11 +175,16 @@ def write_split(rows, folder: Path, split: str) -> dict[str, str]:
 
 def split_card(members, non_members, files: list[dict], blind: dict[str, Any], args: AuditArguments) -> str:
     """The card that makes `load_dataset` find both splits."""
-    from teamsrl_hf.cards import front_matter, inline_code, license_of
+    from teamsrl_hf.cards import front_matter, inline_code, license_of, tags_of
     from teamsrl_hf.public import public_name
 
-    license, parent = license_of(args.dataset_name, "dataset"), inline_code(public_name(args.dataset_name))
-    return f"""{front_matter({"license": license, "configs": [{"config_name": "default", "data_files": files}]})}
+    parent = inline_code(public_name(args.dataset_name))
+    meta = {
+        "license": license_of(args.dataset_name, "dataset"),
+        "tags": tags_of(args.dataset_name, "dataset"),
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    return f"""{front_matter(meta)}
 
 # Members and non-members for a privacy audit
 

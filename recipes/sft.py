@@ -209,7 +209,7 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     from transformers.trainer_utils import get_last_checkpoint
     from trl import get_peft_config
 
-    from teamsrl_hf.lineage import model_lineage, write_lineage
+    from teamsrl_hf.lineage import RowSet, model_lineage, write_lineage
     from teamsrl_hf.sft import count_parameters
 
     tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
@@ -221,6 +221,8 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     if script_args.tiny_model:
         model_args.model_name_or_path = build_base(train, tokenizer, script_args, sft_args)
     before = model_lineage(model_args.model_name_or_path)
+    learned = RowSet.of(tokens.texts) | (before["trained_on"] if before else RowSet.of([]))
+    known = count_known(test_tokens.texts, learned, sft_args)
     model = load_model(model_args, sft_args)
     trainer = build_trainer(model, tokenizer, tokens, test_tokens, get_peft_config(model_args), script_args, sft_args)
     trainable, total = count_parameters(trainer.model)
@@ -232,6 +234,7 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
         **measures(losses[0], trainer.evaluate()["eval_loss"]),
         "rows": len(tokens.rows),
         "test_rows": len(test_tokens.rows),
+        "known_test_rows": known,
         "cut_rows": tokens.cut,
         "dropped_rows": tokens.dropped,
         "steps": trainer.state.global_step,
@@ -243,9 +246,27 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     }
     save(trainer, summary, script_args, model_args, sft_args)
     if sft_args.process_index == 0:
-        write_lineage(sft_args.output_dir, "model", origin(trainer, tokens.texts, before, script_args, model_args))
+        write_lineage(sft_args.output_dir, "model", origin(trainer, tokens.texts, learned, script_args, model_args))
     trainer.end()
     return summary
+
+
+def count_known(held_out, learned, sft_args) -> int:
+    """How many held-out rows have a prompt that is trained on; their loss says little of new prompts."""
+    from teamsrl_hf.lineage import prompt_key
+
+    known = sum(prompt_key(row) in learned.prompts for row in held_out)
+    if known == len(held_out):
+        raise UserError(
+            f"The prompts of all {known} rows that the loss is to be measured on are trained on; name another split "
+            "with dataset_test_split, or one that is not there, and rows are held out."
+        )
+    if known and sft_args.process_index == 0:
+        print(
+            f"Warning: the prompts of {known} of {len(held_out)} rows that the loss is measured on are trained on.",
+            file=sys.stderr,
+        )
+    return known
 
 
 def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tuple[Any, Any]:
@@ -427,21 +448,21 @@ def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def origin(trainer, texts, before: dict[str, Any] | None, script_args: SFTArguments, model_args) -> dict[str, Any]:
-    """What the saved model was made from. Rows that its base was trained on, where that is known, count as its own."""
+def origin(trainer, texts, learned, script_args: SFTArguments, model_args) -> dict[str, Any]:
+    """What the saved model was made from; `learned` is what it and, where that is known, its base were trained on."""
     from teamsrl_hf.lineage import RowSet, identity, read_lineage, versions, weights_digest
     from teamsrl_hf.sft_card import dataset_sources
 
-    args, state, rows = trainer.args, trainer.state, RowSet.of(texts)
+    args, state = trainer.args, trainer.state
     last = state.best_global_step if args.load_best_model_at_end else None
     sources = dataset_sources(script_args)
     records = {name: read_lineage(name, "dataset") or read_lineage(name, "split") or {} for name in sources}
     return {
         "weights": weights_digest(args.output_dir),
         "base": identity(model_args.model_name_or_path, model_args.model_revision),
-        "trained_on": ((before["trained_on"] | rows) if before else rows).to_json(),
+        "trained_on": learned.to_json(),
         "rows": len(texts),
-        "fingerprint": rows.fingerprint,
+        "fingerprint": RowSet.of(texts).fingerprint,
         "passes": state.epoch * (last or state.global_step) / state.global_step,
         "max_length": args.max_length,
         "datasets": [{"name": name, "seeds": record.get("seeds")} for name, record in records.items()],

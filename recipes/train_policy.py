@@ -23,7 +23,7 @@ from teamsrl_hf.errors import UserError
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, plan_push
 from teamsrl_hf.ledger import Ledger
 from teamsrl_hf.licenses import settle_license
-from teamsrl_hf.lineage import seeds_facts, versions, weights_digest, write_lineage
+from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run
@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     check_arguments(script_args, ppo_args)
     push = plan_push(ppo_args, "policy", model_args.model_name_or_path if model_args.use_peft else None)
     train, test = seed_args.load()
+    facts = origin(seed_args, train, test, script_args, seen_before(model_args.model_name_or_path, test))
     operations = operation_args.select()
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
     rules = script_args.instructor == script_args.reviewer == RULEBOOK and not model_args.model_name_or_path
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         else:
             done = learn(train, test, operations, models, script_args, model_args, ppo_args)
             if ppo_args.process_index == 0:
-                write_lineage(ppo_args.output_dir, "policy", origin(seed_args, train, test, script_args, ppo_args))
+                write_lineage(out := ppo_args.output_dir, "policy", {**facts, "weights": weights_digest(out)})
                 finish_run(ppo_args.output_dir, done)
         if push and ppo_args.process_index == 0:
             print(push.carry_out(ppo_args.output_dir))
@@ -94,10 +95,22 @@ def learn(train, test, operations, models, script_args, model_args, ppo_args) ->
     return summary
 
 
-def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArguments, ppo_args) -> dict[str, Any]:
-    """What the saved policy or bandit was made from."""
+def seen_before(name: str | None, test) -> list[str]:
+    """Ids of the seeds that a policy was trained on before; UserError where held-out ones are among them."""
+    known = read_lineage(name, "policy") if name else None
+    seen = {*known["seeds"]["train"], *known.get("trained_before", ())} if known else set()
+    if count := len(seen & {seed.id for seed in test}):
+        raise UserError(
+            f"{name!r} was trained on {count} of the {len(test)} held-out seeds, so they say nothing of new ones; "
+            "give its --seeds and --test_size."
+        )
+    return sorted(seen)
+
+
+def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArguments, earlier: list[str]) -> dict:
+    """What the policy or bandit is made from; `earlier` names the seeds that it was trained on before."""
     return {
-        "weights": weights_digest(ppo_args.output_dir),
+        "trained_before": earlier,
         "chooser": script_args.chooser,
         "seeds": seeds_facts(seed_args.seeds, train, test, seed_args.test_size, seed_args.left_out),
         "models": {role: public_model(getattr(script_args, role)) for role in ("instructor", "reviewer")},

@@ -333,6 +333,12 @@ def _plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
+def tags_of(name: str, repo_type: str) -> list[str]:
+    """The tags in the card of a folder or Hub id."""
+    tags = read_front_matter(card_of(name, repo_type))[0].get("tags")
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
 def fenced(text: str) -> str:
     """Untrusted text as a block of code whose fence is longer than any run of backticks in it.
 

@@ -39,11 +39,13 @@ from .errors import UserError
 from .generation import Generator
 from .hub_arguments import check_base, check_options, client, settle_hub_arguments
 from .licenses import settle_license
+from .lineage import read_lineage
 from .operations import Operation
 from .plots import plot_policy
 from .policy import HEADS, OperationPolicy, check_policy_operations, check_whole, draw, load_policy
 from .ppo import PPOLosses, explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .ppo_config import InstructionGenPPOConfig
+from .public import public_name
 from .reviewer import novelty_reward, validity_reward
 from .rewards import RewardFunction, call_rewards, check_weights, weighted_sum
 from .seeds import seed_from_row
@@ -317,6 +319,9 @@ class InstructionGenPPOTrainer(Trainer):
             return
         plots = plot_policy(self.state.log_history, self.args.output_dir)
         arguments = {name: getattr(self.args, name) for name in CARD_ARGUMENTS}
+        if earlier := self.policy.config.name_or_path:
+            unknown = "" if read_lineage(earlier, "policy") else " (no record says whether it knew the held-out seeds)"
+            arguments["went on from"] = public_name(earlier) + unknown
         named = {"name": model_name} if model_name else {}
         models = {"instructor": self.instructor.model, "reviewer": self.reviewer.model}
         told = {"datasets": _listed(dataset_name), "tags": _listed(tags), "models": models, **named}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .card_sections import drop_sections
-from .cards import PAPER_TAGS, card_of, front_matter, license_of, read_front_matter, recipe_text, render
+from .cards import PAPER_TAGS, card_of, front_matter, license_of, read_front_matter, recipe_text, render, tags_of
 from .hub_arguments import HUB_ARGUMENTS
 from .licenses import settle_license
 from .lineage import versions
@@ -53,12 +53,13 @@ def sft_card(
         public["base_model_relation"] = "adapter" if adapter else "finetune"
     if online := [source for source in sources if not is_local(source)]:
         public["datasets"] = online
+    evolved = all("teamsrl" in tags_of(source, "dataset") for source in sources)
     meta = {
         "license": settled_license(script_args),
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
         **public,
-        "tags": ["sft", "trl", *(["lora"] if adapter else []), *PAPER_TAGS],
+        "tags": ["sft", "trl", *(["lora"] if adapter else []), *(PAPER_TAGS if evolved else PAPER_TAGS[:1])],
     }
     return render(
         "sft_card.md",
@@ -69,6 +70,7 @@ def sft_card(
         datasets=[
             {"name": public_name(s), "link": _hub_link(s, "datasets/"), "calls": data_calls(s)} for s in sources
         ],
+        evolved=evolved,
         tiny=script_args.tiny_model,
         adapter=adapter,
         recipe=recipe_text(script_args, model_args, sft_args, without=NOT_RECIPE),

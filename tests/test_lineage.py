@@ -1,6 +1,7 @@
 """The record of what a model was trained on: exact, of these weights, and never published."""
 
 import json
+import shutil
 
 import pytest
 from datasets import Dataset, load_dataset
@@ -127,3 +128,61 @@ def test_the_weights_of_several_files_are_all_of_them(tmp_path):
 
 def test_a_list_of_what_was_trained_on_is_never_pushed():
     assert [kind for kind in ALLOWED if _allowed(LINEAGE_FILE, kind)] == []
+
+
+def test_held_out_rows_that_were_trained_on_are_told_and_where_all_were_there_is_no_measuring(data, tmp_path, capsys):
+    common = {"dataset_train_split": "train", "max_steps": "1"}
+    rows = Dataset.from_list([{"prompt": r["prompt"], "completion": r["completion"]} for r in geography()])
+    rows.to_parquet(tmp_path / "data" / "train.parquet")
+    rows.select([0, 1]).to_parquet(tmp_path / "data" / "test.parquet")
+    options = [*STEPS, *(word for name, value in common.items() for word in (f"--{name}", value))]
+    with pytest.raises(UserError, match="The prompts of all 2 rows that the loss is to be measured on are trained on"):
+        run(tmp_path / "data", tmp_path / "none", *options)
+    Dataset.from_list([rows[0], row("Something else?", "Yes.")]).to_parquet(tmp_path / "data" / "test.parquet")
+    assert run(tmp_path / "data", tmp_path / "out", *options)["known_test_rows"] == 1
+    assert (
+        "Warning: the prompts of 1 of 2 rows that the loss is measured on are trained on." in capsys.readouterr().err
+    )
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| rows held out, the prompts of which were trained on all the same | 1 |" in card
+    assert run(data, tmp_path / "sound", *options)["known_test_rows"] == 0
+    assert "all the same" not in (tmp_path / "sound" / "README.md").read_text()
+
+
+def test_a_card_speaks_of_an_evolved_dataset_only_where_the_datasets_card_does(data, tmp_path):
+    options = (*STEPS, "--max_steps", "1")
+    run(data, tmp_path / "plain", *options)
+    assert "fine-tuned on instructions and answers\n" in (tmp_path / "plain" / "README.md").read_text()
+    made = shutil.copytree(data, tmp_path / "made")
+    card = made / "README.md"
+    card.write_text(card.read_text().replace("---\n", "---\ntags: [teamsrl]\nlicense: cc-by-4.0\n", 1))
+    run(made, tmp_path / "evolved", *options)
+    told = (tmp_path / "evolved" / "README.md").read_text()
+    assert "fine-tuned on an evolved instruction dataset (TeaMs-RL)\n" in told
+    assert "license: cc-by-4.0\n" in told
+    assert "license: cc-by-4.0\n" in (tmp_path / "evolved" / "base" / "README.md").read_text()
+
+
+def test_seeds_that_a_policy_was_trained_on_are_no_held_out_seeds_of_its_further_training(tmp_path, capsys):
+    from teamsrl_hf.cli import main
+
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text("".join(json.dumps({"instruction": f"Name {i} birds."}) + "\n" for i in range(12)))
+    command = ["train-policy", "--seeds", str(seeds), "--use_cpu", "true", "--max_steps", "1", "--num_ppo_epochs", "1"]
+    command += ["--num_mini_batches", "1", "--per_device_train_batch_size", "4", "--save_strategy", "no"]
+    command += ["--report_to", "none", "--operations_per_episode", "2", "--test_size"]
+    first = str(tmp_path / "first")
+    assert main([*command, "0.2", "--output_dir", first]) == 0
+    known = read_lineage(first, "policy")
+    assert main([*command, "0.6", "--model_name_or_path", first, "--output_dir", str(tmp_path / "second")]) == 2
+    assert (
+        "held-out seeds, so they say nothing of new ones; give its --seeds and --test_size." in capsys.readouterr().err
+    )
+    assert not (tmp_path / "second").exists()
+    assert main([*command, "0.2", "--model_name_or_path", first, "--output_dir", str(tmp_path / "second")]) == 0
+    assert read_lineage(tmp_path / "second", "policy")["trained_before"] == sorted(known["seeds"]["train"])
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "- `went on from`: `first`\n" in card
+    (tmp_path / "first" / LINEAGE_FILE).unlink()
+    assert main([*command, "0.6", "--model_name_or_path", first, "--output_dir", str(tmp_path / "third")]) == 0
+    assert "no record says whether it knew the held-out seeds" in (tmp_path / "third" / "README.md").read_text()

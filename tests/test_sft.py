@@ -206,7 +206,7 @@ def test_the_card_tells_what_was_computed_and_no_path(tuned, folder):
         "license": "unknown",
         "library_name": "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["sft", "trl", "lora", "teamsrl", "arxiv:2403.08694"],
+        "tags": ["sft", "trl", "lora", "teamsrl"],
     }
     assert f"| loss | {summary['loss_before']:.3f} | {summary['loss_after']:.3f} |" in card
     assert "| hardware | `1 × CPU` |" in card
