@@ -196,7 +196,7 @@ def test_merging_a_folder_without_adapter_is_refused(tmp_path):
 def test_the_output_folder_holds_no_pickle(tuned):
     output_dir, _ = tuned
     suffixes = {path.suffix for path in output_dir.rglob("*") if path.is_file()}
-    assert suffixes - {".png"} == {".safetensors", ".json", ".jinja", ".md"}
+    assert suffixes - {".png"} == {".safetensors", ".json", ".jinja", ".md", ".yaml"}
 
 
 def test_the_card_tells_what_was_computed_and_no_path(tuned, folder):
