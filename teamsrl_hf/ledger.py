@@ -277,9 +277,10 @@ class Ledger:
 
     def failures(self) -> list[tuple[str, bool]]:
         """Why calls failed that this run asked for, and of each whether it is final."""
-        found = "SELECT error, final FROM calls WHERE key = ?"
-        rows = [self._connection.execute(found, (key,)).fetchone() for key in self._failed]
-        return [(error, bool(final)) for error, final in filter(None, rows)]
+        found = "SELECT key, error, final FROM calls WHERE error IS NOT NULL AND "
+        rows = self._connection.execute(f"{found} created >= ?", (self.since,)).fetchall()
+        rows += [row for key in self._failed for row in self._connection.execute(f"{found} key = ?", (key,))]
+        return [(error, bool(final)) for error, final in {key: rest for key, *rest in rows}.values()]
 
     def _spent(self) -> Amounts:
         source = _PURCHASES.format("prompt_tokens + completion_tokens AS tokens, cost")

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from endpoint_server import ask_process, endpoint_process
+from endpoint_server import Behaviour, EndpointServer, ask_process, endpoint_process
 
 from teamsrl_hf import (
     Candidate,
@@ -223,6 +223,25 @@ def test_a_process_that_dies_in_the_middle_takes_the_other_with_it(seeds, tmp_pa
     assert 0 not in (first.returncode, second.returncode)
     assert any("elsewhere-1.sqlite is in use by another process" in text for text in told)
     assert "Traceback" not in "".join(told)
+
+
+def test_where_calls_are_refused_all_processes_stop_one_says_why_and_it_goes_on_later(seeds, tmp_path):
+    with EndpointServer(refuses=lambda content: True, refused_status=403) as server:
+        options = ["--expert", f"endpoint:m@{server.url}", "--concurrency", "4"]
+        ranks = _ranks(2, tmp_path / "out", seeds, *options)
+        told = [rank.communicate(timeout=60)[1] for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [4, 4]
+        assert ["stopped: " in text for text in told] == [True, False]
+        refused = server.counts()["received"]
+        assert f'error     {refused} times: HTTP 403: {{"error": "403"}}' in told[0]
+        assert refused <= 2 * 2 * 4
+        server.endpoint.behaviour = Behaviour()
+        load_recipe("evolve_dataset").main(
+            [*EVOLVE, "--seeds", str(seeds), "--output_dir", str(tmp_path / "out"), *options]
+        )
+    with Ledger(tmp_path / "out" / "ledger.sqlite") as ledger:
+        totals = ledger.totals()["expert"]
+        assert (totals.calls, totals.errors) == (server.counts()["received"], refused)
 
 
 def test_a_budget_is_shared_out_so_that_all_together_stay_within_it(tmp_path):
