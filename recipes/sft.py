@@ -24,6 +24,7 @@ from teamsrl_hf.errors import UserError, check_number, did_you_mean
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
 from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.training_checks import check_lora, check_training
 
 # What may change between a run and the command that goes on with it.
 _ELSEWHERE = ("dataset_name", "output_dir", *HUB_ARGUMENTS)
@@ -125,8 +126,14 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
             "trust_remote_code would run code from the Hub; this recipe takes models of transformers only."
         )
     settle_license(script_args.license, ours=False)
+    check_training(sft_args)
+    check_lora(model_args)
+    for name in ("max_length", "dataset_num_proc", "pad_to_multiple_of"):
+        if getattr(sft_args, name) is not None:
+            check_number(name, getattr(sft_args, name), 1)
     sft_checks.check_quantization(model_args, launch)
     sft_checks.check_adapter(model_args, launch)
+    sft_checks.check_offloading(sft_args, count_devices())
     sft_checks.check_precision(sft_args, launch)
     sft_checks.check_extras(model_args, sft_args)
     sft_checks.settle_early_stopping(script_args.early_stopping_patience, sft_args)
@@ -210,11 +217,13 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     from trl import get_peft_config
 
     from teamsrl_hf.lineage import RowSet, model_lineage, write_lineage
+    from teamsrl_hf.loading import check_tokens
     from teamsrl_hf.sft import count_parameters
 
     tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
     tokens = encode(train, tokenizer, script_args, sft_args)
     test_tokens = encode(test, tokenizer, script_args, sft_args)
+    check_tokens(config, *extent([*tokens.rows["input_ids"], *test_tokens.rows["input_ids"]], sft_args))
     sft_args.eos_token = tokenizer.eos_token  # TRL writes it into the model's configurations.
     if sft_args.process_index == 0:
         print(foresee(tokens.rows, config, model_args, sft_args, launch), file=sys.stderr)
@@ -323,6 +332,14 @@ def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
     return Tokens(kept, cut, dropped, rows)
 
 
+def extent(ids: list[list[int]], sft_args) -> tuple[int, int]:
+    """The highest id of a token, and the tokens of the longest row that the model will see."""
+    longest = max(map(len, ids))
+    if sft_args.max_length is not None:
+        longest = sft_args.max_length if sft_args.packing else min(longest, sft_args.max_length)
+    return max(map(max, ids)), longest
+
+
 def foresee(rows, config, model_args, sft_args, launch: Launch) -> str:
     """The line that tells what will be trained, for how long, and whether it fits."""
     from teamsrl_hf.estimate import count_steps, estimate_line
@@ -412,16 +429,19 @@ def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_co
     from transformers import EarlyStoppingCallback
     from trl import SFTTrainer
 
+    from teamsrl_hf.loading import library
+
     patience = script_args.early_stopping_patience
-    return SFTTrainer(
-        model=model,
-        args=sft_args,
-        train_dataset=tokens.rows,
-        eval_dataset=test_tokens.rows,
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        callbacks=[EarlyStoppingCallback(patience)] if patience is not None else None,
-    )
+    with library("TRL's trainer can't be made with these options"):
+        return SFTTrainer(
+            model=model,
+            args=sft_args,
+            train_dataset=tokens.rows,
+            eval_dataset=test_tokens.rows,
+            processing_class=tokenizer,
+            peft_config=peft_config,
+            callbacks=[EarlyStoppingCallback(patience)] if patience is not None else None,
+        )
 
 
 def measures(before: float, after: float) -> dict[str, float]:

@@ -27,6 +27,7 @@ from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_dige
 from teamsrl_hf.models import make_generator
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.training_checks import check_lora
 
 # What may change between a run and the command that goes on with it.
 _ELSEWHERE = ("seeds", "ledger", "output_dir", *HUB_ARGUMENTS)
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     seed_args, operation_args, script_args, model_args, ppo_args = parse(
         TYPES, argv, "teamsrl train-policy", __doc__, required=["output_dir"]
     )
-    check_arguments(script_args, ppo_args)
+    check_arguments(script_args, model_args, ppo_args)
     push = plan_push(ppo_args, "policy", model_args.model_name_or_path if model_args.use_peft else None)
     train, test = seed_args.load()
     facts = origin(seed_args, train, test, script_args, seen_before(model_args.model_name_or_path, test))
@@ -118,11 +119,17 @@ def origin(seed_args: SeedArguments, train, test, script_args: TrainPolicyArgume
     }
 
 
-def check_arguments(script_args: TrainPolicyArguments, ppo_args) -> None:
+def check_arguments(script_args: TrainPolicyArguments, model_args, ppo_args) -> None:
     """UserError for what can't be trained here."""
-    if script_args.chooser != "policy" and ppo_args.max_steps <= 0:
+    check_lora(model_args)
+    for name in ("use_peft", "load_in_4bit", "load_in_8bit"):
+        if getattr(model_args, name) and not model_args.model_name_or_path:
+            raise UserError(f"{name} is for a policy that reads with a model; name that with --model_name_or_path.")
+    rollout = ppo_args.num_ppo_epochs * ppo_args.num_mini_batches
+    if script_args.chooser != "policy" and ppo_args.max_steps < rollout:
         raise UserError(
-            "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from."
+            "A bandit needs --max_steps, in PPO's optimizer steps, to know how many rollouts to learn from; "
+            f"one has {rollout}."
         )
     if script_args.ledger and ppo_args.world_size > 1:
         raise UserError(

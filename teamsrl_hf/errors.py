@@ -78,13 +78,15 @@ def check_number(
     most: float = math.inf,
     *,
     above: float = -math.inf,
+    below: float = math.inf,
     whole: bool = False,
 ) -> None:
-    """UserError unless `value` is finite, within [`least`, `most`], over `above`, and `whole` where that is asked."""
+    """UserError unless `value` is finite, in [`least`, `most`] and (`above`, `below`), and whole if that is asked."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (whole and value != int(value)) or not (least <= value <= most and value > above):
+    if not number or (whole and value != int(value)) or not (least <= value <= most and above < value < below):
         bounds = [f"of at least {least:g}"] if least > -math.inf else []
         bounds += [f"above {above:g}"] if above > -math.inf else []
-        bounds += [f"at most {most:g}"] if most < math.inf else []
+        bounds += [f"at most {most:.10g}"] if most < math.inf else []
+        bounds += [f"below {below:g}"] if below < math.inf else []
         kind = "a whole number" if whole else "a number"
         raise UserError(f"{name} must be {kind} {' and '.join(bounds)}".rstrip() + f", not {value!r}.")

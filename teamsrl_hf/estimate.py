@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
+from .loading import library
 
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 GB = 1e9
@@ -124,9 +125,16 @@ def model_shape(config: Any, peft_config: Any = None) -> Shape:
     if peft_config is not None:
         from peft import get_peft_model
 
-        trainable, everything = get_peft_model(
-            model, peft_config, low_cpu_mem_usage=True
-        ).get_nb_trainable_parameters()
+        # PEFT says nothing where these name no module.
+        names = dict.fromkeys(part for name, _ in model.named_modules() for part in name.split("."))
+        for name in peft_config.modules_to_save or ():
+            if name.rpartition(".")[2] not in names:
+                raise UserError(
+                    f"lora_modules_to_save names {name!r}, no module of the model{did_you_mean(name, names)}"
+                )
+        with library("The adapter does not fit the model"):
+            adapted = get_peft_model(model, peft_config, low_cpu_mem_usage=True)
+        trainable, everything = adapted.get_nb_trainable_parameters()
         adapter = everything - parameters
     return Shape(parameters, trainable, adapter, linear, largest, *_widths(config.get_text_config()))
 

@@ -5,6 +5,7 @@ from itertools import dropwhile
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
+from typing import Any
 
 from .errors import UserError
 from .public import is_local
@@ -12,11 +13,29 @@ from .redaction import shown
 from .types import POLICY_TYPE
 
 
-class loading:
-    """A context for the calls of a library that load what the user named; what it raises becomes a UserError.
+class library:
+    """A context for a call of a library that depends on what the user gave; what it raises becomes a UserError.
 
     Libraries raise anything from OSError to ZeroDivisionError on a broken folder, so it is not the type that tells
     whose mistake it was but the place: an exception that arose in this package, beneath the library's, is a bug.
+
+    Args:
+        failure: The beginning of the message, such as "Can't load the model"; the library's words follow.
+    """
+
+    def __init__(self, failure: str):
+        self.failure = failure
+
+    def __enter__(self) -> "library":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UserError) and _of_library(trace):
+            raise UserError(f"{self.failure}: {reason(error)}") from error
+
+
+class loading(library):
+    """As `library`, for what the user named by a folder or a Hub id.
 
     >>> import json
     >>> with loading("model", "ada/tiny"):  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -27,17 +46,16 @@ class loading:
 
     def __init__(self, kind: str, name: str | Path):
         self.kind, self.name = kind, str(name)
+        super().__init__(f"Can't load {kind} {self.name!r} (a folder or a Hub id)")
 
     def __enter__(self) -> "loading":
         if not self.name.strip():
             raise UserError(f"The name of the {self.kind} is empty; give a folder or a Hub id.")
         if is_local(self.name) and not Path(self.name).exists():
             raise UserError(f"Can't load {self.kind} {self.name!r}: there is no such folder.")
+        if not Path(self.name).exists():
+            self.failure += ", and there is no such folder here"
         return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UserError) and _of_library(trace):
-            raise UserError(f"Can't load {self.kind} {self.name!r} (a folder or a Hub id): {reason(error)}") from error
 
 
 def refuse_policy(name: str | Path, **options: str | None) -> None:
@@ -49,6 +67,31 @@ def refuse_policy(name: str | Path, **options: str | None) -> None:
     if isinstance(config, dict) and config.get("model_type") == POLICY_TYPE:
         raise UserError(
             f"{str(name)!r} is an operation policy, not a language model; give what it is to be used with."
+        )
+
+
+def check_tokens(config: Any, highest: int, longest: int) -> None:
+    """Whether a model can read what a tokenizer made; torch's own complaint would be an index out of range.
+
+    Args:
+        config: The model's configuration.
+        highest: The highest id of a token.
+        longest: Tokens of the longest row.
+
+    Raises:
+        UserError: The model has no embedding for that token, or no position for the last of so many.
+    """
+    text = config.get_text_config()
+    known, places = getattr(text, "vocab_size", None), getattr(text, "max_position_embeddings", None)
+    if known is not None and highest >= known:
+        raise UserError(
+            f"The tokenizer writes token {highest}, but the model has embeddings for {known} only; "
+            "give the model and the tokenizer that belong together."
+        )
+    if places is not None and longest > places:
+        raise UserError(
+            f"Rows of {longest} tokens don't fit into the model's context of {places}; set max_length to {places} or "
+            "less, or take a model with a longer one."
         )
 
 

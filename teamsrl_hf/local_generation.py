@@ -131,9 +131,17 @@ class TransformersGenerator:
         self._model = model.eval()
         self._template = None if self._tokenizer.chat_template else _plain_template(self._tokenizer)
         self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._known = self._model.get_input_embeddings().num_embeddings
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._loop, self._turn, self._waiting = None, None, []
         self._busy = threading.Lock()
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """UserError where the template refuses a plain question, or the model can't read how it is written."""
+        job = self._render(Request("expert", ({"role": "user", "content": "Why is the sky blue?"},)))
+        if isinstance(job, Completion):
+            raise UserError(f"The model {self.model!r} can't be asked anything: {job.error}.")
 
     async def __call__(self, request: Request) -> Completion:
         job = self._render(request)
@@ -168,9 +176,12 @@ class TransformersGenerator:
                 return_dict=False,
                 sanitize_control_tokens=True,
             )
-        except (jinja2.TemplateError, ValueError) as error:
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
             reason = " ".join(f"the chat template refused the messages: {error}".split())
             return Completion("", self.model, error=reason, request_refused=True)
+        if max(prompt, default=0) >= self._known:
+            reason = f"the tokenizer writes token {max(prompt)}, but the model has embeddings for {self._known} only"
+            return Completion("", self.model, len(prompt), error=reason)
         room = request.sampling.max_tokens
         if self._context is not None:
             room = min(room, self._context - len(prompt))

@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)
         end = "" if message.endswith("?") else "."
-        raise UserError(f"{message.rstrip('.')}{end} `{self.prog} --help` lists all there are.")
+        raise UserError(f"{message.rstrip('.')}{end} `{self.prog} --help` lists all options.")
 
 
 def wrong_choice(name: str, value: object, choices: Sequence[object]) -> str:
@@ -144,6 +144,8 @@ class Options(Parser):
         values = vars(self.parse_args(list(argv)))
         for name, value in values.items():
             refuse_secrets(name, value)
+            if "\0" in str(value):
+                raise UserError(f"{name} holds a null byte, which no file name or text may; remove it.")
             if any(isinstance(number, float) and not math.isfinite(number) for number in _items(value)):
                 raise UserError(f"{name} must be a finite number, not {value}.")
         return values
@@ -153,7 +155,7 @@ class Options(Parser):
             if name not in self.hints:
                 raise UserError(
                     f"Unknown key {name!r} in the YAML file{did_you_mean(name, self.hints)} "
-                    f"`{self.prog} --help` lists all there are."
+                    f"`{self.prog} --help` lists all options."
                 )
             if not _fits(value, self.hints[name]):
                 quotes = "; YAML reads no, yes, off and on as false and true, so put them in quotes"

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from .errors import UserError
+from .errors import UserError, check_number
 from .hub_arguments import settle_hub_arguments
 from .licenses import settle_license
+from .training_checks import check_training
 
 
 @dataclass
@@ -64,9 +65,17 @@ class InstructionGenPPOConfig(TrainingArguments):
         super().__post_init__()
         settle_hub_arguments(self)
         settle_license(self.license, ours=False)
+        check_training(self)
         for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+            check_number(name, getattr(self, name), 1, whole=True)
+        for name in ("gamma", "lam"):
+            check_number(name, getattr(self, name), 0, 1)
+        for name in ("cliprange", "cliprange_value"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("vf_coef", "entropy_coef", "kl_coef"):
+            check_number(name, getattr(self, name), 0)
+        if self.target_kl is not None:
+            check_number("target_kl", self.target_kl, above=0)
         if self.target_kl is not None and self.deepspeed_plugin is not None:
             raise UserError("target_kl can't stop a DeepSpeed engine in the middle of a rollout; leave it out.")
 

@@ -40,6 +40,7 @@ from .generation import Generator
 from .hub_arguments import check_base, check_options, client, settle_hub_arguments
 from .licenses import settle_license
 from .lineage import read_lineage
+from .loading import library
 from .operations import Operation
 from .plots import plot_policy
 from .policy import HEADS, OperationPolicy, check_policy_operations, check_whole, draw, load_policy
@@ -153,16 +154,17 @@ class InstructionGenPPOTrainer(Trainer):
         self._evaluations: list[dict[str, float]] = []  # The state's log begins anew with train().
         self._sampler: RolloutSampler | None = None
         self._begin()
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=_row_numbers,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            optimizers=optimizers,
-        )
+        with library("The trainer can't be made with these arguments"):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=_row_numbers,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                optimizers=optimizers,
+            )
         self.ref_model = copy.deepcopy(self.policy).eval() if args.kl_coef and peft_config is None else None
         self.model.add_model_tags(list(self._tag_names))
 
@@ -653,7 +655,8 @@ def _with_adapter(policy: OperationPolicy, peft_config) -> nn.Module:
     policy.config.freeze_backbone = False  # Its output changes with the adapter, so no embedding may be kept.
     if peft_config.modules_to_save is None:
         peft_config.modules_to_save = list(HEADS)
-    return get_peft_model(policy, peft_config)
+    with library("The policy can't have this adapter"):
+        return get_peft_model(policy, peft_config)
 
 
 def _refuse_push(*_: Any, **__: Any) -> None:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import UserError
 from .features import hashed_vectors
+from .loading import check_tokens
 
 MIN_K = 0.2
 # Below this many non-members the interval of a rate at 1 % false positives is about as wide as the rate itself.
@@ -91,6 +92,9 @@ def _scored(model, tokenizer, rows, reference, batch_size=8, max_length=1024) ->
     from peft import PeftModel
 
     encoded = _encode(tokenizer, rows, max_length)
+    highest, longest = max(int(ids.max()) for ids, _ in encoded), max(len(ids) for ids, _ in encoded)
+    for reader in (model, *([] if reference is None else [reference])):
+        check_tokens(reader.config, highest, longest)
     scores = _score(model, encoded, batch_size)
     scores["zlib"] = scores["loss"] / [
         len(zlib.compress(_learned(row).encode("utf-8", "surrogatepass"))) for row in rows

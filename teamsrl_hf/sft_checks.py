@@ -83,6 +83,12 @@ def check_precision(sft_args: Any, launch: Launch) -> None:
         )
 
 
+def check_offloading(sft_args: Any, devices: int) -> None:
+    """UserError for what can only be moved to the CPU from elsewhere."""
+    if sft_args.activation_offloading and (sft_args.use_cpu or not devices):
+        raise UserError("activation_offloading moves activations from a GPU to the CPU; leave it out on a CPU.")
+
+
 def check_extras(model_args: Any, sft_args: Any) -> None:
     """UserError for kernels that are asked for and not installed."""
     if (model_args.load_in_4bit or model_args.load_in_8bit) and find_spec("bitsandbytes") is None:
@@ -93,8 +99,6 @@ def check_extras(model_args: Any, sft_args: Any) -> None:
             f"attn_implementation {attention!r} needs the package flash-attn; install it, or leave the line out: "
             "sdpa, the default, needs nothing and serves packing too."
         )
-    if sft_args.use_liger_kernel and find_spec("liger_kernel") is None:
-        raise UserError("use_liger_kernel needs the package liger-kernel; install it, or leave the line out.")
     if sft_args.packing and sft_args.max_length is None:
         raise UserError("packing needs max_length, the length to fill; give one.")
 

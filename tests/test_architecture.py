@@ -61,6 +61,7 @@ ORDER = (
         "ppo",
         "quantization",
         "policy",
+        "training_checks",
         "ppo_config",
         "ppo_trainer",
         "callbacks",

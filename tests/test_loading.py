@@ -141,3 +141,72 @@ def test_a_model_in_place_of_a_policy_and_a_policy_in_place_of_a_model_are_refus
     told = refused(capsys, "sft", "--model_name_or_path", adapter, *options, *out)
     assert told.startswith(f"{str(adapter)!r} is an adapter; ")
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"run.json", NOT_ROWS}
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% for message in messages %}", "the chat template refused the messages: Unexpected end of template"),
+        ("{{ raise_exception('Only system messages.') }}", "Only system messages."),
+        ("{{ messages[0]['content'] + 5 }}", "can only concatenate str"),
+        ("{{ messages[3]['content'] }}", "has no element 3"),
+        ("{{ '<|eos|>' * 3000 }}", "leaves no room in the context of 2048"),
+    ],
+)
+def test_a_template_that_takes_no_question_is_told_before_the_first_one(template, expected, tiny, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match="can't be asked anything") as refused:
+        TransformersGenerator(str(folder), device="cpu")
+    assert expected in str(refused.value)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_told_before_the_first_question(tiny, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.add_tokens(["<|think|>"])
+    tokenizer.chat_template = "<|think|>" + tokenizer.chat_template
+    with pytest.raises(UserError, match=r"the tokenizer writes token (\d+), but the model has embeddings for \1 only"):
+        TransformersGenerator(str(tiny), device="cpu", processing_class=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"learning_rate": -1}, "learning_rate must be a number of at least 0, not -1."),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, not nan."),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be a number of at least 1, not 0."),
+        ({"gamma": 1.5}, "gamma must be a number of at least 0 and at most 1, not 1.5."),
+        ({"cliprange": 0}, "cliprange must be a number above 0, not 0."),
+        ({"entropy_coef": -1}, "entropy_coef must be a number of at least 0, not -1."),
+        ({"target_kl": -1}, "target_kl must be a number above 0, not -1."),
+        ({"num_ppo_epochs": 0}, "num_ppo_epochs must be a whole number of at least 1, not 0."),
+        ({"report_to": "wanb"}, "report_to names 'wanb', no tracker that is installed here"),
+    ],
+)
+def test_arguments_of_ppo_out_of_range_are_refused_in_python_too(wrong, expected):
+    from teamsrl_hf import InstructionGenPPOConfig
+
+    with pytest.raises(UserError) as refused:
+        InstructionGenPPOConfig("out", use_cpu=True, **wrong)
+    assert str(refused.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--torch_compile_backend", "foo"], "The trainer can't be made with these arguments: "),
+        (["--use_peft", "true", "--lora_target_modules", "nope"], "The policy can't have this adapter: "),
+        (["--use_peft", "true", "--lora_dropout", "1"], "lora_dropout must be a number of at least 0 and below 1"),
+        (["--chooser", "thompson"], "A bandit needs --max_steps"),
+        (
+            ["--model_name_or_path", "", "--load_in_4bit", "true"],
+            "load_in_4bit is for a policy that reads with a model",
+        ),
+    ],
+)
+def test_what_the_trainer_and_peft_refuse_is_no_bug(options, told, tiny, tmp_path, capsys):
+    common = ["--use_cpu", "true", "--max_steps", "2", "--model_name_or_path", tiny, "--output_dir", tmp_path / "out"]
+    assert refused(capsys, "train-policy", *common, *options).startswith(told)

@@ -1,15 +1,20 @@
 """What can't work is told in one line, before any weight is loaded."""
 
+import importlib.util
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from datasets import Dataset
 from sft_data import CONFIG, assistant, run, user, write_folder
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.estimate import Launch
+from teamsrl_hf.loading import check_tokens
 from teamsrl_hf.runs import NOT_ROWS
 from teamsrl_hf.sft import build_tiny_model
 from teamsrl_hf.sft_checks import check_devices
@@ -200,3 +205,57 @@ def test_mixtures_are_refused_where_they_make_no_sense(refused, folder, tmp_path
     broken = tmp_path / "broken"
     Dataset.from_list([{"prompt": "a", "completion": assistant("b")}]).to_parquet(broken / "train.parquet")
     assert f"Dataset '{broken}' of the mixture: Row 0, column 'prompt'" in mixture({"path": str(broken)})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--learning_rate", "-1"], "learning_rate must be a number of at least 0, not -1.0."),
+        (["--per_device_train_batch_size", "0"], "per_device_train_batch_size must be a number of at least 1, not 0."),
+        (["--adam_beta1", "2"], "adam_beta1 must be a number of at least 0 and below 1, not 2.0."),
+        (["--seed", "-1"], "seed must be a number of at least 0 and at most 4294967295, not -1."),
+        (["--pad_to_multiple_of", "0"], "pad_to_multiple_of must be a number of at least 1, not 0."),
+        (["--max_length", "-1"], "max_length must be a number of at least 1, not -1."),
+        (["--report_to", "tensorbord"], "report_to names 'tensorbord', no tracker that is installed here"),
+        (["--optim", "paged_adamw_8bit"], "The optimizer can't be used: You need to install `bitsandbytes`"),
+        (["--lr_scheduler_kwargs", '{"a": 1}'], "The schedule of the learning rate can't be used: TypeError:"),
+        (["--resume_from_checkpoint", "no/folder"], "resume_from_checkpoint is 'no/folder', which is no folder"),
+        (["--trust_remote_code", "true"], "trust_remote_code would run code"),
+        (["--activation_offloading", "true"], "leave it out on a CPU"),
+        (["--use_peft", "true", "--lora_r", "0"], "lora_r must be a number of at least 1, not 0."),
+        (["--use_peft", "true", "--lora_task_type", "x"], "The adapter can't be configured: Invalid task type: 'x'"),
+        (
+            ["--use_peft", "true", "--lora_target_modules", "nope"],
+            "The adapter does not fit the model: Target modules nope not found in the base model.",
+        ),
+        (
+            ["--use_peft", "true", "--lora_modules_to_save", "lm_hed"],
+            "lora_modules_to_save names 'lm_hed', no module of the model; did you mean 'lm_head'?",
+        ),
+    ],
+)
+def test_what_the_libraries_would_refuse_is_refused_before_weights_load(
+    options, told, refused, folder, tiny, tmp_path
+):
+    config = tmp_path / "bare.yaml"
+    config.write_text("use_cpu: true\nbf16: false\nactivation_checkpointing: false\n")
+    if "bitsandbytes" in told and importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    assert told in refused(folder, *BASE, tiny, *options, config=config)
+
+
+def test_a_model_that_can_not_read_the_rows_is_refused(refused, folder, tiny, tmp_path):
+    config = tmp_path / "bare.yaml"
+    config.write_text("use_cpu: true\nbf16: false\nmax_length: 64\n")
+    for field, value, told in (
+        ("vocab_size", 100, "but the model has embeddings for 100 only"),
+        ("max_position_embeddings", 16, "don't fit into the model's context of 16; set max_length to 16 or less"),
+    ):
+        model = tmp_path / field
+        shutil.copytree(tiny, model, ignore=shutil.ignore_patterns("*.safetensors"))
+        (model / "config.json").write_text(
+            json.dumps(json.loads((model / "config.json").read_text()) | {field: value})
+        )
+        assert told in refused(folder, *BASE, str(model), config=config)
+        with pytest.raises(UserError, match=told.partition(";")[0]):
+            check_tokens(AutoConfig.from_pretrained(model), 280, 30)
