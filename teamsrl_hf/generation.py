@@ -10,6 +10,7 @@ import asyncio
 import email.utils
 import ipaddress
 import json
+import logging
 import math
 import os
 import random
@@ -31,6 +32,8 @@ _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
 # What a server may say to one request and not to the next: for its content, its length, its parameters.
 _ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
+_QUIET = 30.0  # Seconds in which failures of one kind are told once.
+logger = logging.getLogger(__name__)
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
 
 
@@ -202,11 +205,11 @@ class EndpointGenerator:
     charges for an answer it could not deliver charges for each attempt. A request that waits for its next attempt
     keeps its place among the `concurrency`.
 
-    The statuses 429, 503 and 529 say that the endpoint is busy, and so does a refused connection once it has answered:
-    everybody pauses, fewer requests go out at once and then more again (see `pacing.Pace`). They do not count against
-    `max_retries`, so that an outage costs no rows: a request is given up once it has been refused for `max_wait`
-    seconds, or (but for 429) after `max_retries` if others got answers all the while. Use it from one event loop at a
-    time.
+    The statuses 429 (unless for want of credit), 503 and 529 say that the endpoint is busy, and so does a refused
+    connection once it has answered: everybody pauses, fewer requests go out at once and then more again (see
+    `pacing.Pace`). They do not count against `max_retries`, so that an outage costs no rows: a request is given up once
+    it has been refused for `max_wait` seconds, or (but for 429) after `max_retries` if others got answers all the
+    while. Such pauses, and other attempts to come, are told in the log. Use it from one event loop at a time.
 
     When as many calls as may be in flight have failed in a row, and none of those under way is answered, something is
     wrong with all of them: further calls are not sent (see `pacing.Streak`).
@@ -261,6 +264,7 @@ class EndpointGenerator:
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
         self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
         self._streaks: dict[tuple[str, str], Streak] = {}
+        self._warned: dict[str, tuple[float, int]] = {}
         self._loop = self._sessions = self._session = None
 
     async def __call__(self, request: Request) -> Completion:
@@ -298,6 +302,7 @@ class EndpointGenerator:
                 failures.append(answer)
                 if waits.over(answer, turn.at, self._pace.answered_at):
                     break
+                self._warn(answer)
                 if not answer.busy:
                     await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
             finally:
@@ -331,6 +336,22 @@ class EndpointGenerator:
             self._pace.refused(turn, answer.retry_after if answer.retry_after <= self.max_wait else 0.0)
         elif answer.status:  # Not what was wanted, but it was let in.
             self._pace.answered(turn)
+
+    def _warn(self, failure: _Failure) -> None:
+        """One line in the log at the first failure of a kind, and then at most every `_QUIET` seconds."""
+        now, kind = time.monotonic(), failure.reason.partition(":")[0]
+        told_at, more = self._warned.get(kind, (-math.inf, 0))
+        if now - told_at < _QUIET:
+            self._warned[kind] = told_at, more + 1
+            return
+        self._warned[kind] = now, 0
+        then = (
+            f"requests wait, and are tried again for up to {self.max_wait:g} s"
+            if failure.busy
+            else "it is tried again"
+        )
+        again = f" ({more:,} more since the last such line)" if more else ""
+        logger.warning("%s: %s; %s%s", self.model, failure.reason, then, again)
 
     def _delay(self, failures: int, retry_after: float) -> float:
         return min(retry_after + self.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1), self.max_wait)
@@ -385,10 +406,12 @@ class EndpointGenerator:
             return _Failure(reason, not final, gone=gone and not final)
         if response.status == 200:
             return _read_answer(body, self.model, token)
-        retry = response.status in _RETRIED or response.status >= 500
+        # No credit is no passing matter, although OpenAI gives it the status of one.
+        spent = response.status == 429 and b"insufficient_quota" in body
+        retry = (response.status in _RETRIED or response.status >= 500) and not spent
         reason = f"HTTP {response.status}: {self._complaint(response.status, body, token)}".removesuffix(": ")
         wait = _seconds(response.headers.get("Retry-After", ""), response.headers.get("Date", ""))
-        return _Failure(reason, retry, wait, response.status)
+        return _Failure(reason, retry, wait, 402 if spent else response.status)
 
     def _complaint(self, status: int, body: bytes, token: str) -> str:
         text = body.decode("utf-8", "replace")

@@ -20,13 +20,6 @@ from .plans import PACK_FRAME, PLAN_FRAME
 from .tokens import control_token
 from .types import Finish, Reason, Review, Role, Trajectory, Transition, Verdict
 
-INSTRUCTION_RULES = (
-    *(Reason.EMPTY, Reason.UNCHANGED, Reason.REPEATS_EARLIER, Reason.REFUSAL, Reason.TEMPLATE_LEAK),
-    *(Reason.CONTROL_TOKENS, Reason.TOO_LONG),
-)
-RESPONSE_RULES = (
-    *(Reason.CUT_OFF, Reason.REFUSAL, Reason.EMPTY_RESPONSE, Reason.TEMPLATE_LEAK, Reason.CONTROL_TOKENS),
-)
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
 MAX_CHARACTERS = 20_000
 
@@ -154,7 +147,9 @@ def _canonical(verdict: str) -> Verdict:
 def instruction_violations(
     instruction: str, rewrite: str, earlier: Sequence[str], operations: Operation | Sequence[Operation]
 ) -> tuple[Reason, ...]:
-    """Names of the rules `rewrite` breaks; `earlier` are the chain's texts before `instruction`."""
+    """Names of the rules `rewrite` breaks, the first of them the reason; `earlier` are the chain's texts before
+    `instruction`.
+    """
     plain = normalise(rewrite)
     if not plain:
         return (Reason.EMPTY,)
@@ -167,7 +162,7 @@ def instruction_violations(
         Reason.CONTROL_TOKENS: control_token(rewrite) is not None,
         Reason.TOO_LONG: len(rewrite) > MAX_CHARACTERS,
     }
-    return tuple(rule for rule in INSTRUCTION_RULES if broken.get(rule))
+    return tuple(rule for rule, is_broken in broken.items() if is_broken)
 
 
 def leaks_template(rewrite: str, instruction: str, operations: Operation | Sequence[Operation]) -> bool:
@@ -220,7 +215,7 @@ def response_violations(response: str, finish_reason: Finish = Finish.STOP) -> t
         Reason.TEMPLATE_LEAK: "[" in response and bool(_FENCES.search(response)),
         Reason.CONTROL_TOKENS: control_token(response) is not None,
     }
-    return tuple(rule for rule in RESPONSE_RULES if broken[rule])
+    return tuple(rule for rule, is_broken in broken.items() if is_broken)
 
 
 def _declines(wording: re.Pattern, text: str) -> bool:

@@ -139,7 +139,7 @@ class Review:
 
     Attributes:
         verdict: See `Verdict`.
-        violations: Names of the rules the rewrite breaks, see `reviewer.INSTRUCTION_RULES`.
+        violations: Names of the rules the rewrite breaks, see `reviewer.instruction_violations`.
         reviewer: Model that gave the verdict; "rules" when no model had to be asked.
         error: Why the reviewer's call failed; it is then unreadable, with the one violation "call_failed".
     """

@@ -165,6 +165,23 @@ def test_an_outage_by_429_costs_no_row_and_few_requests():
     assert server.counts()["limit"] < 150
 
 
+def test_an_outage_and_a_retry_are_each_told_once_at_once_and_with_the_reason(caplog):
+    with EndpointServer(echo_answer, outage=0.5, outage_status=503, retry_after=0) as server:
+        ask(server.url, [f"Question {i}?" for i in range(20)], backoff=0.05)
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            (
+                "WARNING",
+                'tiny: HTTP 503: {"error": "unavailable"}; requests wait, and are tried again for up to 300 s',
+            )
+        ]
+    caplog.clear()
+    with EndpointServer(echo_answer, shares={"error": 1.0}, faulty_attempts=1) as server:
+        ask(server.url, [f"Question {i}?" for i in range(20)])
+    assert [record.getMessage() for record in caplog.records] == [
+        'tiny: HTTP 500: {"error": "error"}; it is tried again'
+    ]
+
+
 def test_an_endpoint_that_is_started_again_costs_no_row():
     texts = [f"Question {i}?" for i in range(50)]
 

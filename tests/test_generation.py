@@ -187,6 +187,15 @@ def test_a_refusal_is_final(code):
     assert completion.request_refused == (code in (400, 403, 422))
 
 
+def test_want_of_credit_is_final_whatever_its_status():
+    body = '{"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}'
+    with Server(status(429, body, Retry_After="1")) as server:
+        completion = ask(server)
+    assert len(server.bodies) == 1
+    assert completion.error.startswith('HTTP 429: {"error": {"message": "You exceeded your current quota."')
+    assert not completion.request_refused
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -281,6 +290,8 @@ def test_no_more_requests_are_in_flight_than_concurrency_allows():
 
 
 def test_one_generator_serves_several_event_loops_in_turn_and_leaves_no_connection_open(caplog):
+    gc.collect()  # What the servers of other tests left.
+    caplog.clear()
     with Server() as server:
         generator = EndpointGenerator("tiny", server.url)
         assert [asyncio.run(generator(ASK)).text for _ in range(3)] == ["yes"] * 3
