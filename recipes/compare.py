@@ -71,6 +71,8 @@ class CompareArguments:
     embedding: str = field(default="hashed_words", metadata={"help": "Or the name of a sentence-transformers model."})
 
     def __post_init__(self):
+        if unknown := sorted(set(self.methods) - set(METHODS)):
+            raise UserError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
         if not 2 <= self.repetitions <= 10:
             raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2, and 10 at most are meant.")
         for spec in (self.expert, self.instructor, self.reviewer):

@@ -120,6 +120,8 @@ class StudyArguments:
     readme: str = field(default=str(HERE / "README.md"), metadata={"help": "File whose tables are written."})
 
     def __post_init__(self):
+        if unknown := sorted(set(self.runs) - set(RUNS)):
+            raise UserError(f"Unknown run {unknown[0]!r} in runs; use {', '.join(RUNS)}.")
         if self.training_seeds < 2:
             raise UserError(f"training_seeds is {self.training_seeds}; an interval needs at least 2.")
 
