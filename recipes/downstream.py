@@ -127,14 +127,16 @@ def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
 
 def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: DownstreamArguments) -> dict[str, list]:
     """Instructions with the expert's answers that no method made: the seeds, and each operation once on each seed."""
-    from teamsrl_hf.environment import carry_out, run_async, uniform
+    from teamsrl_hf.calls import run_async
+    from teamsrl_hf.environment import carry_out, uniform
     from teamsrl_hf.generation import Request
+    from teamsrl_hf.ledger import Ledger
     from teamsrl_hf.models import make_generator
     from teamsrl_hf.operations import OPERATIONS
 
-    expert, reviewer = make_generator(settings["expert"]), make_generator(settings["reviewer"])
+    models = [make_generator(settings[role]) for role in ("expert", "reviewer")]
 
-    async def rows() -> dict[str, list[tuple[str, str]]]:
+    async def rows(expert: Any, reviewer: Any) -> dict[str, list[tuple[str, str]]]:
         texts = {"seeds": [seed.text for seed in seeds], "evolved": []}
         pairs = [(seed, operation) for seed in seeds for operation in OPERATIONS]
         pairs.sort(key=lambda pair: uniform("held out", pair[0].id, pair[1].name))
@@ -142,13 +144,16 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
             if len(texts["evolved"]) < args.test_rows:
                 made = await carry_out([seed.text], operation, expert, reviewer, role=Role.EXPERT)
                 texts["evolved"] += [made.rewrite] if made.review.passed else []
-        return {name: [(text, await answer(text)) for text in some[: args.test_rows]] for name, some in texts.items()}
+        chosen = {name: some[: args.test_rows] for name, some in texts.items()}
+        return {name: [(text, (await expert(question(text))).text) for text in some] for name, some in chosen.items()}
 
-    async def answer(text: str) -> str:
-        return (await expert(Request(Role.EXPERT, ({"role": "user", "content": text},)))).text
+    def question(text: str) -> Request:
+        return Request(Role.EXPERT, ({"role": "user", "content": text},))
 
+    with Ledger(Path(args.output_dir) / "ledger.sqlite") as ledger:
+        asked = run_async(rows(*map(ledger.record, models)))
     # Where a call failed there is no answer.
-    answered = {name: [row for row in made if row[1]] for name, made in run_async(rows()).items()}
+    answered = {name: [row for row in made if row[1]] for name, made in asked.items()}
     if missing := [name for name, made in answered.items() if not made]:
         raise CallsRefused(f"The expert answered not one of the held-out rows {missing[0]!r}; is its endpoint well?")
     return answered

@@ -27,8 +27,8 @@ from typing import Any
 
 from teamsrl_hf.accounting import outcome, spent
 from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.calls import run_async
 from teamsrl_hf.cards import RULEBOOK, DatasetStatistics, dataset_card, inline_code, recipe_text
-from teamsrl_hf.environment import run_async
 from teamsrl_hf.errors import CallsRefused, NothingMade, Stopped, UserError, did_you_mean
 from teamsrl_hf.evolver import DatasetEvolver
 from teamsrl_hf.evolver_config import EvolverConfig

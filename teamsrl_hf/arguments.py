@@ -15,6 +15,7 @@ from .errors import NothingMade, Stopped, UserError
 from .operations import Operation, select_operations
 from .redaction import redact, shown
 from .seeds import INPUTS, INSTRUCTION, load_seeds, split_seeds
+from .signals import Interruption
 from .tables import ENDINGS
 from .types import Seed
 
@@ -159,18 +160,22 @@ def _outside() -> tuple[type[BaseException], ...]:
     return tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
 
 
-def guarded(main: Callable[[], Any]) -> int:
+def guarded(main: Callable[[], Any], signals: Interruption | None = None) -> int:
     """Run `main`; what is no bug is printed as one line. Returns the exit status, see `errors`.
 
     Every other exception is a bug: its traceback is printed and a line that says so, with status 1. Nothing of it
     shows a token. Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
+
+    Args:
+        signals: What is done about signals meanwhile.
     """
+    signals = signals or Interruption()
     try:
-        with _Bugs() as bugs:
+        with _Bugs() as bugs, signals:
             main()
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
-        return 130
+        print(signals.message, end="", file=sys.stderr)
+        return signals.status
     except (Stopped, NothingMade) as ended:
         print(f"{'stopped' if isinstance(ended, Stopped) else 'nothing made'}: {shown(ended)}", file=sys.stderr)
         return ended.status

@@ -110,7 +110,10 @@ def split_launch_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> int:
     """Run a recipe's processes with `accelerate launch`; returns the exit status. What went wrong, they tell."""
+    import signal
+
     from .arguments import guarded
+    from .signals import STOPPING, Forwarding
 
     status = 0
 
@@ -120,8 +123,11 @@ def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> i
         from subprocess import CalledProcessError
 
         from accelerate.commands.launch import launch_command, launch_command_parser
+        from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+        heard = [signum.name for signum in STOPPING if signal.getsignal(signum) != signal.SIG_IGN]
+        os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", ",".join(heard))
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         try:
             launch_command(launch_command_parser().parse_args([*words, str(resource(f"recipes/{name}.py")), *options]))
@@ -129,9 +135,11 @@ def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> i
             status = error.get_first_failure()[1].exitcode
         except CalledProcessError as error:
             status = error.returncode
+        except SignalException as stopped:
+            status = 128 + stopped.sigval
 
-    refused = guarded(run)
-    if status not in (0, 2):  # With 2 the process has said what is wrong.
+    refused = guarded(run, Forwarding())
+    if status not in (0, 2, *(128 + signum for signum in STOPPING)):  # With these the process has said what is wrong.
         print(f"error: a process of the launch ended with status {status}", file=sys.stderr)
     return refused or (status if status > 0 else 1 if status else 0)
 

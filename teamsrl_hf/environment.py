@@ -6,12 +6,12 @@ training.
 
 import asyncio
 import hashlib
-import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
+from .calls import run_async
 from .errors import CallsRefused
 from .generation import Completion, Generator, Request, Sampling
 from .operations import Operation, rewrite_messages
@@ -210,33 +210,3 @@ async def _gather(coroutines: Sequence[Coroutine[Any, Any, Result]]) -> list[Res
         if isinstance(result, BaseException):
             raise result
     return results
-
-
-@lru_cache(maxsize=1)
-def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="teamsrl-calls", daemon=True).start()
-    return loop
-
-
-def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end from ordinary code, also where an event loop already runs (a notebook).
-
-    All calls share one loop in a daemon thread, since a client's connections belong to the loop that opened them.
-    """
-    task: list[asyncio.Task] = []
-    stopped = False
-
-    async def run() -> Result:
-        task.append(asyncio.current_task())
-        if stopped:
-            raise asyncio.CancelledError
-        return await coroutine
-
-    try:
-        return asyncio.run_coroutine_threadsafe(run(), _loop()).result()
-    except KeyboardInterrupt:
-        # Not future.cancel(): the interrupt may have come when there was no future yet, but a task soon to start.
-        stopped = True
-        _loop().call_soon_threadsafe(lambda: [running.cancel() for running in task])
-        raise

@@ -6,7 +6,7 @@
 3    the run is over and made not a single row (`NothingMade`)
 4    stopped before its end, nothing is lost, the same command goes on (`Stopped`): a budget is spent, or a model
      refuses every call
-130  interrupted by Ctrl-C; the same command goes on
+129  stopped by SIGHUP (the terminal was closed), 130 by SIGINT (Ctrl-C), 143 by SIGTERM; the same command goes on
 """
 
 import math

@@ -5,6 +5,7 @@ Three stages, each open to code that spreads them over processes: `walk` makes t
 whatever depends on the rows before it is decided in `accept`, so that timing never changes the dataset.
 """
 
+import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
@@ -13,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from . import methods
+from .calls import SETTLE_SECONDS, run_async
 from .dedup import NearDuplicates
-from .environment import Chooser, is_immediate, run_async, uniform
+from .environment import Chooser, is_immediate, uniform
 from .errors import Stopped, UserError
 from .evolver_config import PLANNED, EvolverConfig
 from .generation import Generator
 from .operations import Operation
-from .overlap import CallsInFlight, close, each, in_batches, in_order, together
+from .overlap import close, each, in_batches, in_order, together
 from .types import Candidate, Example, Reason, Rejection, Seed, State
 
 Filter = Callable[[Candidate], str | None]
 Decided = tuple[Candidate, str | None]
-SETTLE_SECONDS = 1.5  # What is under way when a run is interrupted gets this long to end: Ctrl-C stops within two.
 
 
 class DatasetEvolver:
@@ -63,13 +64,12 @@ class DatasetEvolver:
         self.operations, self.args, self.filters = tuple(operations), args, tuple(filters)
         self._value = None if args.stop_below is None else _value_function(chooser)
         self._accepted = NearDuplicates(args.dedup_threshold)
-        self._calls = CallsInFlight()
         self._models = methods.Models(
             self._next,
             self.operations,
-            self._calls.keep(expert),
-            self._calls.keep(reviewer),
-            instructor and self._calls.keep(instructor),
+            expert,
+            reviewer,
+            instructor,
             args,
         )
 
@@ -127,8 +127,9 @@ class DatasetEvolver:
         return push_dataset(folder, repo_id, **options)
 
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
-        """Let calls under way end and be recorded, at most for `seconds`; call it when the stages were cut short."""
-        await self._calls.settle(seconds)
+        """Let the ledgers record what is under way, at most for `seconds`; call it when the stages were cut short."""
+        models = (self.expert, self.reviewer, self.instructor)
+        await asyncio.gather(*(model.settle(seconds) for model in models if hasattr(model, "settle")))
 
     def evolve(self, seeds: Iterable[Seed]) -> Iterator[list[Example | Rejection]]:
         """For each seed, in order, what became of every candidate it gave. Seeds are taken as they are needed."""

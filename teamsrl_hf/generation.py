@@ -16,7 +16,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -266,10 +267,12 @@ class EndpointGenerator:
         self._streaks: dict[tuple[str, str], Streak] = {}
         self._warned: dict[str, tuple[float, int]] = {}
         self._loop = self._sessions = self._session = None
+        self.waiting: set[asyncio.Task] = set()  # Tasks that wait for a turn or a retry: nothing of theirs is sent.
 
     async def __call__(self, request: Request) -> Completion:
         session, streak = await self._open(), self._streak(request)
-        turn, call = await self._begin(request, streak)
+        with self._nothing_sent():
+            turn, call = await self._begin(request, streak)
         try:
             completion = await self._ask(session, request, turn)
             if completion.error is None:
@@ -304,11 +307,22 @@ class EndpointGenerator:
                     break
                 self._warn(answer)
                 if not answer.busy:
-                    await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
+                    with self._nothing_sent():
+                        await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
             finally:
                 self._pace.leave(turn)
-            turn = await self._turn(request, waits.until)
+            with self._nothing_sent():
+                turn = await self._turn(request, waits.until)
         return self._given_up(failures, in_time=turn is not None)
+
+    @contextmanager
+    def _nothing_sent(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        self.waiting.add(task)
+        try:
+            yield
+        finally:
+            self.waiting.discard(task)
 
     def _streak(self, request: Request) -> Streak:
         kind = request.role, request.kind

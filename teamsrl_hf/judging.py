@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .environment import run_async
+from .calls import run_async
 from .errors import UserError
 from .evaluation import bootstrap_interval, wilson_interval
 from .generation import Generator, Request, Sampling

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .errors import Stopped, UserError
 from .generation import Completion, Generator, Request
 
@@ -165,6 +166,7 @@ class Ledger:
         self.prices, self.budget = dict(prices or {}), budget
         self.replayed = 0
         self._in_flight: dict[bytes, asyncio.Future[Completion]] = {}
+        self._purchases = CallsInFlight()
         self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
         self._asked_again: set[bytes] = set()
         self._recorded: list[_Recorded] = []
@@ -316,15 +318,24 @@ class Ledger:
                 raise _explained(error, self.path) from error
         self.calls, self.tokens, self.cost = self._spent()
 
-    def close(self) -> None:
+    async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
+        """Let what is under way end and be recorded; within `seconds`, if given, and then nothing more is sent."""
+        waiting = (getattr(recorded.generator, "waiting", ()) for recorded in self._recorded)
+        await self._purchases.settle(seconds, () if seconds is None else set().union(*waiting))
+
+    def close(self, seconds: float | None = None) -> None:
+        """Settle, see there, and close the file."""
+        if self._purchases.in_shared_loop():
+            run_async(self.settle(seconds))
         for connection, _ in self._readers:
             connection.close()
 
     def __enter__(self) -> "Ledger":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        pressing = kind is not None and not issubclass(kind, Stopped)
+        self.close(SETTLE_SECONDS if pressing else None)
 
 
 # `a` is what is here, `b` what comes in; "wins" is when what comes in replaces what is here.
@@ -403,34 +414,31 @@ class _Recorded:
             if (known := ledger.find(key)) is not None:
                 ledger.replayed += 1
                 return known
-            if not ledger._desk.limited:
-                return await self._buy(key, request)
-            most = self._most(request)
-            if ledger._desk.hold((ledger.calls, ledger.tokens, ledger.cost), most):
-                try:
-                    return await self._buy(key, request)
-                finally:
-                    ledger._desk.release(most)
+            most = self._most(request) if ledger._desk.limited else None
+            if most is None or ledger._desk.hold((ledger.calls, ledger.tokens, ledger.cost), most):
+                return await self._buy(key, request, most)
             await ledger._desk.room()
 
-    async def _buy(self, key: bytes, request: Request) -> Completion:
+    async def settle(self, seconds: float | None) -> None:
+        """See `Ledger.settle`."""
+        await self.ledger.settle(seconds)
+
+    async def _buy(self, key: bytes, request: Request, most: Amounts | None) -> Completion:
         if self.immediate:  # Nothing can come between question and answer, so no twin can be in flight.
-            return await self._ask(key, request)
-        answer = asyncio.get_running_loop().create_future()
-        self.ledger._in_flight[key] = answer
-        try:
-            completion = await self._ask(key, request)
-            answer.set_result(completion)
-            return completion
-        except asyncio.CancelledError:
-            answer.cancel()  # A twin was not cancelled with it, and asks for itself.
-            raise
-        except BaseException as error:
-            answer.set_exception(error)
-            answer.exception()  # Marked as seen: without a twin waiting, nobody else will look.
-            raise
-        finally:
-            del self.ledger._in_flight[key]
+            try:
+                return await self._ask(key, request)
+            finally:
+                self._bought(key, most)
+        # A task of its own: whoever waits for the answer may be cancelled, but it is paid for.
+        purchase = self.ledger._purchases.start(self._ask(key, request))
+        self.ledger._in_flight[key] = purchase
+        purchase.add_done_callback(lambda _: self._bought(key, most))
+        return await asyncio.shield(purchase)
+
+    def _bought(self, key: bytes, most: Amounts | None) -> None:
+        self.ledger._in_flight.pop(key, None)
+        if most is not None:
+            self.ledger._desk.release(most)
 
     async def _ask(self, key: bytes, request: Request) -> Completion:
         started = time.monotonic()

@@ -15,9 +15,6 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from .environment import is_immediate
-from .generation import Completion, Generator, Request
-
 Item, Made = TypeVar("Item"), TypeVar("Made")
 # Seconds between two times that results are handed out: to deal with several in a row takes a tenth less time, and new
 # work need not wait for each of them.
@@ -136,39 +133,3 @@ async def together(coroutines: Sequence[Coroutine[Any, Any, Made]], at_once: boo
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class CallsInFlight:
-    """Calls that outlive the chains that made them: what was sent is paid for, so its answer should be recorded."""
-
-    def __init__(self):
-        self._tasks: set[asyncio.Task[Completion]] = set()
-
-    def keep(self, generator: Generator) -> Generator:
-        """The generator, its calls kept apart from who waits for them. One that never waits needs no keeping."""
-        return generator if is_immediate(generator) else _Kept(self._tasks, generator)
-
-    async def settle(self, seconds: float | None) -> None:
-        """Wait until all calls have ended, at most `seconds`; what has not ended by then is cancelled."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=seconds)
-        left = set(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-
-class _Kept:
-    def __init__(self, tasks: set[asyncio.Task[Completion]], generator: Generator):
-        self._tasks, self._generator, self.model = tasks, generator, generator.model
-
-    async def __call__(self, request: Request) -> Completion:
-        task = asyncio.create_task(self._generator(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Completion]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Marked as seen: the chain that waited for it may be gone.

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .environment import run_async
+from .calls import run_async
 from .errors import UserError
 from .types import Trajectory
 

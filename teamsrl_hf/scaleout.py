@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .environment import run_async
+from .calls import run_async
 from .errors import CallsRefused, Stopped
 from .evolver import DatasetEvolver
 from .ledger import Budget, Ledger

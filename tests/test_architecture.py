@@ -18,6 +18,8 @@ ORDER = (
         "options",
         "types",
         "tokens",
+        "signals",
+        "calls",
         "paths",
         "public",
         "loading",

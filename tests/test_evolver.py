@@ -6,6 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from signalling import heed_signals
 
 from teamsrl_hf import (
     Completion,
@@ -599,7 +600,7 @@ def test_what_was_sent_when_the_budget_ran_out_is_recorded(tmp_path):
     assert whole == _evolve(unlimited)
 
 
-def test_an_interrupted_run_stops_within_two_seconds_and_records_what_was_under_way(tmp_path):
+def test_an_interrupted_run_stops_within_seconds_and_records_what_was_under_way(tmp_path):
     code = f"""
 import asyncio, os, signal, time
 from teamsrl_hf import Completion, DatasetEvolver, EvolverConfig, Ledger, Seed
@@ -628,11 +629,12 @@ with Ledger({str(tmp_path / "ledger.sqlite")!r}) as ledger:
         *calls, interrupted = started
         print(len(calls), sum(t.calls for t in ledger.totals().values()), time.monotonic() - interrupted)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=heed_signals)
     assert done.stderr == ""
     sent, recorded, seconds = done.stdout.split()
     assert (sent, recorded) == ("8", "7")  # All but the one that hangs for a minute.
-    assert float(seconds) < 10  # 1.5 and what the machine adds.
+    assert float(seconds) < 10  # 3 and what the machine adds.
 
 
 # Stopping where nothing is expected.

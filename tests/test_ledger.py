@@ -7,9 +7,10 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from endpoint_server import EndpointServer
 
-from teamsrl_hf import Completion, Ledger, Request, Sampling, ScriptedGenerator
-from teamsrl_hf.environment import run_async
+from teamsrl_hf import Completion, EndpointGenerator, Ledger, Request, Sampling, ScriptedGenerator
+from teamsrl_hf.calls import run_async
 from teamsrl_hf.ledger import Budget, BudgetExhausted, Price, Totals, request_key
 from teamsrl_hf.operations import OPERATIONS, rewrite_messages
 
@@ -171,6 +172,79 @@ def test_a_full_disk_is_told_in_one_line_and_the_answer_is_not_handed_out(tmp_pa
     model = ledger.record(ScriptedGenerator(lambda request: "x" * 100_000))
     with pytest.raises(OSError, match=r"can't be written \(database or disk is full\)"):
         asyncio.run(model(_request()))
+
+
+class Slow:
+    """Answers after so many seconds as its request's sample index says."""
+
+    model = "slow"
+
+    def __init__(self):
+        self.answered = []
+
+    async def __call__(self, request):
+        await asyncio.sleep(request.sample_index)
+        self.answered.append(request.sample_index)
+        return Completion("Because.", "slow")
+
+
+def test_a_call_outlives_the_chain_that_made_it_until_it_is_settled(tmp_path):
+    model = Slow()
+
+    async def main():
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            recorded = ledger.record(model)
+            chains = [asyncio.create_task(recorded(_request(sample_index=seconds))) for seconds in (0.05, 30)]
+            await asyncio.sleep(0.01)
+            for chain in chains:
+                chain.cancel()
+            await asyncio.gather(*chains, return_exceptions=True)
+            assert model.answered == []
+            await ledger.settle(0.5)
+            return len(asyncio.all_tasks()), ledger.calls
+
+    assert asyncio.run(main()) == (1, 1)
+    assert model.answered == [0.05]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BudgetExhausted])
+def test_closing_a_ledger_lets_what_was_sent_be_recorded_and_sends_nothing_that_waits(error, tmp_path):
+    with EndpointServer(latency=0.3) as server:
+        model = EndpointGenerator("m", server.url, concurrency=2)
+
+        async def ask_and_leave(recorded):
+            calls = [asyncio.create_task(recorded(_request(f"Name bird {i}."))) for i in range(6)]
+            while server.counts().get("received", 0) < 2:
+                await asyncio.sleep(0.01)
+            for call in calls:
+                call.cancel()
+
+        def run():
+            with ledger:
+                run_async(ask_and_leave(ledger.record(model)))
+                raise error
+
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        with pytest.raises(error):
+            run()
+        run_async(model.close())
+        # A spent budget presses nobody: what was within it is bought.
+        assert ledger.calls == server.counts()["received"] == (2 if error is KeyboardInterrupt else 6)
+
+
+def test_whoever_waits_for_a_twin_gets_its_answer_when_the_first_to_ask_is_gone(tmp_path):
+    model = Slow()
+
+    async def main():
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            recorded = ledger.record(model)
+            first, twin = (asyncio.create_task(recorded(_request(sample_index=0.05))) for _ in range(2))
+            await asyncio.sleep(0.01)
+            first.cancel()
+            return (await twin).text
+
+    assert asyncio.run(main()) == "Because."
+    assert model.answered == [0.05]
 
 
 def test_the_ledger_holds_no_prompt_text(tmp_path):

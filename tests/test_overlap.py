@@ -3,8 +3,8 @@ from contextlib import aclosing
 
 import pytest
 
-from teamsrl_hf import Completion, Request, Sampling
-from teamsrl_hf.overlap import CallsInFlight, in_batches, in_order, together
+from teamsrl_hf import Request, Sampling
+from teamsrl_hf.overlap import in_batches, in_order, together
 
 REQUEST = Request("expert", ({"role": "user", "content": "Why?"},), Sampling())
 
@@ -145,30 +145,3 @@ def test_when_one_of_several_fails_none_of_the_others_is_left_behind(at_once, re
         asyncio.run(together([work(number) for number in range(4)], at_once))
     assert sorted(ended) == ([0, 1] if at_once else [0, 1, 2, 3])
     assert [str(warning.message) for warning in recwarn] == []
-
-
-def test_a_call_outlives_the_chain_that_made_it_until_it_is_settled():
-    answered = []
-
-    class Slow:
-        model = "slow"
-
-        async def __call__(self, request):
-            await asyncio.sleep(30 if request.sample_index else 0.05)
-            answered.append(request.sample_index)
-            return Completion("Because.", "slow")
-
-    async def main():
-        calls = CallsInFlight()
-        kept = calls.keep(Slow())
-        chains = [asyncio.create_task(kept(Request("expert", REQUEST.messages, sample_index=i))) for i in range(2)]
-        await asyncio.sleep(0.01)
-        for chain in chains:
-            chain.cancel()
-        await asyncio.gather(*chains, return_exceptions=True)
-        assert answered == []
-        await calls.settle(0.5)
-        return len(asyncio.all_tasks())
-
-    assert asyncio.run(main()) == 1
-    assert answered == [0]

@@ -1,0 +1,75 @@
+"""Calls under way: in go coroutines, out come their results; what was sent is waited for when a run is cut short."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+# Of an interrupted run, what is under way gets this long to end. The process leaves within five seconds.
+SETTLE_SECONDS = 3.0
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="teamsrl-calls", daemon=True).start()
+    return loop
+
+
+def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end from ordinary code, also where an event loop already runs (a notebook).
+
+    All calls share one loop in a daemon thread, since a client's connections belong to the loop that opened them.
+    """
+    task: list[asyncio.Task] = []
+    stopped = False
+
+    async def run() -> Result:
+        task.append(asyncio.current_task())
+        if stopped:
+            raise asyncio.CancelledError
+        return await coroutine
+
+    try:
+        return asyncio.run_coroutine_threadsafe(run(), _loop()).result()
+    except KeyboardInterrupt:
+        # Not future.cancel(): the interrupt may have come when there was no future yet, but a task soon to start.
+        stopped = True
+        _loop().call_soon_threadsafe(lambda: [running.cancel() for running in task])
+        raise
+
+
+class CallsInFlight:
+    """Calls that outlive whoever waits for them: what was sent is paid for, so its answer should be recorded."""
+
+    def __init__(self):
+        self._tasks: set[asyncio.Task] = set()
+
+    def start(self, call: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        """The call as a task of its own; wait for it under `asyncio.shield`."""
+        task = asyncio.create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def settle(self, seconds: float | None, unsent: Iterable[asyncio.Task] = ()) -> None:
+        """Wait until the calls have ended, at most `seconds`; those left by then, and the `unsent`, are cancelled."""
+        for task in self._tasks.intersection(unsent):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+        left = set(self._tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def in_shared_loop(self) -> bool:
+        """Whether there are calls that ordinary code can wait for, by `run_async`."""
+        return any(task.get_loop() is _loop() for task in set(self._tasks))
+
+    def _ended(self, task: asyncio.Task) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Marked as seen: whoever waited for it may be gone.

@@ -1,0 +1,144 @@
+"""Signals that stop a command: in comes SIGINT, SIGTERM or SIGHUP, out comes one exception that lets all come to rest.
+
+Only the command line installs these handlers, and only where nobody else has one: whoever ignores a signal (`nohup`, a
+job in the background) or handles it goes on doing so.
+"""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# Seconds from the signal to the end of the process, whatever it is doing.
+LEAVE_WITHIN = 4.5
+# A terminal, a launcher and a service manager may each pass on what was one event.
+ONE_EVENT = 0.5
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks the command to stop."""
+
+
+class Interruption:
+    """A context in which the first signal raises `Interrupted` in the main thread, and a later one ends the process.
+
+    The process also ends when it has not come to rest after `LEAVE_WITHIN` seconds: Python can't interrupt a library
+    that waits or computes in its own code. An error that follows the signal counts as its consequence.
+
+    Attributes:
+        signum: The signal that came.
+    """
+
+    def __init__(self):
+        self.signum: int = 0
+        self._before: dict[int, object] = {}
+        self._pipe: int | None = None  # Where the interpreter writes the number of each signal, whatever it is doing.
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            self._before = {
+                signum: signal.getsignal(signum) for signum in STOPPING if signal.getsignal(signum) in usual
+            }
+            for signum in self._before:
+                signal.signal(signum, self.handle)
+            self._start_to_watch()
+            _active.append(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.let_go()
+        if self._pipe is not None:
+            os.close(self._pipe)
+        if self.signum and error is not None and not isinstance(error, KeyboardInterrupt):
+            raise Interrupted from error
+
+    @property
+    def status(self) -> int:
+        """What the process ends with, as a shell has it."""
+        return 128 + (self.signum or signal.SIGINT)
+
+    @property
+    def message(self) -> str:
+        """A line on a new line, after any progress bar; of the processes of a launch the first alone has one."""
+        name = signal.Signals(self.signum or signal.SIGINT).name
+        first = os.environ.get("RANK", "0") == "0"
+        return f"\nstopped by {name}; run the same command again to go on\n" if first else ""
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        if not self.signum or self._pipe is None:  # Else `_watch` tells a second signal from an echo of the first.
+            self.signum = signum
+            raise Interrupted
+
+    def let_go(self) -> None:
+        """Give the signals back to those who had them before."""
+        if self in _active:
+            _active.remove(self)
+            for signum, handler in self._before.items():
+                signal.signal(signum, handler)
+            if self._pipe is not None:
+                signal.set_wakeup_fd(-1)
+
+    def _start_to_watch(self) -> None:
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        if (elsewhere := signal.set_wakeup_fd(write, warn_on_full_buffer=False)) == -1:
+            self._pipe = write
+            threading.Thread(target=self._watch, args=(read,), name="teamsrl-signals", daemon=True).start()
+        else:  # An event loop in this very thread, as in a notebook, needs it.
+            signal.set_wakeup_fd(elsewhere)
+            os.close(read)
+            os.close(write)
+
+    def _watch(self, read: int) -> None:
+        first = None
+        while byte := os.read(read, 1):
+            if byte[0] not in self._before:
+                continue
+            if first is None:
+                first = time.monotonic()
+                timer = threading.Timer(LEAVE_WITHIN, self._leave, [byte[0]])
+                timer.daemon = True
+                timer.start()
+            elif time.monotonic() - first > ONE_EVENT:
+                self._leave(byte[0])
+        os.close(read)
+
+    def _leave(self, signum: int) -> None:
+        if self in _active:
+            self.signum = self.signum or signum
+            os.write(2, self.message.encode())  # Not print: the main thread may hold the stream's lock.
+        elif threading.main_thread().is_alive():
+            return  # The command is over, and the process has other things to do.
+        # Else Python is about to exit, and waits for a library's thread.
+        os._exit(128 + signum)
+
+
+class Forwarding(Interruption):
+    """The same for a process that does nothing but wait for its children: they get the signal, and end first."""
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        import psutil
+
+        self.signum = signum
+        children = psutil.Process().children()
+        for child in children:
+            child.send_signal(signum)
+        if not children:
+            raise Interrupted
+
+    def _start_to_watch(self) -> None: ...
+
+
+_active: list[Interruption] = []
+
+
+def _in_child() -> None:
+    """A process forked off, such as one that loads data, is not the command: a signal ends it as it always would."""
+    while _active:
+        _active[-1].let_go()
+
+
+os.register_at_fork(after_in_child=_in_child)
