@@ -6,9 +6,9 @@ training.
 
 import asyncio
 import hashlib
+import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from .calls import run_async
@@ -53,14 +53,29 @@ async def carry_out(
 
     Where both models are deterministic, what they made of the same chain before is remembered.
     """
-    if is_deterministic(instructor) and is_deterministic(reviewer):
-        return _made_before(tuple(texts), operation, instructor, reviewer, sampling, role)
-    return await _carry_out(texts, operation, instructor, reviewer, sampling, role)
+    step = texts, operation, instructor, reviewer, sampling, role
+    if not (is_deterministic(instructor) and is_deterministic(reviewer)):
+        return await _carry_out(*step)
+    known, key = _made_by(instructor, reviewer), (tuple(texts), operation, sampling, role)
+    if key not in known:
+        if len(known) >= 20_000:
+            known.clear()
+        known[key] = _result(_carry_out(*step))
+    return known[key]
 
 
-@lru_cache(maxsize=20_000)
-def _made_before(*step: Any) -> Transition:
-    return _result(_carry_out(*step))
+# By the identities of an instructor and a reviewer: to hold them here would keep whole models from being freed.
+_MADE: dict[tuple[int, int], dict[Any, Transition]] = {}
+
+
+def _made_by(instructor: Generator, reviewer: Generator) -> dict[Any, Transition]:
+    """What these two made so far; it goes with the first of them that goes."""
+    pair = id(instructor), id(reviewer)
+    if pair not in _MADE:
+        for generator in {id(one): one for one in (instructor, reviewer)}.values():
+            weakref.finalize(generator, _MADE.pop, pair, None).atexit = False
+        _MADE[pair] = {}
+    return _MADE[pair]
 
 
 async def _carry_out(

@@ -208,8 +208,8 @@ class EndpointGenerator:
 
     The statuses 429 (unless for want of credit), 503 and 529 say that the endpoint is busy, and so does a refused
     connection once it has answered: everybody pauses, fewer requests go out at once and then more again (see
-    `pacing.Pace`). They do not count against `max_retries`, so that an outage costs no rows: a request is given up once
-    it has been refused for `max_wait` seconds, or (but for 429) after `max_retries` if others got answers all the
+    `pacing.Pace`). They do not count against `max_retries`, so that an outage costs no rows: a request is given up
+    once it has been refused for `max_wait` seconds, or (but for 429) after `max_retries` if others got answers all the
     while. Such pauses, and other attempts to come, are told in the log. Use it from one event loop at a time.
 
     When as many calls as may be in flight have failed in a row, and none of those under way is answered, something is

@@ -149,7 +149,9 @@ class OperationPolicy(PreTrainedModel):
         """
         quantized = {} if quantization_config is None else {"quantization_config": quantization_config}
         with loading("model", name):
-            tokenizer = processing_class or AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = processing_class
+            if tokenizer is None:
+                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             backbone = AutoModel.from_pretrained(
                 name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False, **quantized
             )

@@ -62,6 +62,7 @@ class InstructionGenPPOConfig(TrainingArguments):
     )
 
     def __post_init__(self):
+        self.output_dir = "." if self.output_dir == "" else self.output_dir  # As everywhere else a path is taken.
         super().__post_init__()
         settle_hub_arguments(self)
         settle_license(self.license, ours=False)

@@ -143,7 +143,7 @@ class InstructionGenPPOTrainer(Trainer):
         self.operations = self.policy.config.operation_tuple()
         if operations:
             check_policy_operations(self.policy, operations)
-        self.instructor, self.reviewer = instructor, reviewer or instructor
+        self.instructor, self.reviewer = instructor, instructor if reviewer is None else reviewer
         self.reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
         self.reward_weights = check_weights(args.reward_weights, self.reward_funcs)
         if train_dataset is not None and len(train_dataset) == 0:
@@ -467,7 +467,7 @@ class InstructionGenPPOTrainer(Trainer):
         """Logits (N, K) and values (N,) on the CPU in float32, without gradients, as the loss would compute them."""
         with torch.no_grad(), self.compute_loss_context_manager():
             # The wrapped model, since ZeRO-3 and FSDP gather their weights in its forward.
-            output = (model or self.model_wrapped)(
+            output = (self.model_wrapped if model is None else model)(
                 **{name: tensor.to(self.args.device) for name, tensor in inputs.items()}
             )
         return output.logits.float().cpu(), output.value.float().cpu()

@@ -151,7 +151,7 @@ def build_tiny_model(
     Returns:
         `output_dir`, which `from_pretrained` loads. The same texts and seed give the same files.
     """
-    tokenizer = tokenizer or train_tokenizer(texts)
+    tokenizer = train_tokenizer(texts) if tokenizer is None else tokenizer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Not AutoModel.from_config: once ZeRO-3 arguments exist, that would partition the weights and save none.

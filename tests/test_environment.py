@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -209,3 +211,40 @@ def test_calls_work_where_an_event_loop_already_runs():
 
     assert asyncio.run(notebook()) == "done"
     assert any(thread.name == "teamsrl-calls" and thread.daemon for thread in threading.enumerate())
+
+
+class Alike:
+    """A model that always answers alike, counts its calls, and has a length of 0; equal to none, hashed by none."""
+
+    model, immediate, deterministic = "counting", True, True
+    __hash__ = None
+
+    def __init__(self):
+        self.calls = 0
+
+    def __len__(self):
+        return 0
+
+    def __eq__(self, other):
+        return False
+
+    async def __call__(self, request):
+        self.calls += 1
+        return Completion("Name two birds of Peru, please.", self.model)
+
+
+def test_what_deterministic_models_made_is_remembered_as_long_as_they_live():
+    def step(instructor, reviewer):
+        return asyncio.run(carry_out(["Name a bird."], OPERATIONS[0], instructor, reviewer))
+
+    first, second = Alike(), Alike()
+    assert step(first, second) is step(first, second)
+    assert first.calls == 1
+    assert step(first, first).rewrite == step(first, second).rewrite
+    assert first.calls == 3  # Another pair: a rewrite, and a verdict.
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
+    step(Alike(), second)
+    assert second.calls == 2

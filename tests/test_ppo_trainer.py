@@ -15,6 +15,7 @@ from teamsrl_hf import (
     InstructionGenPPOTrainer,
     OperationPolicy,
     OperationPolicyConfig,
+    Rulebook,
     ScriptedGenerator,
     Seed,
     seeds_to_dataset,
@@ -431,3 +432,16 @@ def test_states_that_a_rollout_chose_for_by_itself_are_read_for_the_update(tmp_p
     trainer.train()
     assert read == [48]
     assert trainer.state.global_step == 4
+
+
+def test_a_reviewer_without_length_is_used_and_an_empty_output_dir_is_this_one(tmp_path, monkeypatch):
+    class Cached(Rulebook):
+        def __len__(self):
+            return 0
+
+    monkeypatch.chdir(tmp_path)
+    reviewer = Cached()
+    arguments = InstructionGenPPOConfig("", use_cpu=True, report_to="none")
+    policy = OperationPolicy(OperationPolicyConfig())
+    assert InstructionGenPPOTrainer(policy, arguments, Rulebook(), reviewer=reviewer).reviewer is reviewer
+    assert arguments.output_dir == "."
