@@ -19,7 +19,7 @@ from typing import Any
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.errors import CallsRefused, UserError, check_number
+from teamsrl_hf.errors import UserError, check_number, most_failed
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.types import Role
@@ -152,10 +152,11 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
 
     with Ledger(Path(args.output_dir) / "ledger.sqlite") as ledger:
         asked = run_async(rows(*map(ledger.record, models)))
+        errors = [error for error, _ in ledger.failures()]
     # Where a call failed there is no answer.
     answered = {name: [row for row in made if row[1]] for name, made in asked.items()}
-    if missing := [name for name, made in answered.items() if not made]:
-        raise CallsRefused(f"The expert answered not one of the held-out rows {missing[0]!r}; is its endpoint well?")
+    if len(errors) > (count := sum(map(len, answered.values()))):
+        raise most_failed("the expert and the reviewer", errors, count)
     return answered
 
 

@@ -78,7 +78,9 @@ class EvolveArguments:
     ledger: str | None = field(
         default=None, metadata={"help": "SQLite record of all calls; in the output folder if left out."}
     )
-    retry_errors: bool = field(default=False, metadata={"help": "Ask again for calls that failed for good before."})
+    retry_errors: bool = field(
+        default=False, metadata={"help": "Ask again, too, what a model refused for its content."}
+    )
     prices: dict | None = field(
         default=None, metadata={"help": "YAML only: MODEL: {prompt: 0.1, completion: 0.4}, per million tokens."}
     )

@@ -15,6 +15,7 @@ _ROOMS = {
     ),
     "callbacks": ("EvolvedExamplesCallback",),
     "environment": ("rollout",),
+    "errors": ("CallsRefused", "Stopped", "UserError"),
     "evaluation": ("instruction_measures", "query_efficiency"),
     "evolver": ("DatasetEvolver", "EvolverConfig"),
     "filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from .baselines import uniform_chooser as uniform_chooser
     from .callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback
     from .environment import rollout as rollout
+    from .errors import CallsRefused as CallsRefused
+    from .errors import Stopped as Stopped
+    from .errors import UserError as UserError
     from .evaluation import instruction_measures as instruction_measures
     from .evaluation import query_efficiency as query_efficiency
     from .evolver import DatasetEvolver as DatasetEvolver

@@ -7,12 +7,11 @@ training.
 import asyncio
 import hashlib
 import weakref
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from .calls import run_async
-from .errors import CallsRefused
+from .errors import most_failed
 from .generation import Completion, Generator, Request, Sampling
 from .operations import Operation, rewrite_messages
 from .reviewer import review
@@ -183,11 +182,7 @@ def check_answered(made: Sequence[Transition], failed: Sequence[Transition]) -> 
     written = len(made) + len(unjudged)
     for role, answered, errors in ((Role.INSTRUCTOR, written, unwritten), (Role.REVIEWER, judged, unjudged)):
         if errors and (len(errors) > max(1, answered) or not made):
-            reason, times = Counter(errors).most_common(1)[0]
-            raise CallsRefused(
-                f"{len(errors)} of {len(errors) + answered} calls to the {role} failed, {times} of them with: "
-                f"{reason}. Correct this and run the same command again."
-            )
+            raise most_failed(f"the {role}", errors, answered)
 
 
 def is_immediate(generator: Generator) -> bool:

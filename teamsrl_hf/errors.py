@@ -10,7 +10,8 @@
 """
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -50,6 +51,17 @@ class Stopped(Exception):
 
 class CallsRefused(Stopped):
     """Call after call to a model failed for good and none was answered: whatever is wrong concerns them all."""
+
+
+def most_failed(who: str, errors: Sequence[str], answered: int) -> CallsRefused:
+    """What to raise where most calls to somebody failed: the few answers are then no picture of the whole.
+
+    >>> print(most_failed("the judge", ["HTTP 500", "HTTP 500", "timeout"], 1))
+    3 of 4 calls to the judge failed, 2 of them with: HTTP 500. Correct this and run the same command again.
+    """
+    reason, times = Counter(errors).most_common(1)[0]
+    failed = f"{len(errors)} of {len(errors) + answered} calls to {who} failed, {times} of them with: {reason}"
+    return CallsRefused(f"{failed}. Correct this and run the same command again.")
 
 
 def one_line(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .calls import run_async
-from .errors import UserError
+from .errors import UserError, most_failed
 from .evaluation import bootstrap_interval, wilson_interval
 from .generation import Generator, Request, Sampling
 from .operations import Messages, fence
@@ -103,19 +103,27 @@ def judge_pairs(
 
     Raises:
         UserError: The three lists differ in length, or are empty.
+        CallsRefused: Most calls failed.
     """
     if not instructions or not len(instructions) == len(ours) == len(theirs):
         raise UserError(
             f"Got {len(instructions)} instructions, {len(ours)} and {len(theirs)} answers; give one of each per pair."
         )
 
+    errors: list[str] = []
+
+    async def verdict(*texts: str) -> str:
+        completion = await judge(Request(Role.JUDGE, judge_messages(*texts), sampling))
+        errors.extend([completion.error] if completion.error else [])
+        return Reason.CALL_FAILED if completion.error else parse_judgement(completion.text)
+
     async def everything() -> list[Judgement]:
         free = asyncio.Semaphore(concurrency)
 
         async def one(instruction: str, our: str, their: str) -> Judgement:
             async with free:
-                forward = await _asked(instruction, our, their, judge, sampling)
-                backward = await _asked(instruction, their, our, judge, sampling)
+                forward = await verdict(instruction, our, their)
+                backward = await verdict(instruction, their, our)
             turned = {"A": "theirs", "B": "ours"}
             lengths = len(our.split()) - len(their.split())
             return Judgement(
@@ -124,12 +132,10 @@ def judge_pairs(
 
         return list(await asyncio.gather(*map(one, instructions, ours, theirs)))
 
-    return run_async(everything())
-
-
-async def _asked(instruction: str, first: str, second: str, judge: Generator, sampling: Sampling) -> str:
-    completion = await judge(Request(Role.JUDGE, judge_messages(instruction, first, second), sampling))
-    return Reason.CALL_FAILED if completion.error else parse_judgement(completion.text)
+    judgements = run_async(everything())
+    if len(errors) > len(judgements):
+        raise most_failed("the judge", errors, 2 * len(judgements) - len(errors))
+    return judgements
 
 
 def win_rate(judgements: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class Streak:
 
     def __init__(self, who: str, concurrency: int):
         self.who, self.limit = who, max(2, concurrency)
-        self._failed, self._last, self._patience, self._answered = 0, "", 0, False
+        self._failed, self._last, self._alone, self._answered = 0, "", False, False
         self._under_way: set[asyncio.Future[None]] = set()
         self._refused_at = -math.inf
 
@@ -238,12 +238,11 @@ class Streak:
 
     def failed(self, reason: str, request_refused: bool) -> None:
         """A call failed for good; `request_refused`: by what it asked, it may be."""
-        self._failed, self._last = self._failed + 1, reason
-        self._patience = 100 if self._answered and request_refused else 0
+        self._failed, self._last, self._alone = self._failed + 1, reason, request_refused
 
     @property
     def _suspect(self) -> bool:
-        return self._failed >= self.limit + self._patience
+        return self._failed >= self.limit + (100 if self._answered and self._alone else 0)
 
     def _refuse(self, now: float) -> None:
         """Raise, unless nobody has asked for a while since it did so: what was wrong may be mended by now."""
@@ -251,7 +250,8 @@ class Streak:
             self._failed, self._refused_at = 0, -math.inf
             return
         self._refused_at = now
+        alone = "; if it is a few requests alone that are refused, raise the concurrency" if self._alone else ""
         raise CallsRefused(
             f"{self._failed} calls in a row to {self.who} failed, the last with: {self._last}. What was answered is "
-            "recorded; correct this and run the same command again."
+            f"recorded; correct this and run the same command again{alone}."
         )

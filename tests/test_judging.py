@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.generation import Completion, ScriptedGenerator
 from teamsrl_hf.judging import Judgement, judge_messages, judge_pairs, length_controlled, parse_judgement, win_rate
 from teamsrl_hf.ledger import Ledger
@@ -57,6 +58,13 @@ def test_unreadable_and_failed_verdicts_are_counted_and_left_out():
     found = win_rate(judge_pairs(*PAIRS, ScriptedGenerator(answers), concurrency=1))
     assert (found["pairs"], found["wins"], found["unreadable"], found["call_failed"]) == (3, 1, 1, 1)
     assert found["win_rate"] == 1.0
+
+
+def test_a_judge_that_fails_at_most_of_its_calls_is_no_judge_and_says_why():
+    failed = Completion("", "j", error="HTTP 402: no credit left")
+    judge = ScriptedGenerator(iter(["Verdict: A", *[failed] * 4, "Verdict: A"]))
+    with pytest.raises(CallsRefused, match="4 of 6 calls to the judge failed, 4 of them with: HTTP 402: no credit"):
+        judge_pairs(*PAIRS, judge, concurrency=1)
 
 
 def test_a_win_in_one_order_and_a_tie_in_the_other_is_a_tie():
