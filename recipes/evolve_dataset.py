@@ -6,7 +6,8 @@
 Stopped or killed, the same command goes on where it was: every answer is in the ledger and is not asked for again.
 When all calls to a model fail it stops by itself, and asks again for what failed when it is run again. At its end it
 tells rows, rejections, calls, cost and the commonest errors. Exit status: 0 with rows, 2 when an argument can't be
-used, 3 at the end of a run without a row, 4 when a budget or refused calls stopped it, 130 after Ctrl-C.
+used, 3 at the end of a run without a row, 4 when a budget or refused calls stopped it, 130 after
+Ctrl-C (129 and 143 after SIGHUP and SIGTERM), 1 for a bug.
 
 Several processes share the seeds, with the same rows as one; they need a file system in common:
 

@@ -1,8 +1,10 @@
 """Calls under way: in go coroutines, out come their results; what was sent is waited for when a run is cut short."""
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -15,7 +17,14 @@ SETTLE_SECONDS = 3.0
 def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="teamsrl-calls", daemon=True).start()
+    atexit.register(_close_connections, loop)
     return loop
+
+
+def _close_connections(loop: asyncio.AbstractEventLoop) -> None:
+    """Let go of what clients still hold open; else aiohttp complains when Python ends."""
+    with suppress(TimeoutError):
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(1)
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -23,6 +23,7 @@ from pathlib import Path
 from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .errors import Stopped, UserError
 from .generation import Completion, Generator, Request
+from .pacing import suspicious
 
 VERSION = 3
 # Calls, tokens, money: the order of `Budget`.
@@ -464,8 +465,7 @@ class _Recorded:
 
     def conclude(self) -> None:
         for (role, _), doubted in self._in_doubt.items():
-            # As many in a row as may be in flight make the model suspect, see `pacing.Streak`.
-            if len(doubted) < max(2, self.concurrency) and self.ledger._has_answered(role, self.model):
+            if len(doubted) < suspicious(self.concurrency) and self.ledger._has_answered(role, self.model):
                 self.ledger._make_final(key for _, key in doubted)
 
     def _most(self, request: Request) -> Amounts:

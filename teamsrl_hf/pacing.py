@@ -189,12 +189,20 @@ class Pace:
         self._wake()
 
 
+def suspicious(concurrency: float) -> float:
+    """How many requests in a row a model has to refuse until they may not be at fault: as many as may be in flight.
+
+    Where these are few, some more: one text that a model turns down may be part of several requests in a row.
+    """
+    return max(concurrency, 9 - concurrency)
+
+
 class Streak:
     """Calls of one kind that failed in a row, to tell an endpoint that answers none of them from one refused request.
 
     As many as may be in flight make the endpoint suspect. No call then goes out before those under way have ended;
-    when none of them was answered either, all further ones are refused here. A model that has answered before, and
-    now turns down requests one by one, is given 100 more: one text that it dislikes may be part of several.
+    when none of them was answered either, all further ones are refused here. Where it may be the requests that are
+    turned down, one by one, it takes `suspicious` many; 100 more once the model has answered any.
 
     Args:
         who: The model and what it is asked as, for the message.
@@ -202,7 +210,7 @@ class Streak:
     """
 
     def __init__(self, who: str, concurrency: int):
-        self.who, self.limit = who, max(2, concurrency)
+        self.who, self._limits = who, (max(2, concurrency), suspicious(concurrency))
         self._failed, self._last, self._alone, self._answered = 0, "", False, False
         self._under_way: set[asyncio.Future[None]] = set()
         self._refused_at = -math.inf
@@ -242,7 +250,8 @@ class Streak:
 
     @property
     def _suspect(self) -> bool:
-        return self._failed >= self.limit + (100 if self._answered and self._alone else 0)
+        all_alike, one_by_one = self._limits
+        return self._failed >= (one_by_one + 100 * self._answered if self._alone else all_alike)
 
     def _refuse(self, now: float) -> None:
         """Raise, unless nobody has asked for a while since it did so: what was wrong may be mended by now."""
