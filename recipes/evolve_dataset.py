@@ -38,11 +38,12 @@ from teamsrl_hf.ledger import Budget, Ledger, Price
 from teamsrl_hf.licenses import settle_license
 from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
+from teamsrl_hf.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.plots import plot_dataset
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.report import write_report
 from teamsrl_hf.runs import finish_run, hold, open_run, reopen_run
-from teamsrl_hf.scaleout import Team, buy_together, consume, merge_parts, part_paths, share_of
+from teamsrl_hf.scaleout import Team, buy_together, consume, share_of
 from teamsrl_hf.schema import DatasetWriter
 from teamsrl_hf.types import Candidate, Example, Rejection
 
@@ -239,20 +240,18 @@ class Run:
         """Have every process buy its share, into a ledger of its own; returns what refused them, if anything did."""
         scratch = Path(self.script_args.output_dir) / ".walking"
 
-        def prepare() -> Budget:
+        def prepare() -> tuple[str, Budget]:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
             with self._ledger() as ledger:
-                merge_parts(ledger)
-                return share_of(self.script_args.budget, ledger, team.size)
+                return prepare_parts(ledger, team.size), share_of(self.script_args.budget, ledger, team.size)
 
-        budget = team.first_does(prepare)
-        (mine,) = part_paths(self._path, [team.rank])
+        identity, budget = team.first_does(prepare)
         options = {"retry_errors": self.script_args.retry_errors, "prices": self.prices, "budget": budget}
-        options |= {"since": since}
-        open_part = partial(Ledger, mine, read_from=[self._path], **options)
+        options |= {"since": since, "read_from": [self._path]}
+        mine = partial(open_part, self._path, identity, team.rank, **options)
         progress = partial(self._bar, hidden=not team.first, share=team.size)
-        stopped = buy_together(team, self.seeds, scratch, self._evolver, open_part, progress)
+        stopped = buy_together(team, self.seeds, scratch, self._evolver, mine, progress)
         if team.first:
             shutil.rmtree(scratch, ignore_errors=True)
         # One whose part of the budget is spent leaves the rest to the first process.

@@ -25,8 +25,10 @@ from teamsrl_hf.ledger import Ledger
 from teamsrl_hf.licenses import settle_license
 from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.models import make_generator
+from teamsrl_hf.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.scaleout import Team
 from teamsrl_hf.training_checks import check_lora
 
 # What may change between a run and the command that goes on with it.
@@ -88,12 +90,27 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def learn(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
     """Train what was asked for, with a ledger."""
-    with Ledger(script_args.ledger or Path(ppo_args.output_dir) / f"ledger-{ppo_args.process_index}.sqlite") as ledger:
+    with open_ledger(Path(script_args.ledger or Path(ppo_args.output_dir) / "ledger.sqlite")) as ledger:
         models = [ledger.record(model) for model in models]
         carry_out = train_policy if script_args.chooser == "policy" else train_bandit
         summary = carry_out(train, test, operations, models, script_args, model_args, ppo_args)
         ledger.conclude()
     return summary
+
+
+def open_ledger(path: Path) -> Ledger:
+    """The ledger, or of several processes each one's part of it."""
+    team = Team.join()
+
+    def prepare() -> str:
+        with Ledger(path) as ledger:
+            return prepare_parts(ledger, team.size)
+
+    if team.size > 1:
+        return open_part(path, team.first_does(prepare), team.rank, read_from=[path])
+    ledger = Ledger(path)
+    merge_parts(ledger)
+    return ledger
 
 
 def seen_before(name: str | None, test) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import UserError
 from .ledger import Ledger, Totals
+from .parts import part_paths
 from .redaction import shown
 from .runs import read_run
 
@@ -148,13 +149,10 @@ def add_up(totals: Sequence[Totals]) -> Totals:
 
 
 def _ledgers(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    # A process of several writes ledger-RANK.sqlite; at the end they are merged into ledger.sqlite.
-    found = [*folder.glob("ledger.sqlite"), *sorted(folder.glob("ledger-*.sqlite"))]
-    if not found:
+    ledger = folder / "ledger.sqlite" if folder.is_dir() else folder
+    if not ledger.is_file():
         raise UserError(f"There is no ledger at {folder}; give the output folder of a run, or the ledger itself.")
-    return found
+    return [ledger, *part_paths(ledger)]
 
 
 def _totals(paths: Sequence[Path]) -> dict[str, Totals]:

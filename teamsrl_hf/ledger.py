@@ -13,12 +13,14 @@ import hashlib
 import json
 import math
 import operator
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .errors import Stopped, UserError
@@ -44,6 +46,8 @@ _SCHEMA = {
     "calls": _COLUMNS.replace("{key}", "key"),
     "superseded": _COLUMNS.replace("{key}", "key, created, seconds"),
 }
+# Which file this is, and of which other one it is a part, see `parts`. Made when it is first asked for.
+_IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL, part_of TEXT, rank INTEGER)"
 _INSERT = f"INSERT OR REPLACE INTO calls ({_NAMES}) VALUES ({', '.join('?' * len(_NAMES.split(', ')))})"
 _PURCHASES = "(SELECT {0} FROM calls UNION ALL SELECT {0} FROM superseded)"
 _SAME = "a.key = b.key AND a.created = b.created AND a.seconds = b.seconds"
@@ -319,6 +323,24 @@ class Ledger:
                 raise _explained(error, self.path) from error
         self.calls, self.tokens, self.cost = self._spent()
 
+    @property
+    def identity(self) -> str:
+        """A random name that the file keeps, whatever it is called."""
+        self._identify(None, None)
+        return self._connection.execute("SELECT id FROM identity").fetchone()[0]
+
+    def belong_to(self, identity: str, rank: int) -> None:
+        """Record that this is the part of a process of a launch whose ledger has that identity."""
+        self._identify(identity, rank)
+
+    def _identify(self, *owner: object) -> None:
+        row = (secrets.token_hex(16), *owner)
+        with _transaction(self._connection):
+            self._connection.execute(_IDENTITY)
+            self._connection.execute(
+                "INSERT INTO identity SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM identity)", row
+            )
+
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
         """Let what is under way end and be recorded; within `seconds`, if given, and then nothing more is sent."""
         waiting = (getattr(recorded.generator, "waiting", ()) for recorded in self._recorded)
@@ -537,6 +559,33 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise (error if isinstance(error, UserError) else _explained(error, path)) from error
     return connection
+
+
+def identity_of(path: Path) -> str | None:
+    """The identity of the ledger in a file, or None if it was never asked for one.
+
+    Raises:
+        UserError: The file is held by another process, or is no ledger.
+    """
+    with closing(_open_to_read(path)) as connection:
+        return _identity_row(connection)[0]
+
+
+def owner_of(path: Path) -> tuple[str | None, int | None]:
+    """Of which ledger a file is a part, and of which rank; nothing where that can't be told. Leaves no trace there."""
+    if not path.is_file():
+        return None, None
+    # As it stands in the main file: to bring in a write-ahead log would change a file that may be another run's.
+    name = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(name, uri=True)) as connection:
+        return _identity_row(connection)[1:]
+
+
+def _identity_row(connection: sqlite3.Connection) -> tuple[str | None, str | None, int | None]:
+    try:
+        return connection.execute("SELECT id, part_of, rank FROM identity").fetchone() or (None, None, None)
+    except sqlite3.DatabaseError:  # No such table, or no SQLite file at all.
+        return None, None, None
 
 
 def _selection(connection: sqlite3.Connection) -> str:

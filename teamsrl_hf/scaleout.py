@@ -9,7 +9,6 @@ that one process then writes the very dataset that it would have written alone.
 import atexit
 import json
 import os
-import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
@@ -97,26 +96,6 @@ def _leave() -> None:
 
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def part_paths(ledger: Path, ranks: Iterable[int] | None = None) -> list[Path]:
-    """Files of the processes' own ledgers beside `ledger`: of these ranks, or all that a run left there."""
-    if ranks is not None:
-        return [ledger.with_name(f"{ledger.stem}-{rank}{ledger.suffix}") for rank in ranks]
-    pattern = re.compile(re.escape(ledger.stem) + r"-(\d+)" + re.escape(ledger.suffix))
-    found = [
-        (match, path) for path in ledger.parent.glob(f"{ledger.stem}-*") if (match := pattern.fullmatch(path.name))
-    ]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
-
-
-def merge_parts(ledger: Ledger) -> None:
-    """Take the records of all processes' ledgers, also those an earlier run left, into `ledger` and delete them."""
-    parts = part_paths(ledger.path)
-    ledger.merge(parts)
-    for part in parts:
-        for ending in ("", "-wal", "-shm"):
-            part.with_name(part.name + ending).unlink(missing_ok=True)
 
 
 def share_of(budget: Budget, ledger: Ledger, size: int) -> Budget:

@@ -7,6 +7,7 @@ from teamsrl_hf import Completion, Ledger, Request, ScriptedGenerator
 from teamsrl_hf.accounting import report
 from teamsrl_hf.cli import main
 from teamsrl_hf.ledger import Price
+from teamsrl_hf.parts import open_part, prepare_parts
 from teamsrl_hf.runs import finish_run, open_run
 
 
@@ -87,8 +88,11 @@ def test_a_bare_ledger_an_unfinished_run_and_one_without_rows_say_that_rows_are_
 
 
 def test_ledgers_of_several_processes_are_added_up_and_what_both_hold_is_counted_once(tmp_path):
-    _ask(tmp_path / "ledger-0.sqlite", "expert", ["x"] * 2)
-    _ask(tmp_path / "ledger-1.sqlite", "expert", ["x"] * 3)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        identity = prepare_parts(ledger, 2)
+    for rank, count in enumerate((2, 3)):
+        open_part(tmp_path / "ledger.sqlite", identity, rank).close()
+        _ask(tmp_path / f"ledger-{rank}.sqlite", "expert", ["x"] * count)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.merge([tmp_path / "ledger-0.sqlite"])
     assert report(tmp_path)["roles"]["expert"]["calls"] == 5

@@ -41,6 +41,7 @@ ORDER = (
         "local_generation",
         "models",
         "ledger",
+        "parts",
         "accounting",
         "reviewer",
         "filters",

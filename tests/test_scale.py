@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -15,20 +16,19 @@ from endpoint_server import Behaviour, EndpointServer, ask_process, endpoint_pro
 from teamsrl_hf import (
     Candidate,
     DatasetEvolver,
-    EvolverConfig,
     Ledger,
     Review,
     Rulebook,
     Seed,
     Transition,
-    load_seeds,
     uniform_chooser,
 )
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.ledger import Budget
 from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.parts import part_paths
 from teamsrl_hf.paths import resource
-from teamsrl_hf.scaleout import consume, decide, merge_parts, part_paths, read_candidates, share_of, write_candidates
+from teamsrl_hf.scaleout import consume, decide, read_candidates, share_of, write_candidates
 
 SCRIPT = resource("recipes/evolve_dataset.py")
 EVOLVE = ["--chooser", "uniform", "--operations_per_episode", "2"]
@@ -184,7 +184,7 @@ def test_two_processes_stay_within_one_budget_and_go_on_with_a_higher_one(seeds,
     _alone(tmp_path / "one", seeds)
     ranks = _ranks(2, tmp_path / "two", seeds, "--budget_calls", "61")
     told = [rank.communicate(timeout=120)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [1, 0]
+    assert [rank.returncode for rank in ranks] == [4, 0]
     assert "stopped: The budget of 61 calls is spent" in told[0]
     with Ledger(tmp_path / "two" / "ledger.sqlite") as ledger:
         assert 55 <= ledger.calls <= 61
@@ -216,13 +216,26 @@ def test_when_one_process_fails_the_other_stops_too(seeds, tmp_path):
 
 
 def test_a_process_that_dies_in_the_middle_takes_the_other_with_it(seeds, tmp_path):
-    # The second finds its ledger taken, when the first is about to wait for it.
+    with endpoint_process("--latency", "0.2") as url:
+        options = ["--expert", f"endpoint:stand-in@{url}", "--concurrency", "2"]
+        first, second = _ranks(2, tmp_path / "out", seeds, *options)
+        while ask_process(url).get("answered", 0) < 4:
+            time.sleep(0.05)
+        second.kill()
+        told = first.communicate(timeout=60)[1]
+        second.communicate()
+    assert first.returncode == 1
+    assert "process 0 stops: another one did" in told
+    assert "Traceback" not in told
+
+
+def test_another_runs_file_in_the_place_of_a_process_stops_all_in_one_line(seeds, tmp_path):
     with Ledger(tmp_path / "elsewhere-1.sqlite"):
-        first, second = _ranks(2, tmp_path / "out", seeds, "--ledger", str(tmp_path / "elsewhere.sqlite"))
-        told = [rank.communicate(timeout=60)[1] for rank in (first, second)]
-    assert 0 not in (first.returncode, second.returncode)
-    assert any("elsewhere-1.sqlite is in use by another process" in text for text in told)
-    assert "Traceback" not in "".join(told)
+        ranks = _ranks(2, tmp_path / "out", seeds, "--ledger", str(tmp_path / "elsewhere.sqlite"))
+        told = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    (line,) = [line for text in told for line in text.splitlines() if line]
+    assert "elsewhere-1.sqlite is in use by another process, or another run left it" in line
 
 
 def test_where_calls_are_refused_all_processes_stop_one_says_why_and_it_goes_on_later(seeds, tmp_path):
@@ -298,20 +311,3 @@ def test_decisions_are_taken_in_the_order_of_the_seeds_whoever_walked_them(tmp_p
     decide(DatasetEvolver(model, model, uniform_chooser(OPERATIONS), OPERATIONS), walked, decided)
     told = [[json.loads(line) for line in path.read_text().splitlines()] for path in decided]
     assert told == [[[[None]], [[None]], [["near_duplicate"]]], [[["near_duplicate"]], [["near_duplicate"]]]]
-
-
-def test_ledgers_of_processes_are_taken_in_once_and_then_gone(tmp_path):
-    model = Rulebook()
-    for rank, part in enumerate(part_paths(tmp_path / "ledger.sqlite", range(3))):
-        with Ledger(part) as ledger:
-            recorded = ledger.record(model)
-            evolver = DatasetEvolver(
-                recorded, recorded, uniform_chooser(OPERATIONS), OPERATIONS, EvolverConfig(operations_per_episode=1)
-            )
-            assert len(list(evolver.evolve(load_seeds()[10 * rank : 10 * rank + 10]))) == 10
-            spent = ledger.calls
-    (tmp_path / "ledger-notes.sqlite").write_text("of somebody else")
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        merge_parts(ledger)
-        assert ledger.calls > 2 * spent
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger-notes.sqlite", "ledger.sqlite"]
