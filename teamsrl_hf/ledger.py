@@ -541,9 +541,9 @@ def _migrate(connection: sqlite3.Connection) -> None:
     with _transaction(connection):
         for table, columns in _SCHEMA.items():
             connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-        present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
-        for name in _ADDED.keys() - present:
-            connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {_ADDED[name]}")
+            present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for name in _ADDED.keys() - present:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {_ADDED[name]}")
         connection.execute(f"PRAGMA user_version={VERSION}")
 
 

@@ -540,6 +540,18 @@ def test_a_damaged_ledger_is_told_in_one_line(tmp_path):
         Ledger(path)
 
 
+def test_a_failure_in_a_ledger_of_version_2_is_asked_again_and_still_counts(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    _write(path, text="", error="HTTP 401")
+    _sqlite(
+        path,
+        *((f"ALTER TABLE {table} DROP COLUMN final",) for table in ("calls", "superseded")),
+        ("PRAGMA user_version=2",),
+    )
+    _write(path, text="A wren.")
+    assert _answer(path) == ("A wren.", 2, 2)
+
+
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
