@@ -110,7 +110,9 @@ def checked(rows, column: str) -> Any:
     from teamsrl_hf.sft import check_sft_dataset
 
     texts = check_sft_dataset(rows)
-    return concatenate_datasets([texts, rows.select_columns([column])], axis=1) if column in rows.features else texts
+    if column not in rows.features or column in texts.features:
+        return texts
+    return concatenate_datasets([texts, rows.select_columns([column])], axis=1)
 
 
 def groups_of(rows, column: str) -> list[Any]:
@@ -118,7 +120,7 @@ def groups_of(rows, column: str) -> list[Any]:
     from teamsrl_hf.lineage import prompt_key
 
     prompts = [prompt_key(row) for row in rows.select_columns(["prompt"])]
-    seeds = rows[column] if column in rows.column_names else prompts
+    seeds = rows[column] if column in rows.column_names and column != "prompt" else prompts
     leaders: dict[tuple[str, Any], tuple[str, Any]] = {}
 
     def leader(node: tuple[str, Any]) -> tuple[str, Any]:
@@ -126,6 +128,7 @@ def groups_of(rows, column: str) -> list[Any]:
             leaders[node] = node = leaders[leaders[node]]
         return node
 
+    seeds = [json.dumps(seed) if isinstance(seed, list | dict) else seed for seed in seeds]
     for seed, prompt in zip(seeds, prompts):
         leaders[leader(("prompt", prompt))] = leader(("seed", seed))
     return [leader(("seed", seed))[1] for seed in seeds]

@@ -233,7 +233,10 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     learned = RowSet.of(tokens.texts) | (before["trained_on"] if before else RowSet.of([]))
     known = count_known(test_tokens.texts, learned, sft_args)
     model = load_model(model_args, sft_args)
-    trainer = build_trainer(model, tokenizer, tokens, test_tokens, get_peft_config(model_args), script_args, sft_args)
+    peft_config = get_peft_config(model_args)
+    if peft_config and model_args.model_revision != "main":
+        peft_config.revision = model_args.model_revision  # So that whoever loads the adapter gets this base.
+    trainer = build_trainer(model, tokenizer, tokens, test_tokens, peft_config, script_args, sft_args)
     trainable, total = count_parameters(trainer.model)
     checkpoint = sft_args.resume_from_checkpoint or get_last_checkpoint(sft_args.output_dir)
     trained = trainer.train(resume_from_checkpoint=checkpoint)

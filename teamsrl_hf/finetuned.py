@@ -28,15 +28,15 @@ def load_finetuned(
         UserError: What is named can't be loaded.
     """
     check_device(dtype, device)
-    base, is_adapter = base_of(name, reference), _adapter_base(name) is not None
+    (base, revision), is_adapter = base_of(name, reference), _adapter_base(name) is not None
     refuse_policy(base if is_adapter else name)
     with loading("tokenizer", name):
         tokenizer = tokenizer_with_template(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     if not is_adapter:
-        return _load(name, dtype).to(device).eval(), tokenizer, base and _load(base, dtype).to(device).eval()
+        return _load(name, dtype).to(device).eval(), tokenizer, base and _load(base, dtype, revision).to(device).eval()
     from peft import PeftModel
 
-    model = _load(base, dtype)
+    model = _load(base, dtype, revision)
     with loading("adapter", name):
         model = PeftModel.from_pretrained(model, name)
     return model.to(device).eval(), tokenizer, None
@@ -50,8 +50,8 @@ def recorded_training(name: str, reference: str | None = None) -> dict[str, Any]
     Raises:
         UserError: The record is of other weights, or of another base.
     """
-    known, base = model_lineage(name), base_of(name, reference)
-    if known and base and weights_digest(base) != known["base"]["weights"]:
+    known, (base, revision) = model_lineage(name), base_of(name, reference)
+    if known and base and weights_digest(base, revision) != known["base"]["weights"]:
         raise UserError(
             f"{base!r} is not the base that {name!r} was trained from, which was {known['base']['name']!r}; "
             "give that one with --reference_model, or train again."
@@ -59,27 +59,29 @@ def recorded_training(name: str, reference: str | None = None) -> dict[str, Any]
     return known
 
 
-def base_of(name: str, reference: str | None = None) -> str | None:
-    """The base that `load_finetuned` takes: the given one, else what a folder `base` holds or an adapter names."""
+def base_of(name: str, reference: str | None = None) -> tuple[str | None, str | None]:
+    """The base that `load_finetuned` takes, and its revision: the given one, what a folder `base` holds, or what an
+    adapter names."""
     own = Path(name) / "base"
-    return reference or _adapter_base(name) or (str(own) if own.is_dir() else None)
+    return (reference, None) if reference else _adapter_base(name) or (str(own) if own.is_dir() else None, None)
 
 
-def _adapter_base(name: str) -> str | None:
-    """The base model of the adapter `name`, or None when it is a whole model."""
+def _adapter_base(name: str) -> tuple[str, str | None] | None:
+    """The base model of the adapter `name` and its revision, or None when it is a whole model."""
     from peft import PeftConfig
     from transformers.utils import cached_file
 
     with loading("model", name):
         if cached_file(name, "adapter_config.json", _raise_exceptions_for_missing_entries=False) is None:
             return None
-        own = Path(name) / "base"
-        return str(own) if own.is_dir() else PeftConfig.from_pretrained(name).base_model_name_or_path
+        own, config = Path(name) / "base", PeftConfig.from_pretrained(name)
+        return (str(own), None) if own.is_dir() else (config.base_model_name_or_path, config.revision)
 
 
-def _load(name: str, dtype: str) -> PreTrainedModel:
+def _load(name: str, dtype: str, revision: str | None = None) -> PreTrainedModel:
+    options = {"dtype": dtype, "revision": revision or "main", "use_safetensors": True}
     with loading("model", name):
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        return AutoModelForCausalLM.from_pretrained(name, **options, trust_remote_code=False)
 
 
 def tokenizer_with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

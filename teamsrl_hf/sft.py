@@ -296,10 +296,12 @@ def merge_adapter(adapter_dir: str | Path, output_dir: str | Path, dtype: str = 
             raise UserError(f"No {name} in {str(adapter_dir)!r}; give the folder that the fine-tuning wrote.")
     own = adapter_dir / "base"
     with loading("adapter", adapter_dir):
-        base = str(own) if own.is_dir() else PeftConfig.from_pretrained(adapter_dir).base_model_name_or_path
+        config = PeftConfig.from_pretrained(adapter_dir)
+        base = str(own) if own.is_dir() else config.base_model_name_or_path
         tokenizer = AutoTokenizer.from_pretrained(adapter_dir, trust_remote_code=False)
     with loading("the adapter's base model", base):
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        options = {"dtype": dtype, "revision": config.revision or "main", "use_safetensors": True}
+        model = AutoModelForCausalLM.from_pretrained(base, **options, trust_remote_code=False)
     with loading("adapter", adapter_dir):
         merged = PeftModel.from_pretrained(model, adapter_dir).merge_and_unload()
     # Training may have settled on another end than the base's; generation has to wait for that one.

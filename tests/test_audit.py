@@ -233,6 +233,14 @@ def test_rows_of_one_prompt_stay_on_one_side(tmp_path):
     assert len(set(recipe.groups_of(rows.add_column("topic", [1, 1, 2, 2, 3]), "topic"))) == 1
 
 
+def test_rows_may_be_grouped_by_a_column_of_lists_or_by_their_prompts():
+    recipe = load_recipe("audit")
+    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": text}], "path": [text[0]]} for text in "aab"])
+    first, second, third = recipe.groups_of(rows, "path")
+    assert first == second != third
+    assert len(set(recipe.groups_of(rows, "prompt"))) == 2
+
+
 def test_a_dataset_of_too_few_seeds_is_refused_in_one_line(tmp_path, capsys):
     write_rows(tmp_path / "data", 12)
     command = ["audit", "--make_split", "true", "--dataset_name", str(tmp_path / "data")]

@@ -4,11 +4,14 @@ import json
 import shutil
 
 import pytest
+import torch
 from datasets import Dataset, load_dataset
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from sft_data import assistant, geography, run, user, write_folder
 
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.finetuned import load_finetuned, recorded_training
 from teamsrl_hf.hub_files import ALLOWED, _allowed
 from teamsrl_hf.lineage import (
     LINEAGE_FILE,
@@ -186,3 +189,30 @@ def test_seeds_that_a_policy_was_trained_on_are_no_held_out_seeds_of_its_further
     (tmp_path / "first" / LINEAGE_FILE).unlink()
     assert main([*command, "0.6", "--model_name_or_path", first, "--output_dir", str(tmp_path / "third")]) == 0
     assert "no record says whether it knew the held-out seeds" in (tmp_path / "third" / "README.md").read_text()
+
+
+def test_a_base_at_another_revision_is_another_base(data, tiny, tmp_path, monkeypatch):
+    """A Hub id stands for other weights at each revision; the adapter names the one that it was trained from."""
+    home = tmp_path / "hub"
+    for commit, seed in (("a" * 40, 1), ("b" * 40, 2)):
+        rows = check_sft_dataset(Dataset.from_list(list(geography())))
+        build_tiny_model(chat_texts(rows), home / "models--ada--tiny" / "snapshots" / commit, seed=seed)
+    for name, commit in (("main", "a" * 40), ("step1", "b" * 40)):
+        ref = home / "models--ada--tiny" / "refs" / name
+        ref.parent.mkdir(exist_ok=True)
+        ref.write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
+    first, second = weights_digest("ada/tiny"), weights_digest("ada/tiny", "step1")
+    assert None not in (first, second)
+    assert first != second
+    base = ("--tiny_model", "false", "--model_name_or_path", "ada/tiny", "--model_revision", "step1")
+    run(data, tmp_path / "out", *STEPS, *base, "--max_steps", "1")
+    known = recorded_training(str(tmp_path / "out"))
+    assert known["base"] == {"name": "ada/tiny", "revision": "step1", "weights": second}
+    with pytest.raises(UserError, match="'ada/tiny' is not the base that"):
+        recorded_training(str(tmp_path / "out"), "ada/tiny")
+    model, _, _ = load_finetuned(str(tmp_path / "out"))
+    weights = load_file(home / "models--ada--tiny" / "snapshots" / ("b" * 40) / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    ours = model.get_base_model().get_submodule(name).base_layer.weight
+    assert torch.equal(ours, weights[f"{name}.weight"])

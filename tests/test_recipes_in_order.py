@@ -98,6 +98,7 @@ def _is_audited_as_trained(out: Path) -> None:
         assert not trained.prompts & outside.prompts
     found = json.loads((out / "audit" / "audit.json").read_text())
     assert found["membership"] == "recorded"
+    assert found["split_ok"] is True
     assert (found["members"], found["non_members"]) == (len(split["train"]), len(split["test"]))
     told = f"By its record, the model was trained on the {found['members']} members and not on the"
     assert told in (out / "model" / "README.md").read_text()
