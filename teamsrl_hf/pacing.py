@@ -190,9 +190,9 @@ class Pace:
 
 
 def suspicious(concurrency: float) -> float:
-    """How many requests in a row a model has to refuse until they may not be at fault: as many as may be in flight.
+    """How many refusals in a row speak against the model, and not against what was asked: as many as may be in flight.
 
-    Where these are few, some more: one text that a model turns down may be part of several requests in a row.
+    Where these are few it takes some more: one text that a model turns down may be part of several requests in a row.
     """
     return max(concurrency, 9 - concurrency)
 
@@ -245,7 +245,7 @@ class Streak:
         self._failed, self._answered = 0, True
 
     def failed(self, reason: str, request_refused: bool) -> None:
-        """A call failed for good; `request_refused`: by what it asked, it may be."""
+        """A call failed for good; `request_refused` as in `generation.Completion`."""
         self._failed, self._last, self._alone = self._failed + 1, reason, request_refused
 
     @property
