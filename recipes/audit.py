@@ -184,7 +184,7 @@ def split_card(members, non_members, files: list[dict], blind: dict[str, Any], a
     parent = inline_code(public_name(args.dataset_name))
     meta = {
         "license": license_of(args.dataset_name, "dataset"),
-        "tags": tags_of(args.dataset_name, "dataset"),
+        **({"tags": tags} if (tags := tags_of(args.dataset_name, "dataset")) else {}),
         "configs": [{"config_name": "default", "data_files": files}],
     }
     return f"""{front_matter(meta)}
@@ -224,7 +224,7 @@ def check_claims(args: AuditArguments, splits) -> dict[str, Any] | None:
     if unseen := sum(row_key(row) not in trained.rows for row in members):
         raise UserError(
             f"{model} was not trained on {unseen} of the {len(members)} rows of split {args.member_split!r}; "
-            "audit on the split that it was fine-tuned on."
+            "audit on the split that it was fine-tuned on, without rows that were held out or too long."
         )
     if known["passes"] < 1 and not args.trust_split:
         raise UserError(

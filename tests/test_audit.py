@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, load_dataset
 
+from teamsrl_hf.cards import read_front_matter
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.lineage import model_lineage
 
@@ -175,6 +176,27 @@ def test_without_a_record_the_audit_refuses_or_says_that_it_is_the_users_word(tr
     card = (trained / "unrecorded" / "README.md").read_text()
     assert "Unknown: nothing recorded says which rows this model was trained on." in card
     assert "By its record" not in card
+
+
+def test_of_a_model_that_saw_part_of_its_rows_nobody_knows_which(trained, tmp_path, capsys):
+    tuning = ["--dataset_name", str(trained / "split"), "--output_dir", str(tmp_path / "model"), *TUNING]
+    load_recipe("sft").main([*tuning, "--max_steps", "1"])
+    options = ("--model", tmp_path / "model", "--dataset_name", trained / "split", "--output_dir", tmp_path / "out")
+    assert "was trained for 0.50 of a pass over its rows" in refusal(capsys, *options)
+    found = audit(trained, trained / "split", *map(str, options), "--trust_split", "true")
+    assert found["membership"] == "unknown"
+    other = ("--member_split", "test", "--non_member_split", "train", "--trust_split", "true")
+    assert "was trained on 32 of the 32 rows" in refusal(capsys, *options, *other)
+
+
+def test_every_card_names_a_licence(trained, tmp_path):
+    if not (trained / "audit-split").exists():
+        audit(trained, trained / "split")
+    load_recipe("merge_adapter").main(["--adapter", str(trained / "model"), "--output_dir", str(tmp_path / "merged")])
+    folders = (trained / "split", trained / "model", trained / "model" / "base", trained / "audit-split")
+    for folder in (*folders, tmp_path / "merged"):
+        meta, _ = read_front_matter((folder / "README.md").read_text())
+        assert meta["license"] == "unknown", folder
 
 
 def test_a_record_of_other_weights_or_of_another_base_is_refused(trained, tmp_path, capsys):

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from teamsrl_hf.cli import main
+from teamsrl_hf.lineage import weights_digest
 from teamsrl_hf.sft import build_tiny_model, merge_adapter
 
 pytestmark = pytest.mark.slow  # The harness alone takes longer to import than most test files to run.
@@ -124,7 +125,8 @@ def test_another_task_adds_to_the_index_and_the_same_one_replaces(folder, result
     card = folder / "copy.md"
     card.write_text((folder / "adapter" / "README.md").read_text())
     args = recipe.EvalArguments(str(folder / "adapter"), "unused", limit=5)
-    recipe.write_card(card, {"model": {"places": {"acc": 0.75}, "seas": {"acc": 0.5}}}, args)
+    weights = weights_digest(folder / "adapter")
+    recipe.write_card(card, {"model": {"places": {"acc": 0.75}, "seas": {"acc": 0.5}}}, args, weights, recorded=False)
     loaded = ModelCard.load(card)
     found = {(r.dataset_type, r.metric_type): (r.dataset_config, r.metric_value) for r in loaded.data.eval_results}
     assert found["places", "acc"] == ("first 5 examples", 0.75)
@@ -132,6 +134,22 @@ def test_another_task_adds_to_the_index_and_the_same_one_replaces(folder, result
     assert ("places", "acc_norm") in found
     assert loaded.text.count("## Benchmarks") == 1
     assert "no benchmark result" in loaded.text
+
+
+def test_results_of_other_weights_leave_the_index(folder, results):
+    from huggingface_hub import ModelCard
+
+    from teamsrl_hf.cli import load_recipe
+
+    recipe = load_recipe("eval_model")
+    card = folder / "other.md"
+    card.write_text((folder / "adapter" / "README.md").read_text())
+    args = recipe.EvalArguments(str(folder / "adapter"), "unused")
+    recipe.write_card(card, {"model": {"seas": {"acc": 0.5}}, "base": {"seas": {"acc": 0.25}}}, args, "ab" * 32, True)
+    loaded = ModelCard.load(card)
+    assert [(r.dataset_type, r.metric_value) for r in loaded.data.eval_results] == [("seas", 0.5)]
+    assert "The base is the one that the training recorded." in loaded.text
+    assert "No record says that this was the base." in (folder / "adapter" / "README.md").read_text()
 
 
 def test_an_unknown_task_is_named_in_one_line(folder, tmp_path, capsys):
