@@ -8,6 +8,9 @@
 Only the answers are learned (`completion_only_loss`). Before a weight is loaded, what can't work is told in one line,
 and then what the run will need. Stopped or killed, the same command goes on from its last checkpoint. An adapter
 becomes part of its model with `merge_adapter.py`.
+
+`teamsrl sft` also starts processes, as `accelerate launch` does, with --accelerate_config, --num_processes,
+--mixed_precision, --gpu_ids, --num_machines, --machine_rank, --main_process_ip or --main_process_port.
 """
 
 import hashlib
@@ -121,10 +124,6 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
         raise UserError("Give either --model_name_or_path FOLDER_OR_HUB_ID or --tiny_model true.")
     if sft_args.assistant_only_loss:
         raise UserError("assistant_only_loss is for `messages` rows; completion_only_loss does the same for these.")
-    if sft_args.trust_remote_code:
-        raise UserError(
-            "trust_remote_code would run code from the Hub; this recipe takes models of transformers only."
-        )
     settle_license(script_args.license, ours=False)
     check_training(sft_args)
     check_lora(model_args)

@@ -17,6 +17,7 @@ from typing import Any
 from . import __version__
 from .arguments import seeds_digest
 from .errors import UserError
+from .redaction import shown
 from .runs import write_json
 from .types import Seed
 
@@ -183,12 +184,16 @@ def _found(name: str | Path, file: str, revision: str | None) -> Path | None:
     if Path(name).exists():
         path = Path(name) / file
         return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(str(name), file, revision=revision))
-    except (EntryNotFoundError, LocalEntryNotFoundError):  # The latter: offline, and not in the cache.
+    except LocalEntryNotFoundError as error:
+        if constants.HF_HUB_OFFLINE:  # Then what is not in the cache is not there.
+            return None
+        raise UserError(f"Can't reach the Hub for {str(name)!r}, no folder here: {shown(error)[:400]}") from error
+    except EntryNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"Can't read {str(name)!r} (a folder or a Hub id): {' '.join(str(error).split())}") from error

@@ -142,6 +142,10 @@ class Options(Parser):
         """
         self._take_defaults(read_config(argv))
         values = vars(self.parse_args(list(argv)))
+        if values.get("trust_remote_code"):
+            raise UserError(
+                "trust_remote_code would run code from the Hub; here only models of transformers are taken."
+            )
         for name, value in values.items():
             refuse_secrets(name, value)
             if "\0" in str(value):

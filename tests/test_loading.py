@@ -210,3 +210,19 @@ def test_arguments_of_ppo_out_of_range_are_refused_in_python_too(wrong, expected
 def test_what_the_trainer_and_peft_refuse_is_no_bug(options, told, tiny, tmp_path, capsys):
     common = ["--use_cpu", "true", "--max_steps", "2", "--model_name_or_path", tiny, "--output_dir", tmp_path / "out"]
     assert refused(capsys, "train-policy", *common, *options).startswith(told)
+
+
+def test_a_hub_out_of_reach_is_not_a_model_without_weights(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from teamsrl_hf.lineage import weights_digest
+
+    def unreachable(*_, **__):
+        raise LocalEntryNotFoundError("Connection refused.")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    assert weights_digest("ada/tiny") is None  # Offline, as all tests are, and not in the cache.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(UserError, match=r"Can't reach the Hub for 'ada/tiny', no folder here: Connection refused\."):
+        weights_digest("ada/tiny")

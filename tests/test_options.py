@@ -4,11 +4,12 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 import pytest
 
 from teamsrl_hf.arguments import parse
-from teamsrl_hf.cli import RECIPES, load_recipe, main
+from teamsrl_hf.cli import LAUNCH_OPTIONS, RECIPES, load_recipe, main
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evolver_config import EvolverConfig
 from teamsrl_hf.generation import Sampling
@@ -213,3 +214,20 @@ def test_every_recipe_explains_each_of_its_own_options():
         load_recipe(recipe)
         with pytest.raises(SystemExit):
             main([command, "--help"])
+
+
+def test_the_help_of_sft_names_the_options_of_the_launcher(capsys):
+    with pytest.raises(SystemExit):
+        main(["sft", "--help"])
+    shown = capsys.readouterr().out
+    assert [option for option in LAUNCH_OPTIONS if option not in shown] == []
+
+
+def test_code_from_the_hub_is_refused_whatever_dataclass_offers_it():
+    @dataclass
+    class Offers:
+        trust_remote_code: bool = field(default=False, metadata={"help": "Run code."})
+
+    assert parse((Offers,), [])[0].trust_remote_code is False
+    with pytest.raises(UserError, match="would run code from the Hub"):
+        parse((Offers,), ["--trust_remote_code", "true"])
