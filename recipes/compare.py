@@ -23,7 +23,7 @@ from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, s
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.models import check_model
-from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
                 file = folder / f"{method}-{number}.json"
                 if not file.exists():
                     run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
-                    file.write_text(json.dumps({"seeds_digest": digest, **run}), encoding="utf-8")
+                    write_json(file, {"seeds_digest": digest, **run})
                     print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
         results = measure(args, train, test, folder)
         write_report(Path(args.output_dir), results)
@@ -243,8 +243,12 @@ def row_of(candidate: Any, spent: int) -> dict[str, Any]:
 def read_rows(folder: Path, method: str, number: int, digest: str) -> dict[str, Any]:
     """What `evolve` made, if it made it of the seeds with this digest."""
     file = folder / f"{method}-{number}.json"
-    run = json.loads(file.read_text(encoding="utf-8"))
-    if run.get("seeds_digest") != digest:
+    try:
+        run = json.loads(file.read_bytes())
+        same = run["seeds_digest"] == digest
+    except (ValueError, KeyError, TypeError):  # Cut off by a kill, or another program's.
+        same = False
+    if not same:
         raise UserError(f"{file} holds rows of other seeds than this comparison's; remove it, and run compare again.")
     return run
 

@@ -21,7 +21,7 @@ from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, s
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import UserError, check_number, most_failed
 from teamsrl_hf.evaluation import mean_interval
-from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run, read_run
 from teamsrl_hf.types import Role
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
@@ -54,7 +54,9 @@ class DownstreamArguments:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train on every dataset, measure, write the table. Returns what results.json holds."""
     (args,) = parse((DownstreamArguments,), argv, "python recipes/downstream.py", __doc__)
-    compared = json.loads((Path(args.comparison) / "run.json").read_text(encoding="utf-8"))
+    compared = read_run(args.comparison)
+    if compared is None:
+        raise UserError(f"{args.comparison} holds no comparison; give the output folder of recipes/compare.py.")
     if compared["summary"] is None:
         raise UserError(f"The comparison in {args.comparison} is not complete; run its command again first.")
     told = run_arguments(args, without=("comparison", "output_dir", "seeds"))

@@ -150,6 +150,7 @@ def run_arguments(*dataclasses: Any, without: Sequence[str] = ()) -> dict[str, A
 # What fails outside of this program and says so itself, by module and name: none is imported for it.
 _OUTSIDE = (
     ("builtins", "OSError"),  # The disk, the network, and what libraries can't find there.
+    ("builtins", "MemoryError"),
     ("httpx2", "HTTPError"),  # huggingface_hub's transport; not all of it is an OSError.
     ("torch", "OutOfMemoryError"),
 )

@@ -288,7 +288,7 @@ def load_chooser(folder: str | Path, operations: Sequence[Operation]) -> Chooser
         if chooser.arrays:
             stored = load_file(Path(folder) / "chooser.safetensors")
             chooser.arrays = {name: stored[name].reshape(array.shape) for name, array in chooser.arrays.items()}
-    except (OSError, KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{folder} holds no chooser that can be read ({type(error).__name__}: {error}); "
             "give a folder that save_chooser wrote."

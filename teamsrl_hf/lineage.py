@@ -172,7 +172,10 @@ def weights_digest(name: str | Path, revision: str | None = None) -> str | None:
     index = _found(name, "model.safetensors.index.json", revision)
     if index is None:
         return None
-    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is no index of weights; fetch or save the model again.") from error
     found = {shard: _found(name, shard, revision) for shard in shards}
     missing = [shard for shard, path in found.items() if path is None]
     if missing:

@@ -401,7 +401,7 @@ def _load_adapter(name: str) -> OperationPolicy:
 
     file = cached_file(name, "config.json", _raise_exceptions_for_missing_entries=False)
     saved = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
-    if not saved.get("backbone_name"):
+    if not isinstance(saved, dict) or not saved.get("backbone_name"):
         raise UserError(f"{name!r} is an adapter to another model than a policy; give what train-policy wrote.")
     fields = OperationPolicyConfig.__annotations__.keys() - {"backbone", "backbone_name"}
     known = {field: saved[field] for field in fields if field in saved}

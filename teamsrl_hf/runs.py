@@ -115,10 +115,11 @@ def finish_run(folder: str | Path, summary: dict[str, Any] | None) -> None:
 def read_run(folder: str | Path) -> dict[str, Any] | None:
     """`arguments` and `summary` of the run whose folder it is; None where no run was."""
     try:
-        known = json.loads((Path(folder) / RUN_FILE).read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        known = json.loads((Path(folder) / RUN_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return known if isinstance(known, dict) and {"arguments", "summary"} <= known.keys() else None
+    whole = isinstance(known, dict) and isinstance(known.get("arguments"), dict) and "summary" in known
+    return known if whole else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

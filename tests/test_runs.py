@@ -12,7 +12,7 @@ from datasets.exceptions import DataFilesNotFoundError
 from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.runs import finish_run, hold, open_run, read_run
 
 
 def test_a_new_folder_is_made_and_claimed(tmp_path):
@@ -178,3 +178,11 @@ def test_a_second_run_of_any_command_in_one_folder_is_refused_and_touches_nothin
         assert {file.name for file in out.iterdir()} == {"draft", ".run.lock"}
     assert status == 2
     assert f"error: The folder {out} is in use by another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", bytes(range(256)), b'{"arguments": 5, "summary": 7}'])
+def test_a_damaged_record_is_none(content, tmp_path):
+    (tmp_path / "run.json").write_bytes(content)
+    assert read_run(tmp_path) is None
+    with pytest.raises(UserError, match="is not empty and was not made by this command"):
+        open_run(tmp_path, {})
