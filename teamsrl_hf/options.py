@@ -10,12 +10,13 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import Field, field, fields, make_dataclass
 from enum import Enum
+from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import takewhile
 from pathlib import Path
 from types import NoneType, UnionType
@@ -109,15 +110,13 @@ class Options(Parser):
         self.usage = " ".join([command, *needed, "[--config FILE.yaml]", "[options]"])
 
     def _add_dataclass(self, dataclass_type: type) -> None:
-        from transformers import HfArgumentParser
-
         hints = get_type_hints(dataclass_type)
         for one in fields(dataclass_type):
             if one.init:
                 self.hints[one.name] = hints[one.name]
                 plain = copy(one)
                 plain.type = str if {str, dict} <= set(_kinds(hints[one.name])) else hints[one.name]
-                HfArgumentParser._parse_dataclass_field(self._group(dataclass_type, one), plain)
+                _field_reader()(self._group(dataclass_type, one), plain)
         for action in self._actions:
             if action.type is dict:
                 action.type, action.metavar = _in_yaml_only, "YAML"
@@ -217,6 +216,18 @@ def read_config(argv: Sequence[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UserError(f"The YAML file {path} must hold one option a line, such as `seed: 42`.")
     return content
+
+
+@cache
+def _field_reader() -> Callable[[Any, Field], None]:
+    """transformers' way from a field to an option, from its module alone: the package takes half a second to load."""
+    spec = spec_from_file_location("transformers_hf_argparser", _source("transformers.hf_argparser"))
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError:  # It has come to need the package.
+        module = import_module("transformers.hf_argparser")
+    return module.HfArgumentParser._parse_dataclass_field
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
