@@ -264,7 +264,7 @@ def _inspect(api: HfApi, target: _Target, files: dict[str, File]) -> tuple[str, 
     if not changed or not tree.keys() - {THEIRS}:
         return info.sha, changed
     record = _record(api, at, info.sha, tree)
-    if changed == [MARKER] and record and record.tells(target.kind, files):
+    if changed == [MARKER] and record and record.tells(files):
         return info.sha, []  # The same, pushed by another account.
     why = objection(record, target.kind, target.account, tree, files)
     if why and not target.options.overwrite:

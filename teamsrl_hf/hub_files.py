@@ -211,9 +211,9 @@ class Record:
     account: str
     files: Mapping[str, Set[str]]
 
-    def tells(self, kind: str, files: Mapping[str, File]) -> bool:
+    def tells(self, files: Mapping[str, File]) -> bool:
         """Whether it is of just these files."""
-        return self.kind == kind and self.files == {name: file.hashes for name, file in files.items()}
+        return self.files == {name: file.hashes for name, file in files.items()}
 
 
 def write_marker(kind: str, account: str, files: Mapping[str, File]) -> bytes:

@@ -90,7 +90,7 @@ def base_card(folder: Folder, repo_id: str) -> bytes:
 
 def _named(folder: Folder) -> dict[str, str]:
     """The base model that each config names."""
-    files = _BASES.keys() & folder.files.keys() if folder.kind in ("adapter", "policy") else ()
+    files = _BASES.keys() & folder.files.keys()
     named = {file: read_json(folder.path / file).get(_BASES[file]) for file in sorted(files)}
     return {file: str(name) for file, name in named.items() if name}
 

@@ -86,7 +86,8 @@ class Hub:
     n-th of the requests since `requests` was cleared, whatever it is.
 
     A fault is a status such as "503" (its answer echoes the token sent), "reset", "lost" (the work is done, the answer
-    is not sent), "odd" (an answer of 200 that says nothing) or "hang".
+    is not sent), "odd" (an answer of 200 that says nothing), "raced" (somebody
+    commits a file just before) or "hang".
     """
 
     def __init__(self):
@@ -153,6 +154,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault and fault.isdigit():
             page = f"<html>{token}</html>" if int(fault) >= 500 else json.dumps({"error": f"not with {token}"})
             return self.answer(kind, int(fault), page.encode(), {"Retry-After": "0"})
+        if fault == "raced":
+            repo = self.hub.repos[found["type"], found["repo"]]
+            repo.commit("main", {**repo.commits[repo.branches["main"]], "raced.md": b"By hand"})
         if fault == "odd":
             return self.answer(kind, 200, b"{}", {})
         try:

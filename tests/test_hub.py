@@ -322,8 +322,9 @@ def test_a_pull_request_goes_with_neither_branch_nor_tag(tmp_path):
     from teamsrl_hf.hub import push_dataset
 
     (tmp_path / "a.parquet").touch()
-    with pytest.raises(ValueError, match="create_pr goes with neither revision nor tag"):
-        push_dataset(tmp_path, "ada/rows", create_pr=True, tag="v1")
+    for other in ({"tag": "v1"}, {"revision": "v1"}):
+        with pytest.raises(ValueError, match="create_pr goes with neither revision nor tag"):
+            push_dataset(tmp_path, "ada/rows", create_pr=True, **other)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,26 @@ def test_a_folder_that_nobody_can_tell_is_refused(files, repo_type, said, tmp_pa
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+def test_a_folder_without_its_weights_is_refused(name, tmp_path):
+    folder = write(tmp_path / "run", ["README.md", name, "pytorch_model.bin"])
+    with pytest.raises(ValueError, match=r"holds no .*\*\.safetensors; give the folder that the run wrote"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(("kind", "left_out"), [("adapter", "notes.md"), ("model", "base/config.json, notes.md")])
+def test_of_an_adapter_the_base_is_not_said_to_be_left_out(kind, left_out, tmp_path, caplog):
+    open_folder(write(tmp_path / kind, [*FOLDERS[kind], "notes.md", "base/config.json"]))
+    assert caplog.messages == [f"Left out of the push: {left_out}"]
+
+
+def test_a_card_is_given_only_to_a_folder_that_has_none(tmp_path):
+    folder = write(tmp_path / "run", ["config.json", "model.safetensors"])
+    assert open_folder(folder, card=b"Given").files["README.md"] == file("Given")
+    (folder / "README.md").write_text("Own")
+    assert open_folder(folder, card=b"Given").files["README.md"].git == file("Own").git
+
+
 def test_a_config_that_is_cut_off_is_named(tmp_path):
     folder = write(tmp_path / "run", ["README.md"])
     (folder / "config.json").write_text('{"model_type": "lla')
@@ -187,11 +207,14 @@ def test_a_file_that_holds_the_token_in_use_is_refused(tmp_path):
     folder = write(tmp_path / "run", ["README.md", "data/train.parquet", "data/empty.parquet"])
     (folder / "data/empty.parquet").write_text("")
     (folder / "data/train.parquet").write_bytes(b"\0" * 5000 + b"hf_planted")
+    (folder / "report.html").write_bytes(b"hf_first")
     files = open_folder(folder).files
     refuse_secret(files, set())
     refuse_secret(files, {"hf_other"})
     with pytest.raises(ValueError, match=r"^data/train\.parquet holds the Hub token in use, so nothing was sent"):
         refuse_secret(files, {"hf_other", "hf_planted"})
+    with pytest.raises(ValueError, match=r"^report\.html holds"):
+        refuse_secret(files, {"hf_first"})
     with pytest.raises(ValueError, match=r"^README\.md holds"):
         refuse_secret({"README.md": file("key: hf_planted")}, {"hf_planted"})
 
@@ -247,6 +270,11 @@ def test_a_stranger_another_kind_and_another_account_are_told_apart(known, marke
     assert found == f"{said}; the push would replace, delete or put back card"
 
 
+def test_a_stranger_is_one_also_where_nothing_would_be_lost():
+    said = objection(None, "policy", "ada", tree(card="same"), {"card": file("same")})
+    assert said == "holds files that this project did not write"
+
+
 def test_of_many_names_the_first_are_told():
     there = {f"data/{number:02}\n": "0" for number in range(30)}
     said = objection(None, "dataset", "ada", there, {})
@@ -296,6 +324,14 @@ def test_another_folder_as_base_is_refused_with_the_ways_out(base, tmp_path):
     assert repr(base) in str(error.value)
     assert "--base_model USER/NAME" in str(error.value)
     assert "recipes/merge_adapter.py" in str(error.value)
+
+
+def test_a_base_elsewhere_is_not_taken_for_the_folders_own_by_its_name(tmp_path):
+    write(tmp_path / "other/base", ["config.json"])
+    folder = adapter(tmp_path / "run", str(tmp_path / "other/base"))
+    write(folder / "base", ["config.json", "model.safetensors"])
+    with pytest.raises(ValueError, match="is a folder of this machine"):
+        base_to_publish(open_folder(folder), None)
 
 
 def test_a_folder_that_reads_like_a_hub_id_is_still_a_folder(tmp_path, monkeypatch):
@@ -363,10 +399,12 @@ def test_of_the_folder_its_backbone_came_from_a_whole_policy_keeps_the_name(tmp_
     assert json.loads(renamed(open_folder(folder), "ada/policy", None)["config.json"])["backbone_name"] == "bert"
 
 
-def test_a_policys_adapter_needs_its_backbone_on_the_hub(tmp_path):
-    folder = write(tmp_path / "policy", ADAPTER)
-    (folder / "config.json").write_text(json.dumps({**json.loads(POLICY), "backbone_name": "/home/ada/bert"}))
-    with pytest.raises(ValueError, match="is a folder of this machine, '/home/ada/bert'"):
+@pytest.mark.parametrize("name", ["/home/ada/bert", "{folder}/base"])
+def test_a_policys_adapter_needs_its_backbone_on_the_hub(name, tmp_path):
+    folder = write(tmp_path / "policy", (*ADAPTER, "base/config.json", "base/model.safetensors"))
+    name = name.format(folder=folder)
+    (folder / "config.json").write_text(json.dumps({**json.loads(POLICY), "backbone_name": name}))
+    with pytest.raises(ValueError, match=f"is a folder of this machine, '{name}'"):
         base_to_publish(open_folder(folder), None)
     found = {
         name: json.loads(text)

@@ -90,6 +90,11 @@ def edits(hub, home: Path) -> dict:
     by_hand(repo_id, {".gitattributes": "*.bin filter=lfs\n"})
     write(folder, "dataset", **{"data/train.parquet": "more rows"})
     said = [attempt(hub, folder, repo_id)]
+    hub.faults.append(("tree", "odd"))  # As if the repository were empty.
+    said.append(attempt(hub, folder, repo_id))
+    write(folder, "dataset")
+    said.append(attempt(hub, folder, repo_id))  # The folder is as it was.
+    write(folder, "dataset", **{"data/train.parquet": "more rows"})
     kept = tree(hub, repo_id, repo_type="dataset")
     # What changed is brought into the folder, where it can be.
     (folder / "README.md").write_text("Edited")
@@ -103,6 +108,9 @@ def edits(hub, home: Path) -> dict:
     said.append(attempt(hub, folder, repo_id))
     attempt(hub, folder, repo_id, overwrite=True)
     replaced = tree(hub, repo_id, repo_type="dataset")
+    write(folder, "dataset", **{"data/train.parquet": "rows of a race"})
+    hub.faults.append(("commit", "raced"))
+    said.append(attempt(hub, folder, repo_id))
     return {"said": said, "kept": kept, "url": url, "merged": merged, "replaced": replaced}
 
 
@@ -136,24 +144,33 @@ def pulls(hub, home: Path) -> dict:
     """Pull requests of the same title, by Eve and by Ada's own hand, and ours."""
     from huggingface_hub import HfApi
 
+    from teamsrl_hf.hub import PULL_NOTE
+    from teamsrl_hf.hub_files import write_marker
+
     folder, repo_id = write(home / "pulled", "model"), "ada/pulled"
     hub.add("model", repo_id, {}, private=False)
     options = {"private": False, "create_pr": True}
     attempt(hub, folder, repo_id, private=False)
-    by_hands = [HfApi(token=token).create_pull_request(repo_id, "Ours").num for token in (EVES, EVES, TOKEN)]
+    # One that copies what ours says, one with a commit; by Ada's hand one of another kind, one empty, one closed.
+    note = PULL_NOTE.format(kind="model")
+    told = [(EVES, note), (EVES, None), (TOKEN, None), (TOKEN, None), (TOKEN, note)]
+    by_hands = [HfApi(token=t).create_pull_request(repo_id, "Ours", description=said).num for t, said in told]
     by_hand(repo_id, {"README.md": "Eve's"}, EVES, "model", revision="refs/pr/2")
+    marker = write_marker("adapter", "ada", {}).decode()
+    by_hand(repo_id, {".teamsrl.json": marker}, repo_type="model", revision="refs/pr/3")
     repo = hub.repos["model", repo_id]
+    repo.pulls[4]["status"] = "closed"
     before = {number: repo.branches[f"refs/pr/{number}"] for number in by_hands}
     write(folder, "model", **{"README.md": "Proposed"})
     hub.faults.append(("open_discussion", "lost"))
     urls = [attempt(hub, folder, repo_id, **options)]
-    repo.pulls[3]["events"][0]["data"]["latest"]["raw"] = "My own words"
+    repo.pulls[5]["events"][0]["data"]["latest"]["raw"] = "My own words"
     write(folder, "model", **{"README.md": "Proposed again"})
     urls.append(attempt(hub, folder, repo_id, **options, commit_message="Another title"))
-    by_hand(repo_id, {"README.md": "Reviewed"}, repo_type="model", revision="refs/pr/4")
+    by_hand(repo_id, {"README.md": "Reviewed"}, repo_type="model", revision="refs/pr/6")
     write(folder, "model", **{"README.md": "Proposed at last"})
     said = attempt(hub, folder, repo_id, **options)
-    reviewed = tree(hub, repo_id, "refs/pr/4")["README.md"]
+    reviewed = tree(hub, repo_id, "refs/pr/6")["README.md"]
     attempt(hub, folder, repo_id, **options, overwrite=True)
     foreign = hub.add("model", "bob/theirs", {"README.md": b"Bob's"}, private=False)
     return {
@@ -161,7 +178,7 @@ def pulls(hub, home: Path) -> dict:
         "said": said,
         "touched": [n for n, sha in before.items() if repo.branches[f"refs/pr/{n}"] != sha],
         "status": [pull["status"] for pull in repo.pulls],
-        "cards": [tree(hub, repo_id)["README.md"], reviewed, tree(hub, repo_id, "refs/pr/4")["README.md"]],
+        "cards": [tree(hub, repo_id)["README.md"], reviewed, tree(hub, repo_id, "refs/pr/6")["README.md"]],
         "foreign": [attempt(hub, folder, "bob/theirs", **options), foreign.pulls, len(foreign.commits)],
     }
 
@@ -173,6 +190,8 @@ def branches(hub, home: Path) -> dict:
     said = attempt(hub, folder, "ada/branched", revision="v2")
     made = list(repo.branches)
     attempt(hub, folder, "ada/branched", revision="v2", overwrite=True)
+    write(folder, "model", **{"README.md": "On a branch of ours"})
+    attempt(hub, folder, "ada/branched", revision="v2")
     return {"said": said, "made": made, "cards": [tree(hub, "ada/branched", b)["README.md"] for b in ("main", "v2")]}
 
 
@@ -194,6 +213,12 @@ def bases(hub, home: Path) -> dict:
     hub.faults.clear()
     urls = {attempt(hub, home / "run", "ada/run0") for _ in range(2)}
     again = [len(urls), commits(hub, "ada/run0"), commits(hub, "ada/run0-base")]
+    public = hub.repos["model", "ada/run0-base"]
+    public.private = hub.repos["model", "ada/run0"].private = False
+    write(home / "run", "adapter", **{**base, **changed, "base/model.safetensors": "new"})
+    public = [attempt(hub, home / "run", "ada/run0", **options)[:20] for options in ({}, {"private": False})]
+    by_hand("ada/run0-base", {"vocab.txt": "Edited"}, repo_type="model")
+    overwritten = [attempt(hub, home / "run", "ada/run0", private=False, overwrite=asked) for asked in (False, True)]
     hub.add("model", "ada/taken-base", {"config.json": b"theirs"})
     hub.add("model", "ada/named", {"README.md": b"theirs"})
     elsewhere = {"adapter_config.json": json.dumps({"base_model_name_or_path": str(home)})}
@@ -207,8 +232,10 @@ def bases(hub, home: Path) -> dict:
     return {
         "lost": requests,
         "again": again,
+        "public": public,
+        "overwritten": [overwritten[0], sorted(tree(hub, "ada/run0-base"))],
         "base": tree(hub, "ada/run2-base"),
-        "private": hub.repos["model", "ada/run0-base"].private,
+        "private": hub.repos["model", "ada/run1-base"].private,
         "pinned": pinned(hub, "ada/run2"),
         "said": said,
         "made": made,
@@ -321,7 +348,7 @@ def test_what_was_edited_added_or_deleted_by_hand_is_named_and_kept(told):
     found = told["edits"]
     assert found["said"] == [
         refusal("ada/edited", CHANGED, names)
-        for names in ("README.md, notes.md, report.html", "notes.md", "data/train.parquet")
+        for names in (*["README.md, notes.md, report.html"] * 3, "notes.md", "data/train.parquet", "raced.md")
     ]
     assert found["kept"] == {"README.md": "Edited", "data/train.parquet": "rows", "notes.md": "Added"}
 
@@ -359,8 +386,8 @@ def test_what_another_account_pushed_last_is_refused_but_the_same_again_is_no_co
 def test_a_pull_request_is_ours_by_what_we_wrote_and_not_by_its_title(told):
     found = told["pulls"]
     # Also after a lost answer, with another title, and with a description of the user's own.
-    assert found["urls"] == ["/ada/pulled/discussions/4"] * 2
-    assert (found["touched"], found["status"]) == ([], ["draft", "draft", "draft", "open"])
+    assert found["urls"] == ["/ada/pulled/discussions/6"] * 2
+    assert (found["touched"], found["status"]) == ([], [*["draft"] * 4, "closed", "open"])
 
 
 def test_what_a_reviewer_changed_in_our_pull_request_is_named_and_kept(told):
@@ -377,7 +404,7 @@ def test_of_a_strangers_repository_no_branch_is_made(told):
     why = "holds files that this project did not write"
     assert told["branches"]["said"] == refusal("ada/branched", why, "README.md")
     assert told["branches"]["made"] == ["main"]
-    assert told["branches"]["cards"] == ["By hand", CARD]
+    assert told["branches"]["cards"] == ["By hand", "On a branch of ours"]
 
 
 def test_an_adapter_brings_its_base_along_in_one_commit_each_whatever_answer_is_lost(told):
@@ -386,6 +413,13 @@ def test_an_adapter_brings_its_base_along_in_one_commit_each_whatever_answer_is_
     assert (struck.count("commit"), struck.count("create_repo")) == (2, 2)
     assert told["bases"]["again"] == [1, 2, 2]
     assert told["bases"]["private"] is True
+
+
+def test_the_base_is_as_private_as_the_adapter_and_overwritten_with_it(told):
+    assert told["bases"]["public"] == ["UserError: Repositor", "/ada/run0/commit/" + told["bases"]["public"][1][17:]]
+    refused, files = told["bases"]["overwritten"]
+    assert refused == refusal("ada/run0-base", CHANGED, "vocab.txt")
+    assert files == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_the_base_has_a_card_and_the_adapter_names_it_and_its_commit(told):
