@@ -20,6 +20,7 @@ from typing import Any
 from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.runs import NOT_ROWS, finish_run, hold, open_run
+from teamsrl_hf.signals import leave
 
 
 @dataclass
@@ -295,4 +296,4 @@ def member_rows(args: AuditArguments, splits) -> tuple[list[list[dict]], tuple[l
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

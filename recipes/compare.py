@@ -24,6 +24,7 @@ from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.models import check_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
+from teamsrl_hf.signals import leave
 from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -431,4 +432,4 @@ def page(results: Mapping[str, Any], picture: Path | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

@@ -22,6 +22,7 @@ from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import UserError, check_number, most_failed
 from teamsrl_hf.evaluation import mean_interval
 from teamsrl_hf.runs import finish_run, hold, open_run, read_run
+from teamsrl_hf.signals import leave
 from teamsrl_hf.types import Role
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
@@ -272,4 +273,4 @@ def _cell(values: Sequence[float], sign: str = "") -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

@@ -28,6 +28,7 @@ from typing import Any
 from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.signals import leave
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
 
@@ -224,4 +225,4 @@ def section(results: Mapping[str, Any], args: EvalArguments, recorded: bool) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

@@ -45,6 +45,7 @@ from teamsrl_hf.report import write_report
 from teamsrl_hf.runs import finish_run, hold, open_run, reopen_run
 from teamsrl_hf.scaleout import Team, buy_together, consume, share_of
 from teamsrl_hf.schema import DatasetWriter
+from teamsrl_hf.signals import leave
 from teamsrl_hf.types import Candidate, Example, Rejection
 
 # What changes how long a run takes or how far it gets, but no row of it: it may differ when a run goes on.
@@ -423,4 +424,4 @@ def found(filters: Iterable) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

@@ -15,6 +15,7 @@ from typing import Any
 from teamsrl_hf.arguments import DTYPES, guarded, parse
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.runs import contents, hold
+from teamsrl_hf.signals import leave
 
 
 @dataclass
@@ -56,4 +57,4 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

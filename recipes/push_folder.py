@@ -11,6 +11,7 @@ import sys
 
 from teamsrl_hf.arguments import guarded
 from teamsrl_hf.options import Parser
+from teamsrl_hf.signals import leave
 
 # Handed on to `hub.push_folder` as they are.
 OPTIONS = (*("repo_type", "overwrite", "revision", "create_pr", "tag", "base_model", "collection", "commit_message"),)
@@ -57,4 +58,4 @@ def main(argv: list[str] | None = None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

@@ -27,6 +27,7 @@ from teamsrl_hf.errors import UserError, check_number, did_you_mean
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
 from teamsrl_hf.runs import finish_run, hold, open_run
+from teamsrl_hf.signals import leave
 from teamsrl_hf.training_checks import check_lora, check_training
 
 # What may change between a run and the command that goes on with it.
@@ -494,4 +495,4 @@ def origin(trainer, texts, learned, script_args: SFTArguments, model_args) -> di
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

@@ -29,6 +29,7 @@ from teamsrl_hf.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.scaleout import Team
+from teamsrl_hf.signals import leave
 from teamsrl_hf.training_checks import check_lora
 
 # What may change between a run and the command that goes on with it.
@@ -228,4 +229,4 @@ def build_policy(model_args, operations, ppo_args):
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

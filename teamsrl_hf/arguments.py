@@ -175,7 +175,7 @@ def guarded(main: Callable[[], Any], signals: Interruption | None = None) -> int
         with _Bugs() as bugs, signals:
             main()
     except KeyboardInterrupt:
-        print(signals.message, end="", file=sys.stderr)
+        signals.tell(sys.stderr.write)
         return signals.status
     except (Stopped, NothingMade) as ended:
         print(f"{'stopped' if isinstance(ended, Stopped) else 'nothing made'}: {shown(ended)}", file=sys.stderr)

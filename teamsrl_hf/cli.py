@@ -16,6 +16,7 @@ from .arguments import SeedArguments
 from .errors import UserError, did_you_mean
 from .options import Parser
 from .paths import resource
+from .signals import leave
 
 RECIPES = {
     "train-policy": ("train_policy", "train the operation policy with PPO"),
@@ -35,7 +36,9 @@ LAUNCH_OPTIONS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        return leave(main(sys.argv[1:]))
+    argv = list(argv)
     # Tokenizers warns when a process forks after use; nothing here gains from its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from .arguments import guarded
@@ -128,7 +131,8 @@ def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> i
 
         heard = [signum.name for signum in STOPPING if signal.getsignal(signum) != signal.SIG_IGN]
         os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", ",".join(heard))
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        for logger in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         try:
             launch_command(launch_command_parser().parse_args([*words, str(resource(f"recipes/{name}.py")), *options]))
         except ChildFailedError as error:

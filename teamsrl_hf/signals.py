@@ -4,15 +4,19 @@ Only the command line installs these handlers, and only where nobody else has on
 job in the background) or handles it goes on doing so.
 """
 
+import atexit
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Seconds from the signal to the end of the process, whatever it is doing.
-LEAVE_WITHIN = 4.5
+LEAVE_WITHIN = 4.0
 # A terminal, a launcher and a service manager may each pass on what was one event.
 ONE_EVENT = 0.5
 
@@ -60,12 +64,12 @@ class Interruption:
         """What the process ends with, as a shell has it."""
         return 128 + (self.signum or signal.SIGINT)
 
-    @property
-    def message(self) -> str:
-        """A line on a new line, after any progress bar; of the processes of a launch the first alone has one."""
+    def tell(self, write: Callable[[str], object]) -> None:
+        """One line, after any progress bar; of the processes of a launch the first tells it."""
         name = signal.Signals(self.signum or signal.SIGINT).name
-        first = os.environ.get("RANK", "0") == "0"
-        return f"\nstopped by {name}; run the same command again to go on\n" if first else ""
+        if os.environ.get("RANK", "0") == "0":
+            with suppress(OSError):  # The terminal may be gone: that is what SIGHUP says.
+                write(f"\nstopped by {name}; run the same command again to go on\n")
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if not self.signum or self._pipe is None:  # Else `_watch` tells a second signal from an echo of the first.
@@ -109,7 +113,7 @@ class Interruption:
     def _leave(self, signum: int) -> None:
         if self in _active:
             self.signum = self.signum or signum
-            os.write(2, self.message.encode())  # Not print: the main thread may hold the stream's lock.
+            self.tell(lambda text: os.write(2, text.encode()))  # The main thread may hold the stream's lock.
         elif threading.main_thread().is_alive():
             return  # The command is over, and the process has other things to do.
         # Else Python is about to exit, and waits for a library's thread.
@@ -130,6 +134,20 @@ class Forwarding(Interruption):
             raise Interrupted
 
     def _start_to_watch(self) -> None: ...
+
+
+def leave(status: int) -> int:
+    """For `sys.exit`: the status of a command. After a signal the process ends here.
+
+    Python would take torch and its like apart first, for a second or more, when somebody is waiting for the end.
+    """
+    if status - 128 in STOPPING:
+        atexit._run_exitfuncs()  # What libraries have left to do, all the same.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    return status
 
 
 _active: list[Interruption] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.signals import leave
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("results.json", "downstream.json", "downstream_equal_rows.json")
@@ -65,4 +66,4 @@ def with_table(text: str, begin: str, end: str, new: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))

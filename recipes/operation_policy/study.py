@@ -36,6 +36,7 @@ from teamsrl_hf.reviewer import novelty_reward, validity_reward
 from teamsrl_hf.rulebook import Rulebook
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.seeds import BUILT_IN, load_seeds, split_seeds
+from teamsrl_hf.signals import leave
 from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, Trajectory
 
 HERE = Path(__file__).resolve().parent
@@ -646,4 +647,4 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Before torch is imported, here and in the processes started.
-    sys.exit(guarded(main))
+    sys.exit(leave(guarded(main)))
