@@ -102,6 +102,12 @@ def test_what_was_learned_by_heart_is_found_and_told_in_the_card(trained):
     assert "TPR at 1 % FPR is not told: it takes 2,000 non-members." in card
 
 
+def test_a_split_is_checked_by_the_audit_as_by_the_command_that_made_it(trained, tmp_path):
+    made = json.loads((trained / "split" / "run.json").read_text())["summary"]["blind"]
+    found = audit(trained, trained / "split", "--seed", "1", "--output_dir", str(tmp_path / "out"))
+    assert found["blind"] == made
+
+
 def test_the_card_shows_the_roc_plot(trained):
     pytest.importorskip("matplotlib", reason="needs the extra `evaluation`")
     if not (trained / "audit-split").exists():
