@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.arguments import DTYPES, guarded, parse
+from teamsrl_hf.checkpoints import staged
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.runs import contents, hold
 from teamsrl_hf.signals import leave
@@ -42,18 +43,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         if contents(args.output_dir):
             raise UserError(f"The output folder {args.output_dir} is not empty; give a new one.")
         known = recorded_training(args.adapter)
-        folder = merge_adapter(args.adapter, args.output_dir, args.dtype)
-        card = merged_card(args.adapter, args.dtype)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        for picture in Path(args.adapter).glob("*.png"):
-            if f"({picture.name})" in card:
-                shutil.copy(picture, folder)
-        if known:
-            adapter, merged = known["weights"], weights_digest(folder)
-            known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}
-            write_lineage(folder, "model", known)
-    print(f"The merged model lies in {folder}.")
-    return {"model": str(folder)}
+        with staged(args.output_dir) as folder:
+            merge_adapter(args.adapter, folder, args.dtype)
+            card = merged_card(args.adapter, args.dtype)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            for picture in Path(args.adapter).glob("*.png"):
+                if f"({picture.name})" in card:
+                    shutil.copy(picture, folder)
+            if known:
+                adapter, merged = known["weights"], weights_digest(folder)
+                known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}
+                write_lineage(folder, "model", known)
+    print(f"The merged model lies in {args.output_dir}.")
+    return {"model": str(args.output_dir)}
 
 
 if __name__ == "__main__":

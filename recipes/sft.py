@@ -31,7 +31,7 @@ from teamsrl_hf.signals import leave
 from teamsrl_hf.training_checks import check_lora, check_training
 
 # What may change between a run and the command that goes on with it.
-_ELSEWHERE = ("dataset_name", "output_dir", *HUB_ARGUMENTS)
+_ELSEWHERE = ("dataset_name", "output_dir", "resume_from_checkpoint", *HUB_ARGUMENTS)
 
 
 @dataclass
@@ -213,7 +213,6 @@ def rows_digest(*datasets) -> str:
 
 def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, launch: Launch) -> dict[str, Any]:
     """The stages: tokens, estimate, model, trainer, train (which evaluates first), evaluate, save, card."""
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import get_peft_config
 
     from teamsrl_hf.lineage import RowSet, model_lineage, write_lineage
@@ -238,8 +237,7 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
         peft_config.revision = model_args.model_revision  # So that whoever loads the adapter gets this base.
     trainer = build_trainer(model, tokenizer, tokens, test_tokens, peft_config, script_args, sft_args)
     trainable, total = count_parameters(trainer.model)
-    checkpoint = sft_args.resume_from_checkpoint or get_last_checkpoint(sft_args.output_dir)
-    trained = trainer.train(resume_from_checkpoint=checkpoint)
+    trained = trainer.train(resume_from_checkpoint=trainer.checkpoint_to_resume())
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     summary = {
         "model": str(sft_args.output_dir),
@@ -432,11 +430,15 @@ def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_co
     from transformers import EarlyStoppingCallback
     from trl import SFTTrainer
 
+    from teamsrl_hf.checkpoints import WholeCheckpoints
     from teamsrl_hf.loading import library
+
+    class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
+        """TRL's trainer, whose checkpoints are whole."""
 
     patience = script_args.early_stopping_patience
     with library("TRL's trainer can't be made with these options"):
-        return SFTTrainer(
+        return WholeSFTTrainer(
             model=model,
             args=sft_args,
             train_dataset=tokens.rows,

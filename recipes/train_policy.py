@@ -33,7 +33,7 @@ from teamsrl_hf.signals import leave
 from teamsrl_hf.training_checks import check_lora
 
 # What may change between a run and the command that goes on with it.
-_ELSEWHERE = ("seeds", "ledger", "output_dir", *HUB_ARGUMENTS)
+_ELSEWHERE = ("seeds", "ledger", "output_dir", "resume_from_checkpoint", *HUB_ARGUMENTS)
 
 
 @dataclass
@@ -162,7 +162,6 @@ def check_arguments(script_args: TrainPolicyArguments, model_args, ppo_args) -> 
 def train_policy(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
     """The stages: trainer, evaluate, train, evaluate, save."""
     from transformers import set_seed
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import get_peft_config
 
     from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
@@ -179,9 +178,9 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
         operations=operations,
         peft_config=get_peft_config(model_args),
     )
-    checkpoint = get_last_checkpoint(ppo_args.output_dir)
-    if test and checkpoint is None:
-        trainer.evaluate()
+    checkpoint = trainer.checkpoint_to_resume()
+    if test:
+        trainer.evaluate()  # Before a checkpoint is loaded; a run that goes on finds its calls in the ledger.
     gc.freeze()  # What is there by now outlives the training, and need not be walked again and again.
     trainer.train(resume_from_checkpoint=checkpoint)
     gc.unfreeze()

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .checkpoints import staged
 from .environment import Chooser, rollout, states_of, uniform
 from .errors import UserError
 from .features import hashed_vectors, history_features
@@ -263,13 +264,12 @@ def save_chooser(chooser: FixedChooser | ThompsonChooser | LinUCBChooser, folder
     """Write a chooser of this module into `folder`: chooser.json, and chooser.safetensors if it learned anything."""
     from safetensors.numpy import save_file
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if chooser.arrays:
-        save_file(chooser.arrays, folder / "chooser.safetensors")
     settings = {field.name: getattr(chooser, field.name) for field in fields(chooser)[1:]} if chooser.arrays else {}
     described = {"chooser": chooser.name, "operations": list(_index(chooser.operations)), "settings": settings}
-    (folder / "chooser.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    with staged(folder) as stage:
+        if chooser.arrays:
+            save_file(chooser.arrays, stage / "chooser.safetensors")
+        (stage / "chooser.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def load_chooser(folder: str | Path, operations: Sequence[Operation]) -> Chooser:

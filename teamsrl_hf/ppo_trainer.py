@@ -30,10 +30,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .baselines import uniform_chooser
 from .cards import policy_card
+from .checkpoints import WholeCheckpoints
 from .environment import Chooser, rollout, states_of
 from .errors import UserError
 from .generation import Generator
@@ -92,7 +92,7 @@ class RolloutSampler(Sampler[int]):
         return max(self.size // self.batch_size, 1) * self.batch_size * self.repeat
 
 
-class InstructionGenPPOTrainer(Trainer):
+class InstructionGenPPOTrainer(WholeCheckpoints, Trainer):
     """PPO for a policy over textual operations.
 
     Args:
@@ -291,11 +291,14 @@ class InstructionGenPPOTrainer(Trainer):
         # A pickle, which may hold a Hub token; nothing here reads it back.
         (folder / "training_args.bin").unlink(missing_ok=True)
 
-    def _save_checkpoint(self, model, trial) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self._buffer is not None and folder.is_dir():
-            save_file({**self._buffer, "stopped": torch.tensor(self._stopped_rollout)}, folder / self._rollout_file)
+    def checkpoint_files(self) -> list[str]:
+        return [_rollout_file(rank) for rank in range(self.args.world_size)]
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Like the random numbers', this state is each process's own.
+        super()._save_rng_state(output_dir)
+        file = Path(output_dir) / _rollout_file(self.args.process_index)
+        save_file({**self._buffer, "stopped": torch.tensor(self._stopped_rollout)}, file)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Of the hooks that load a checkpoint this is the one that DeepSpeed calls, too.
@@ -306,7 +309,8 @@ class InstructionGenPPOTrainer(Trainer):
         # accelerate does not reach the sampler of an epoch that is cut into shards and begun in its middle.
         self._sampler.set_epoch(self._micro_step * self._sampler.batch_size // len(self._sampler))
         if position:
-            self._buffer = self._load_rollout(Path(checkpoint))
+            # The policy that walked this rollout is gone, so it can't be made again.
+            self._buffer = load_file(Path(checkpoint) / _rollout_file(self.args.process_index))
             self._stopped_rollout = self._buffer.pop("stopped").item()
 
     def create_model_card(self, model_name: str | None = None, dataset_name=None, tags=None) -> None:
@@ -583,23 +587,13 @@ class InstructionGenPPOTrainer(Trainer):
         for operation in self.operations:
             self._record(f"operations/{operation.name}", taken.count(operation.name) / len(taken))
 
-    @property
-    def _rollout_file(self) -> str:
-        return f"rollout-{self.accelerator.process_index}.safetensors"
-
-    def _load_rollout(self, checkpoint: Path) -> dict[str, torch.Tensor]:
-        """The rollout a checkpoint in its middle was saved with; its policy is gone, so it can't be made again."""
-        file = checkpoint / self._rollout_file
-        if not file.exists():
-            raise UserError(
-                f"The checkpoint {checkpoint} was saved in the middle of a rollout but holds no "
-                f"{self._rollout_file}; resume from another one, with as many processes as it was saved with."
-            )
-        return load_file(file)
-
 
 _LOGGED_LOSSES = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_ratio", "kl")
 _MODEL_INPUTS = ("history", "action_mask", "input_ids", "attention_mask", "text_vectors")
+
+
+def _rollout_file(rank: int) -> str:
+    return f"rollout-{rank}.safetensors"
 
 
 class _RowNumbers(torch.utils.data.Dataset):

@@ -17,7 +17,7 @@ RUN_FILE = "run.json"
 NOT_ROWS = ".huggingface.yaml"
 _NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
 # What lies in a folder for a moment only, and after a kill until the next run.
-LOCK_FILE, DRAFT_FILE = ".run.lock", f".{RUN_FILE}.part"
+LOCK_FILE, DRAFT_FILE, STAGE = ".run.lock", f".{RUN_FILE}.part", ".saving"
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _claim(folder: Path, arguments: dict[str, Any]) -> None:
 
 def contents(folder: str | Path) -> set[str]:
     """Names of what lies in a folder, without what makes it a run's and what lies there for a moment only."""
-    return {file.name for file in Path(folder).iterdir()} - {NOT_ROWS, LOCK_FILE, DRAFT_FILE}
+    return {file.name for file in Path(folder).iterdir()} - {NOT_ROWS, LOCK_FILE, DRAFT_FILE, STAGE}
 
 
 def reopen_run(folder: str | Path) -> None:

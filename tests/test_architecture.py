@@ -24,6 +24,7 @@ ORDER = (
         "public",
         "loading",
         "runs",
+        "checkpoints",
         "features",
         "tables",
         "seeds",
