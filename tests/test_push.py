@@ -385,7 +385,7 @@ def test_a_token_set_after_the_arguments_were_made_is_refused_too(tmp_path):
 def test_a_bandit_is_not_pushed(tmp_path, capsys):
     from teamsrl_hf.cli import main
 
-    command = ["train-policy", "--chooser", "linucb", "--max_steps", "2", "--output_dir", str(tmp_path / "out")]
+    command = ["train-policy", "--chooser", "linucb", "--max_steps", "64", "--output_dir", str(tmp_path / "out")]
     assert main([*command, "--push_to_hub", "true", "--hub_model_id", "ada/bandit"]) == 2
     assert "A bandit is no model that the Hub could load; leave out push_to_hub." in capsys.readouterr().err
 
