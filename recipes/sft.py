@@ -23,6 +23,7 @@ from typing import Any
 
 from teamsrl_hf import sft_checks
 from teamsrl_hf.arguments import guarded, parse, run_arguments
+from teamsrl_hf.cli import LAUNCH_OPTIONS
 from teamsrl_hf.errors import UserError, check_number, did_you_mean
 from teamsrl_hf.estimate import Launch
 from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         sft_checks.check_devices(values["use_cpu"], count_devices(), launch)
 
     script_args, model_args, sft_args = parse(
-        TYPES, argv, "teamsrl sft", __doc__, required=["output_dir"], check=check
+        TYPES, argv, "teamsrl sft", __doc__, required=["output_dir"], also=LAUNCH_OPTIONS, check=check
     )
     push = settle_arguments(script_args, model_args, sft_args, launch)
     train, test = load_rows(script_args, sft_args)

@@ -110,6 +110,7 @@ def parse(
     command: str = "",
     about: str | None = None,
     required: Sequence[str] = (),
+    also: Sequence[str] = (),
     check: Callable[[dict[str, Any]], None] = lambda values: None,
 ) -> tuple[Any, ...]:
     """Fill dataclasses from `--config FILE.yaml` and the command line, which wins.
@@ -119,6 +120,7 @@ def parse(
         command: What was typed before the options, for `--help`.
         about: What `--help` says of the command.
         required: Options that have to be given although their dataclass has a default.
+        also: Options that are taken elsewhere, to be suggested for a typo.
         check: Gets all values by name before the dataclasses are made, whose own complaints may be of less use.
 
     Raises:
@@ -129,7 +131,7 @@ def parse(
     argv = list(sys.argv[1:] if argv is None else argv)
     asks_for_help = not {"-h", "--help"}.isdisjoint(argv)
     known = [(described if asks_for_help else imported)(kind) for kind in types]
-    values = Options(known, command, about or "", required).values(argv)
+    values = Options(known, command, about or "", required, also).values(argv)
     check(values)
     return build(known, values)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .arguments import SeedArguments
@@ -134,7 +134,9 @@ def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> i
         for logger in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         try:
-            launch_command(launch_command_parser().parse_args([*words, str(resource(f"recipes/{name}.py")), *options]))
+            parser = launch_command_parser()
+            parser.error = _refuse  # Its own prints 100 lines before the one that counts.
+            launch_command(parser.parse_args([*words, str(resource(f"recipes/{name}.py")), *options]))
         except ChildFailedError as error:
             status = error.get_first_failure()[1].exitcode
         except CalledProcessError as error:
@@ -146,6 +148,10 @@ def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> i
     if status not in (0, 2, *(128 + signum for signum in STOPPING)):  # With these the process has said what is wrong.
         print(f"error: a process of the launch ended with status {status}", file=sys.stderr)
     return refused or (status if status > 0 else 1 if status else 0)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(f"{message} (an option of `accelerate launch`)")
 
 
 def _accelerate_words(launch: Sequence[str]) -> list[str]:

@@ -61,7 +61,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and raises every mistake as a UserError of one line."""
 
-    def __init__(self, **options: Any):
+    def __init__(self, also: Sequence[str] = (), **options: Any):
+        self.also = also  # Options that another parser takes, to be suggested too.
         super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **options})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -73,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         for word in own:
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
-                spelled = [option for option in self._option_string_actions if "-" not in option[2:]]
+                spelled = [option for option in (*self._option_string_actions, *self.also) if "-" not in option[2:]]
                 self.error(f"Unknown option {name}{did_you_mean(name, spelled)}")
         return super().parse_known_args(args, namespace)
 
@@ -96,8 +97,15 @@ def wrong_choice(name: str, value: object, choices: Sequence[object]) -> str:
 class Options(Parser):
     """The options of a command whose dataclasses are `types`, and of the YAML file that `--config` names."""
 
-    def __init__(self, types: Sequence[type], command: str, about: str = "", required: Sequence[str] = ()):
-        super().__init__(prog=command, description=about)
+    def __init__(
+        self,
+        types: Sequence[type],
+        command: str,
+        about: str = "",
+        required: Sequence[str] = (),
+        also: Sequence[str] = (),
+    ):
+        super().__init__(also, prog=command, description=about)
         self.hints: dict[str, Any] = {}
         self._titled: dict[str, Any] = {}
         self.add_argument("--config", metavar="FILE.yaml", help="YAML file with any of these options, by name")

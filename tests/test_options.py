@@ -37,6 +37,7 @@ def refused(capsys, *argv):
         ("train-policy", "--instruct=rulebook", "--instructor"),
         ("sft", "--dataset_nam=x", "--dataset_name"),
         ("sft", "--lora_alph=8", "--lora_alpha"),
+        ("sft", "--num_process=2", "--num_processes"),
         ("audit", "--make_splits=true", "--make_split"),
         ("eval", "--task=arc_easy", "--tasks"),
         ("compare", "--method=policy", "--methods"),
@@ -49,6 +50,11 @@ def test_a_beginning_or_a_typo_of_an_option_is_refused_and_the_right_one_named(c
     line = refused(capsys, command, wrong)
     given = wrong.partition("=")[0]
     assert line.startswith(f"Unknown option {given}; did you mean {named!r}? `teamsrl {command} --help` lists all")
+
+
+def test_a_value_that_the_launcher_refuses_is_one_line(capsys):
+    line = refused(capsys, "sft", "--mixed_precision", "foo")
+    assert line.startswith("argument --mixed_precision/--mixed-precision: invalid choice: 'foo'")
 
 
 @pytest.mark.parametrize("argv", [["evlove"], ["evolv", "--output_dir", "x"]])
