@@ -16,7 +16,7 @@ import numpy as np
 
 from .checkpoints import staged
 from .environment import Chooser, rollout, states_of, uniform
-from .errors import UserError
+from .errors import UserError, check_number
 from .features import hashed_vectors, history_features
 from .generation import Generator
 from .operations import Operation
@@ -245,6 +245,8 @@ def train_chooser(
     its luck, depend on `seed` and the round's number alone.
     """
     _check_same(list(_index(chooser.operations)), operations)
+    for name, number in {"rounds": rounds, "episodes": episodes, "steps": steps}.items():
+        check_number(name, number, 1, whole=True)
     if not seeds:
         raise UserError("There are no seeds to learn from; give at least one.")
     weights = check_weights(reward_weights, reward_funcs)

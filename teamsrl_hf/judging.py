@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .calls import run_async
-from .errors import UserError, most_failed
+from .errors import UserError, check_number, most_failed
 from .evaluation import bootstrap_interval, wilson_interval
 from .generation import Generator, Request, Sampling
 from .operations import Messages, fence
@@ -102,13 +102,14 @@ def judge_pairs(
     """Judge N pairs of answers, each in both orders: 2 N calls with the role "judge".
 
     Raises:
-        UserError: The three lists differ in length, or are empty.
+        UserError: The three lists differ in length, or are empty, or `concurrency` is below 1.
         CallsRefused: Most calls failed.
     """
     if not instructions or not len(instructions) == len(ours) == len(theirs):
         raise UserError(
             f"Got {len(instructions)} instructions, {len(ours)} and {len(theirs)} answers; give one of each per pair."
         )
+    check_number("concurrency", concurrency, 1, whole=True)
 
     errors: list[str] = []
 

@@ -145,3 +145,9 @@ def test_the_interval_of_the_win_rate_holds_the_truth_as_often_as_it_says():
         low, high = win_rate([Judgement(verdict, verdict, 0) for verdict in drawn], seed=trial)["interval"]
         held += low <= 0.6 <= high
     assert held >= 43  # of 50 at 95 %; fewer has a chance below .005
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5])
+def test_judging_nothing_at_a_time_is_refused_and_does_not_wait_for_ever(concurrency):
+    with pytest.raises(ValueError, match="concurrency must be a whole number of at least 1"):
+        judge_pairs(["Why?"], ["a"], ["b"], ScriptedGenerator(["A", "A"]), concurrency=concurrency)

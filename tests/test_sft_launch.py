@@ -128,7 +128,7 @@ def test_an_unknown_accelerate_config_is_named_at_once(capsys):
     assert time.monotonic() - started < 1
     assert capsys.readouterr().err == (
         "error: No accelerate config 'zero4'; give the path of a file, or one of cpu, ddp, fsdp2, fsdp2_qlora, "
-        "single_gpu, zero1, zero2, zero3, zero3_offload.\n"
+        "single_gpu, zero1, zero2, zero3, zero3_offload; did you mean 'zero3'?\n"
     )
     assert main(["sft", "--config", CONFIG, "--accelerate_config"]) == 2
     assert capsys.readouterr().err == "error: --accelerate_config needs a value.\n"
