@@ -2,7 +2,7 @@
 
 The routine makes the repository equal to the folder, so any call may be repeated: after a lost answer, a kill or a
 race it sends what is still missing, and makes no commit when nothing is. `hub_files` says what is sent and what would
-be lost by it, `hub_names` how it reads there, `hub_calls` makes the calls.
+be lost by it, `hub_names` how it reads there, `hub_target` what is there already; `hub_calls` makes the calls.
 """
 
 import logging
@@ -10,56 +10,33 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DiscussionComment, HfApi, hf_hub_url
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from .errors import UserError
 from .hub_calls import Calls, judge, time_limit, tokens_in_use
-from .hub_files import (
-    KINDS,
-    MARKER,
-    THEIRS,
-    File,
-    Folder,
-    Record,
-    differing,
-    objection,
-    open_folder,
-    read_marker,
-    refuse_secret,
-    require,
-    write_marker,
-)
+from .hub_files import KINDS, File, Folder, differing, open_folder, refuse_secret, require
 from .hub_names import base_card, base_to_publish, check_repo_id, renamed
+from .hub_target import (
+    Options,
+    Target,
+    account_of,
+    inspect,
+    open_branch,
+    open_pull_request,
+    read_tree,
+    show_pull_request,
+)
 
 logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 120.0
 # Seconds, and bytes a second: an upload by Xet that takes longer is given up and begun again without it.
 UPLOAD_LIMIT, SLOWEST_UPLOAD = 120.0, 100_000
-
-# Says in a pull request's description whose it is; its title is anybody's.
-PULL_NOTE = "Opened by teamsrl-hf, which commits here whenever it is to propose this {kind} again."
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What is asked for, beside folder and repository."""
-
-    commit_message: str
-    private: bool = True
-    revision: str | None = None
-    create_pr: bool = False
-    tag: str | None = None
-    collection: str | None = None
-    overwrite: bool = False
-    base_model: str | None = None
 
 
 def push_folder(
@@ -109,7 +86,7 @@ def push_folder(
             is public although `private`, the base model is a folder of this machine, or the tag names another commit.
         RuntimeError: The Hub refused, or stayed away for longer than `patience`. The folder is intact: call again.
     """
-    options = _Options(commit_message, private, revision, create_pr, tag, collection, overwrite, base_model)
+    options = Options(commit_message, private, revision, create_pr, tag, collection, overwrite, base_model)
     if create_pr and (revision or tag):
         raise UserError("create_pr goes with neither revision nor tag: a pull request is a branch, merged later.")
     check_repo_id(repo_id, "The repository")
@@ -141,14 +118,14 @@ def check_push(
     persist = Calls(api, repo_id, time.monotonic() + patience)
     try:
         with time_limit(patience):
-            account = persist(_account, api)
+            account = persist(account_of, api)
             if api.whoami(cache=True).get("auth", {}).get("accessToken", {}).get("role") == "read":
                 raise UserError(f"The token in use may only read; a push to {repo_id} needs one that may write.")
             at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": KINDS[kind]}
             if persist(api.repo_exists, **at):
                 begun = revision and persist(api.revision_exists, **at, revision=revision)
-                target = _Target(at, kind, account, _Options("", private), revision if begun else None)
-                persist(_inspect, api, target, {})
+                target = Target(at, kind, account, Options("", private), revision if begun else None)
+                persist(inspect, api, target, {})
     except RuntimeError as error:
         raise UserError(f"{error} Nothing was begun.") from None
 
@@ -171,52 +148,33 @@ def push_adapter(folder: str | Path, repo_id: str, *, commit_message: str = "Upl
     return push_folder(folder, repo_id, repo_type="model", commit_message=commit_message, **options)
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where a commit goes, of what, by whom, and under which conditions."""
-
-    at: dict[str, str]
-    kind: str
-    account: str
-    options: _Options
-    revision: str | None
-
-    @property
-    def name(self) -> str:
-        return self.at["repo_id"]
-
-    def content(self, files: dict[str, File]) -> dict[str, File]:
-        """The files and the record of them."""
-        return {**files, MARKER: File.of(write_marker(self.kind, self.account, files))}
-
-
-def _push(folder: Folder, repo_id: str, options: _Options, patience: float, api: HfApi) -> str:
+def _push(folder: Folder, repo_id: str, options: Options, patience: float, api: HfApi) -> str:
     base = _base_of(folder, options)
     refuse_secret(folder.files, tokens_in_use(api))
     persist = Calls(api, repo_id, time.monotonic() + patience)
-    account = persist(_account, api)
+    account = persist(account_of, api)
     at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": folder.repo_type}
     companion = base and open_folder(base, "model", base_card(folder, at["repo_id"]))
     if not options.create_pr:
         at["repo_id"] = persist(api.create_repo, **at, private=options.private, exist_ok=True).repo_id
-    target = _Target(at, folder.kind, account, options, options.revision)
+    target = Target(at, folder.kind, account, options, options.revision)
     files = _files(folder, renamed(folder, target.name, options.base_model))
     if options.create_pr:
-        number = persist(_pull_request, api, target, files)
+        number = persist(open_pull_request, api, target, files)
         target = replace(target, revision=f"refs/pr/{number}")
     elif options.revision:
-        persist(_branch, api, target, files)
+        persist(open_branch, api, target, files)
     if companion:
-        persist(_inspect, api, target, files)  # Before anything is sent.
+        persist(inspect, api, target, files)  # Before anything is sent.
         name = f"{target.name}-base"
-        told = _Options(f"Upload base model of {target.name}", options.private, overwrite=options.overwrite)
+        told = Options(f"Upload base model of {target.name}", options.private, overwrite=options.overwrite)
         commit = _push(companion, name, told, patience, api).rpartition("/")[2]
         files = _files(folder, renamed(folder, target.name, name, commit))
     sha = persist(_level, api, target, files, {"xet": True})
     return _finish(persist, api, target, sha)
 
 
-def _base_of(folder: Folder, options: _Options) -> Path | None:
+def _base_of(folder: Folder, options: Options) -> Path | None:
     base = base_to_publish(folder, options.base_model)
     if base and options.create_pr:
         raise UserError(
@@ -230,14 +188,7 @@ def _files(folder: Folder, renamed: dict[str, bytes]) -> dict[str, File]:
     return {**folder.files, **{name: File.of(content) for name, content in renamed.items()}}
 
 
-def _account(api: HfApi) -> str:
-    told = api.whoami(cache=True)
-    if not isinstance(told, dict) or not told.get("name"):
-        raise RuntimeError(f"The Hub at {api.endpoint} does not tell whose the token in use is; is it a Hub?")
-    return told["name"]
-
-
-def _finish(persist: Calls, api: HfApi, target: _Target, sha: str) -> str:
+def _finish(persist: Calls, api: HfApi, target: Target, sha: str) -> str:
     """Tag, collection and the pull request's status; returns the URL to tell."""
     at, options = target.at, target.options
     url = f"{api.endpoint}/{'datasets/' if at['repo_type'] == 'dataset' else ''}{target.name}"
@@ -247,38 +198,14 @@ def _finish(persist: Calls, api: HfApi, target: _Target, sha: str) -> str:
         persist(_gather, api, at, options.collection, options.private)
     if options.create_pr:
         number = target.revision.rpartition("/")[2]
-        persist(_show, api, at, int(number))
+        persist(show_pull_request, api, at, int(number))
         return f"{url}/discussions/{number}"
     return f"{url}/commit/{sha}"
 
 
-def _inspect(api: HfApi, target: _Target, files: dict[str, File]) -> tuple[str, list[str]]:
-    """The head commit and the paths in which it differs; UserError when the repository must not be written to."""
-    at, info = target.at, api.repo_info(**target.at, revision=target.revision)
-    if target.options.private and not info.private:
-        raise UserError(f"Repository {target.name} is public; make it private on the Hub, or pass private=False.")
-    tree = _tree(api, at, info.sha)
-    if not tree and info.siblings:
-        raise ConnectionError(f"{target.name} is listed as empty, and is not")  # To be tried again.
-    changed = differing(target.content(files), tree)
-    if not changed or not tree.keys() - {THEIRS}:
-        return info.sha, changed
-    record = _record(api, at, info.sha, tree)
-    if changed == [MARKER] and record and record.tells(files):
-        return info.sha, []  # The same, pushed by another account.
-    why = objection(record, target.kind, target.account, tree, files)
-    if why and not target.options.overwrite:
-        raise UserError(
-            f"Repository {target.name} {why}; take another name, or pass overwrite=True (--overwrite) to do so."
-        )
-    if why:
-        logger.warning("Overwriting, as asked: repository %s %s.", target.name, why)
-    return info.sha, changed
-
-
-def _level(api: HfApi, target: _Target, files: dict[str, File], way: dict[str, bool]) -> str:
+def _level(api: HfApi, target: Target, files: dict[str, File], way: dict[str, bool]) -> str:
     """Make the repository equal to `files`; returns the commit that is. `way` remembers that Xet did not work."""
-    at, (head, changed) = target.at, _inspect(api, target, files)
+    at, (head, changed) = target.at, inspect(api, target, files)
     if target.options.tag:
         # Before anything is written: a release that exists must not cost a commit.
         _require_tag(api, at, target.options.tag, None if changed else head)
@@ -288,7 +215,7 @@ def _level(api: HfApi, target: _Target, files: dict[str, File], way: dict[str, b
     contents = {name: content[name].content if name in content else None for name in changed}
     options = {"commit_message": target.options.commit_message, "revision": target.revision, "parent_commit": head}
     made = _commit(api, contents, way, **at, **options)
-    if wrong := differing(content, _tree(api, at, made)):
+    if wrong := differing(content, read_tree(api, at, made)):
         raise RuntimeError(
             f"Commit {made} in {target.name} lacks or alters {', '.join(wrong)}. Call again with overwrite=True "
             "(--overwrite)."
@@ -336,47 +263,6 @@ def _operations(contents: dict[str, Any]) -> list[CommitOperationAdd | CommitOpe
     return [CommitOperationDelete(n) if c is None else CommitOperationAdd(n, c) for n, c in contents.items()]
 
 
-def _branch(api: HfApi, target: _Target, files: dict[str, File]) -> None:
-    """Make the branch, unless it is there or its beginning, the main branch, must not be written to."""
-    known = [branch.name for branch in api.list_repo_refs(**target.at).branches]
-    if target.revision not in known and not target.revision.startswith("refs/"):
-        _inspect(api, replace(target, revision=None), files)
-        api.create_branch(**target.at, branch=target.revision, exist_ok=True)
-
-
-def _pull_request(api: HfApi, target: _Target, files: dict[str, File]) -> int:
-    """The number of our open pull request, opened if there is none and the main branch may be written to."""
-    found = api.get_repo_discussions(**target.at, discussion_type="pull_request", discussion_status="all")
-    own = [pull.num for pull in found if pull.author == target.account and pull.status in ("draft", "open")]
-    for number in sorted(own):
-        if _is_ours(api, target, number):
-            return number
-    _inspect(api, target, files)
-    title, note = target.options.commit_message, PULL_NOTE.format(kind=target.kind)
-    return api.create_pull_request(**target.at, title=title, description=note).num
-
-
-def _is_ours(api: HfApi, target: _Target, number: int) -> bool:
-    """Whether this function's caller opened a pull request of this account's, for a folder of this kind."""
-    comments = api.get_discussion_details(**target.at, discussion_num=number).events
-    note = PULL_NOTE.format(kind=target.kind)
-    if any(isinstance(said, DiscussionComment) and note in said.content for said in comments):
-        return True
-    # Its description may have been written anew since; then the record in its branch tells.
-    heads = [api.repo_info(**target.at, revision=revision).sha for revision in (None, f"refs/pr/{number}")]
-    main, proposed = (_tree(api, target.at, head) for head in heads)
-    if proposed.get(MARKER) == main.get(MARKER):
-        return False
-    record = _record(api, target.at, heads[1], proposed)
-    return record is not None and (record.kind, record.account) == (target.kind, target.account)
-
-
-def _show(api: HfApi, at: dict[str, str], number: int) -> None:
-    """Make a draft an open pull request."""
-    if api.get_discussion_details(**at, discussion_num=number).status == "draft":
-        api.change_discussion_status(**at, discussion_num=number, new_status="open")
-
-
 def _require_tag(api: HfApi, at: dict[str, str], tag: str, sha: str | None) -> bool:
     """Whether the tag exists; UserError when it names another commit than `sha`."""
     commits = [found.target_commit for found in api.list_repo_refs(**at).tags if found.name == tag]
@@ -396,22 +282,3 @@ def _gather(api: HfApi, at: dict[str, str], collection: str, private: bool) -> N
         owner = at["repo_id"].split("/")[0]
         collection = api.create_collection(collection, namespace=owner, private=private, exists_ok=True).slug
     api.add_collection_item(collection, at["repo_id"], at["repo_type"], exists_ok=True)
-
-
-def _tree(api: HfApi, at: dict[str, str], sha: str) -> dict[str, str]:
-    """Path -> hash of every file of a commit."""
-    entries = api.list_repo_tree(**at, revision=sha, recursive=True)
-    return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
-
-
-def _record(api: HfApi, at: dict[str, str], sha: str, tree: dict[str, str]) -> Record | None:
-    """What the marker of a commit tells."""
-    if MARKER not in tree:
-        return None
-    # Not by `hf_hub_download`, which serves an old copy when the Hub is busy.
-    url = hf_hub_url(at["repo_id"], MARKER, repo_type=at["repo_type"], revision=sha, endpoint=api.endpoint)
-    answer = get_session().get(url, headers=build_hf_headers(token=api.token))
-    hf_raise_for_status(answer)
-    if tree[MARKER] not in File.of(answer.content).hashes:
-        raise ConnectionError(f"{url} does not give the file that the tree lists")  # To be tried again.
-    return read_marker(answer.content)

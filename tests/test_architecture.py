@@ -60,6 +60,7 @@ ORDER = (
         "hub_files",
         "hub_names",
         "hub_calls",
+        "hub_target",
         "hub",
         "hub_arguments",
         "ppo",

@@ -144,8 +144,8 @@ def pulls(hub, home: Path) -> dict:
     """Pull requests of the same title, by Eve and by Ada's own hand, and ours."""
     from huggingface_hub import HfApi
 
-    from teamsrl_hf.hub import PULL_NOTE
     from teamsrl_hf.hub_files import write_marker
+    from teamsrl_hf.hub_target import PULL_NOTE
 
     folder, repo_id = write(home / "pulled", "model"), "ada/pulled"
     hub.add("model", repo_id, {}, private=False)
@@ -160,6 +160,8 @@ def pulls(hub, home: Path) -> dict:
     by_hand(repo_id, {".teamsrl.json": marker}, repo_type="model", revision="refs/pr/3")
     repo = hub.repos["model", repo_id]
     repo.pulls[4]["status"] = "closed"
+    # And Eve comments on the empty one.
+    repo.pulls[3]["events"].append(repo.pulls[0]["events"][0])
     before = {number: repo.branches[f"refs/pr/{number}"] for number in by_hands}
     write(folder, "model", **{"README.md": "Proposed"})
     hub.faults.append(("open_discussion", "lost"))
