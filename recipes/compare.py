@@ -21,7 +21,7 @@ import numpy as np
 
 from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.evaluation import mean_interval
+from teamsrl_hf.evaluation import Embed, embedder, mean_interval
 from teamsrl_hf.models import check_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.signals import leave
@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     train, test = seed_args.load()
     if len(train) < 20 or len(test) < 20:
         raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
+    embed = embedder(args.embedding)  # Measured with at the end, when all is paid for.
     told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
     digest = seeds_digest([*train, *test])
     with hold(args.output_dir):
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
                     run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
                     write_json(file, {"seeds_digest": digest, **run})
                     print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
-        results = measure(args, train, test, folder)
+        results = measure(args, train, test, folder, embed)
         write_report(Path(args.output_dir), results)
         finish_run(args.output_dir, results)
         return results
@@ -254,11 +255,9 @@ def read_rows(folder: Path, method: str, number: int, digest: str) -> dict[str, 
     return run
 
 
-def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Path) -> dict[str, Any]:
+def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Path, embed: Embed) -> dict[str, Any]:
     """What results.json holds: facts, one record for each method and repetition, points of the curves."""
-    from teamsrl_hf.evaluation import embedder
-
-    embed, digest = embedder(args.embedding), seeds_digest([*train, *test])
+    digest = seeds_digest([*train, *test])
     runs = {
         (method, number): read_rows(folder, method, number, digest)
         for method in args.methods

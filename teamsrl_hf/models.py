@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from .errors import UserError, did_you_mean
 from .generation import EndpointGenerator, Generator
+from .loading import refuse_policy
 from .redaction import shown
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
@@ -43,15 +44,18 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
     >>> make_generator({"endpoint": "tiny@http://127.0.0.1:8000/v1", "concurrency": 64}).concurrency
     64
     """
-    return _maker(spec)()
+    return _maker(spec)[0]()
 
 
 def check_model(spec: str | Mapping[str, object]) -> None:
     """UserError where `make_generator` would refuse `spec`, as far as that shows without loading a model."""
-    _maker(spec)
+    _, local = _maker(spec)
+    if local:
+        refuse_policy(local)
 
 
-def _maker(spec: str | Mapping[str, object]) -> Callable[[], Generator]:
+def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], str | None]:
+    """What makes the generator, and the name of a model that has to be loaded for it."""
     if isinstance(spec, str) and spec.lstrip().startswith("{"):
         spec = _from_json(spec)
     name, options = _split(spec) if isinstance(spec, Mapping) else (spec, {})
@@ -59,13 +63,13 @@ def _maker(spec: str | Mapping[str, object]) -> Callable[[], Generator]:
     if name == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d{1,18}", rest)):
         from .rulebook import Rulebook
 
-        return lambda: Rulebook(seed=int(rest or 0))
+        return lambda: Rulebook(seed=int(rest or 0)), None
     endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest, re.I)
     if kind == "endpoint" and endpoint:
         generator = EndpointGenerator(*endpoint.groups(), **options)
-        return lambda: generator
+        return lambda: generator, None
     if kind == "transformers" and rest.strip():
-        return _local(rest, options)
+        return _local(rest, options), rest
     hint = "." if kind in _OPTIONS else did_you_mean(kind, _OPTIONS)
     raise UserError(f"No model is named by a specification {_start(name)}; write {FORMS}{hint}")
 

@@ -286,3 +286,18 @@ def test_the_published_comparison_comes_out_again_in_under_five_minutes(tmp_path
             # What learns may differ in the last bit from machine to machine; the rest may not.
             exact = method in ("uniform", "paper", "evol_instruct") and column != "vendi_equal"
             assert statistics.mean(ours) == pytest.approx(statistics.mean(theirs), rel=1e-9 if exact else 0.15)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--embedding", "./no-such-model", "./no-such-model"),
+        ("--expert", "transformers:./no-such-model", "Can't load model './no-such-model': there is no such folder"),
+        ("--expert", '{"transformers": "./none"}', "Can't load model './none': there is no such folder"),
+        ("--reviewer", "endpoint:m", "No model is named by a specification that starts with 'endpoint:m'"),
+    ],
+)
+def test_what_can_not_be_loaded_is_told_before_anything_is_paid_for(option, value, expected, tmp_path, capsys):
+    assert main(["compare", *TOY, option, value, "--output_dir", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -81,6 +81,10 @@ def test_no_command_names_all_there_are(capsys):
         ("method: plans", "Unknown method 'plans'; use stepwise, plan, plan_answer, packed, evol_instruct; did you"),
         ("chooser: no", "chooser in the YAML file must be a text; YAML reads no, yes, off and on as false and true"),
         ("prices: cheap", "prices in the YAML file must be a mapping, or left out, not 'cheap'."),
+        ("prices: {m: {promt: 1}}", "Unknown key 'promt' in the price of 'm'; did you mean 'prompt'?"),
+        ("prices: {m: {prompt: .nan}}", "The price prompt is nan, wanted a number from 0 up"),
+        ("own_operations: [{nam: x, sentence: y}]", "'sentence': 'y'}; did you mean 'name'?"),
+        ("expert: {endpoint: m@http://127.0.0.1:1/v1, concurency: 3}", "did you mean 'concurrency'?"),
         ("- a\n- b", "must hold one option a line"),
         ("5: five", "must hold one option a line"),
         ("", "is empty"),
@@ -90,7 +94,9 @@ def test_no_command_names_all_there_are(capsys):
 )
 def test_yaml_is_held_to_the_options_names_and_types(text, expected, tmp_path, capsys):
     (tmp_path / "run.yaml").write_text(text + "\n")
-    assert expected in refused(capsys, "evolve", "--config", tmp_path / "run.yaml", "--output_dir", tmp_path / "out")
+    options = ("--config", tmp_path / "run.yaml", "--output_dir", tmp_path / "out")
+    options += () if "chooser" in text else ("--chooser", "uniform")
+    assert expected in refused(capsys, "evolve", *options)
     assert not (tmp_path / "out").exists()
 
 
