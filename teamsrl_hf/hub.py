@@ -20,7 +20,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from .errors import UserError
 from .hub_calls import Calls, judge, time_limit, tokens_in_use
 from .hub_files import KINDS, File, Folder, differing, open_folder, refuse_secret, require
-from .hub_names import base_card, base_to_publish, check_repo_id, renamed
+from .hub_names import base_card, base_to_publish, check_repo_id, check_whole, renamed
 from .hub_target import (
     Options,
     Target,
@@ -31,6 +31,7 @@ from .hub_target import (
     read_tree,
     show_pull_request,
 )
+from .redaction import shown
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,11 @@ def push_adapter(folder: str | Path, repo_id: str, *, commit_message: str = "Upl
 
 def _push(folder: Folder, repo_id: str, options: Options, patience: float, api: HfApi) -> str:
     base = _base_of(folder, options)
+    # A base that is pushed by itself is not left out.
+    left_out = [name for name in folder.left_out if not (base and name.startswith("base/"))]
+    if left_out:
+        logger.warning("Left out of the push: %s", ", ".join(map(shown, left_out)))
+    check_whole(folder)
     refuse_secret(folder.files, tokens_in_use(api))
     persist = Calls(api, repo_id, time.monotonic() + patience)
     account = persist(account_of, api)

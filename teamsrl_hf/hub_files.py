@@ -6,7 +6,6 @@ whoever pushes next can tell from it alone what was edited there since.
 
 import hashlib
 import json
-import logging
 import mmap
 import os
 import stat
@@ -22,18 +21,17 @@ from .redaction import shown
 from .runs import read_run
 from .types import POLICY_TYPE
 
-logger = logging.getLogger(__name__)
-
 MARKER = ".teamsrl.json"
 # The Hub writes this file itself, so it is neither ours to delete nor an edit.
 THEIRS = ".gitattributes"
 README = "README.md"
+INDEX = "model.safetensors.index.json"
 
 KINDS = {"dataset": "dataset", "policy": "model", "adapter": "model", "model": "model"}
 
 _SHARD = f"-{'[0-9]' * 5}-of-{'[0-9]' * 5}"
 _TEXTS = (README, "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
-_WEIGHTS = ("model.safetensors", f"model{_SHARD}.safetensors", "model.safetensors.index.json")
+_WEIGHTS = ("model.safetensors", f"model{_SHARD}.safetensors", INDEX)
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # As `save_pretrained` of tokenizers and processors names them.
 _TOKENIZER = (
@@ -43,14 +41,6 @@ _TOKENIZER = (
     *("sentencepiece.bpe.model", "chat_template.jinja", "additional_chat_templates/*.jinja"),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
-# What must be there, so that no half-written folder is pushed.
-NEEDED = {
-    "dataset": ("**/*.parquet",),
-    "policy": ("config.json", "*.safetensors"),
-    "adapter": ("adapter_config.json", "adapter_model*.safetensors"),
-    "model": ("config.json", "*.safetensors"),
-}
-
 # What `sft_card` and `audit` draw.
 _PLOTS = ("loss.png", "roc.png")
 
@@ -66,6 +56,8 @@ ALLOWED = {
     "adapter": (*_TEXTS, *_ADAPTER, *_TOKENIZER, *_PLOTS),
     "model": (*_TEXTS, "config.json", "generation_config.json", *_WEIGHTS, *_TOKENIZER, *_PLOTS),
 }
+# What of it must be there, so that no half-written folder is pushed.
+_CONTENT = {"dataset": "*.parquet", "policy": "*.safetensors", "adapter": "*.safetensors", "model": "*.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +89,7 @@ class Folder:
     path: Path
     kind: str
     files: Mapping[str, File]
+    left_out: Sequence[str] = ()
 
     @property
     def repo_type(self) -> str:
@@ -104,7 +97,7 @@ class Folder:
 
 
 def open_folder(path: str | Path, repo_type: str | None = None, card: bytes | None = None) -> Folder:
-    """Find out what a folder is and what of it may be sent; log by name what may not.
+    """Find out what a folder is, and what of it may be sent and what may not.
 
     Links are not followed, except the folder's own.
 
@@ -121,17 +114,18 @@ def open_folder(path: str | Path, repo_type: str | None = None, card: bytes | No
     kind = _kind(path, plain, repo_type)
     if (run := read_run(path)) is not None and run["summary"] is None:
         raise UserError(f"The run in {str(path)!r} is not finished; run its command again, then push.")
-    require(path, *NEEDED[kind])
     sent = {name: file for name, file in plain.items() if _allowed(name, kind)}
-    # The base of an adapter is no part of it; `hub` pushes it by itself.
-    own_base = {name for name in plain if kind == "adapter" and name.startswith("base/")}
-    if left_out := sorted(found.keys() - sent.keys() - own_base - {MARKER}):
-        logger.warning("Left out of the push: %s", ", ".join(map(shown, left_out)))
+    left_out = sorted(found.keys() - sent.keys() - {MARKER})
+    if not any(fnmatchcase(name, _CONTENT[kind]) for name in sent):
+        raise UserError(
+            f"Folder {str(path)!r} holds no {_CONTENT[kind]} that could be sent; give the folder that the run wrote "
+            "(links are not followed)."
+        )
     if card is not None:
         sent = {README: card, **sent}
     if README not in sent:
         raise UserError(f"Folder {str(path)!r} does not exist or holds no {README}; write the card first.")
-    return Folder(path, kind, {name: File.of(content) for name, content in sent.items()})
+    return Folder(path, kind, {name: File.of(content) for name, content in sent.items()}, left_out)
 
 
 def require(folder: str | Path, *patterns: str) -> None:
@@ -173,7 +167,8 @@ def _kind(folder: Path, names: Collection[str], repo_type: str | None) -> str:
     if not fitting:
         raise UserError(
             f"Folder {str(folder)!r} holds no {repo_type or 'dataset and no model'}: of rows (data/*.parquet), "
-            "config.json and adapter_config.json there is nothing; give the folder that the run wrote."
+            "config.json and adapter_config.json there is nothing; give the folder that the run wrote (links are not "
+            "followed)."
         )
     return fitting[0]
 

@@ -5,6 +5,8 @@ The folder itself stays as it is. A path of this machine means nothing on anothe
 
 import json
 import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
@@ -12,8 +14,9 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .cards import PAPER_TAGS, front_matter, render
 from .errors import UserError
-from .hub_files import README, Folder, read_json
+from .hub_files import INDEX, README, Folder, read_json
 from .public import is_local, public_config
+from .redaction import shown
 
 # Where a folder names the model that its own weights go with.
 _BASES = {"adapter_config.json": "base_model_name_or_path", "config.json": "backbone_name"}
@@ -29,6 +32,36 @@ def check_repo_id(repo_id: str, what: str) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise UserError(f"{what} {repo_id!r} is no Hub id; give USER/NAME. {error}") from error
+
+
+def check_whole(folder: Folder) -> None:
+    """UserError unless all is sent that the index of the weights, or a dataset's card, names."""
+    named = {INDEX: set(), README: set()}
+    if INDEX in folder.files:
+        shards = read_json(folder.path / INDEX).get("weight_map")
+        named[INDEX] = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+    if folder.kind == "dataset":
+        named[README] = {path for path in _data_files(_front_matter(folder)[0]) if "://" not in path}
+    for file, paths in named.items():
+        if missing := sorted(path for path in paths if not _sends(folder, path)):
+            raise UserError(
+                f"{str(folder.path / file)!r} names {', '.join(map(shown, missing))}, which would not be sent: "
+                "missing, a link, or nothing that is pushed; write the folder again."
+            )
+
+
+def _data_files(meta: dict) -> Iterator[str]:
+    """Paths and patterns by which a card's `configs` name rows; what is written otherwise, the Hub reads."""
+    configs = meta.get("configs")
+    for config in configs if isinstance(configs, list) else ():
+        files = config.get("data_files") if isinstance(config, dict) and "data_dir" not in config else ()
+        for entry in files if isinstance(files, list) else [files]:
+            paths = entry.get("path") if isinstance(entry, dict) else entry
+            yield from (path for path in (paths if isinstance(paths, list) else [paths]) if isinstance(path, str))
+
+
+def _sends(folder: Folder, path: str) -> bool:
+    return any(fnmatchcase(name, path) or name.startswith(f"{path.rstrip('/')}/") for name in folder.files)
 
 
 def base_to_publish(folder: Folder, base_model: str | None) -> Path | None:

@@ -14,7 +14,7 @@ from teamsrl_hf.hub_files import (
     refuse_secret,
     write_marker,
 )
-from teamsrl_hf.hub_names import base_to_publish, renamed
+from teamsrl_hf.hub_names import base_to_publish, check_whole, renamed
 
 POLICY = json.dumps({"model_type": "teamsrl_operation_policy"})
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
@@ -91,16 +91,14 @@ def file(content):
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_of_each_kind_of_folder_a_list_known_beforehand_is_sent_and_the_rest_is_named(kind, tmp_path, caplog):
+def test_of_each_kind_of_folder_a_list_known_beforehand_is_sent_and_the_rest_is_named(kind, tmp_path):
     folder = write(tmp_path / kind, (*FOLDERS[kind], *NEVER, *ELSEWHERE[kind], ".teamsrl.json"))
     found = open_folder(folder)
     assert (found.kind, sorted(found.files)) == (kind, sorted(FOLDERS[kind]))
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage() == f"Left out of the push: {', '.join(sorted((*NEVER, *ELSEWHERE[kind])))}"
+    assert found.left_out == sorted((*NEVER, *ELSEWHERE[kind]))
 
 
-def test_links_are_left_out_and_named_whether_to_files_or_folders_or_nowhere(tmp_path, caplog):
+def test_links_are_left_out_and_named_whether_to_files_or_folders_or_nowhere(tmp_path):
     outside = write(tmp_path / "outside", ["secret.parquet", "card.md", "more/train.parquet"])
     folder = write(tmp_path / "run", ["README.md", "data/train.parquet"])
     (folder / "LICENSE").symlink_to(outside / "card.md")
@@ -110,8 +108,7 @@ def test_links_are_left_out_and_named_whether_to_files_or_folders_or_nowhere(tmp
     os.mkfifo(folder / "report.html")
     found = open_folder(folder)
     assert sorted(found.files) == ["README.md", "data/train.parquet"]
-    left_out = "LICENSE, data/lost.parquet, data/test.parquet, report.html, trajectories"
-    assert caplog.messages == [f"Left out of the push: {left_out}"]
+    assert found.left_out == ["LICENSE", "data/lost.parquet", "data/test.parquet", "report.html", "trajectories"]
 
 
 def test_a_folder_that_is_itself_a_link_is_pushed_as_it_lies(tmp_path):
@@ -179,14 +176,67 @@ def test_a_folder_that_nobody_can_tell_is_refused(files, repo_type, said, tmp_pa
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
 def test_a_folder_without_its_weights_is_refused(name, tmp_path):
     folder = write(tmp_path / "run", ["README.md", name, "pytorch_model.bin"])
-    with pytest.raises(ValueError, match=r"holds no .*\*\.safetensors; give the folder that the run wrote"):
+    with pytest.raises(
+        ValueError, match=r"holds no \*\.safetensors that could be sent; give the folder that the run wrote"
+    ):
         open_folder(folder)
 
 
-@pytest.mark.parametrize(("kind", "left_out"), [("adapter", "notes.md"), ("model", "base/config.json, notes.md")])
-def test_of_an_adapter_the_base_is_not_said_to_be_left_out(kind, left_out, tmp_path, caplog):
-    open_folder(write(tmp_path / kind, [*FOLDERS[kind], "notes.md", "base/config.json"]))
-    assert caplog.messages == [f"Left out of the push: {left_out}"]
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [("model", "model.safetensors"), ("model", "model-1.safetensors"), ("adapter", "adapter_model.safetensors")],
+)
+def test_weights_that_are_links_or_oddly_named_and_so_not_sent_are_none(kind, weights, tmp_path):
+    config = "config.json" if kind == "model" else "adapter_config.json"
+    folder = write(tmp_path / kind, ["README.md", config, "elsewhere"])
+    if weights == "model-1.safetensors":
+        write(folder, [weights])
+    else:
+        (folder / weights).symlink_to(folder / "elsewhere")
+    with pytest.raises(ValueError, match=r"holds no .*\.safetensors that could be sent"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("second", [None, "a link"])
+def test_a_model_that_lacks_one_of_its_shards_is_refused(second, tmp_path):
+    folder = write(tmp_path / "model", FOLDERS["model"])
+    shards = [name for name in FOLDERS["model"] if name.startswith("model-")]
+    index = {"weight_map": {"a": shards[0], "b": shards[1]}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    check_whole(open_folder(folder))
+    (folder / shards[1]).unlink()
+    if second:
+        (folder / shards[1]).symlink_to(folder / shards[0])
+    with pytest.raises(ValueError, match=rf"index\.json' names {shards[1]}, which would not be sent"):
+        check_whole(open_folder(folder))
+
+
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [
+        *(("data/train.parquet", True), ("data/*.parquet", True), ("**/*.parquet", True), ("data", True)),
+        *((["data/train.parquet", "data/test.parquet"], False), ("data/*.csv", False), ("rows/*.parquet", False)),
+        *(("train.parquet", False), ("hf://datasets/a/b/x.parquet", True), ("https://a.b/x.parquet", True)),
+    ],
+)
+def test_a_card_that_names_rows_which_are_not_sent_is_refused(path, whole, tmp_path):
+    folder = write(tmp_path / "run", ["data/train.parquet", "data/rows.csv", "rows/a.parquet"])
+    files = json.dumps([{"split": "train", "path": path}])
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {files}\n---\n")
+    if whole:
+        check_whole(open_folder(folder))
+    else:
+        with pytest.raises(ValueError, match=r"README\.md' names .*, which would not be sent"):
+            check_whole(open_folder(folder))
+
+
+@pytest.mark.parametrize(
+    "configs", ["", "configs: x", "configs: [1]", "configs:\n- data_files: 'data/*'", "configs:\n- a: b"]
+)
+def test_a_card_that_names_rows_in_another_way_or_none_is_left_to_the_hub(configs, tmp_path):
+    folder = write(tmp_path / "run", ["data/train.parquet"])
+    (folder / "README.md").write_text(f"---\n{configs}\n---\n")
+    check_whole(open_folder(folder))
 
 
 def test_a_card_is_given_only_to_a_folder_that_has_none(tmp_path):

@@ -364,6 +364,12 @@ def test_edits_are_replaced_when_that_was_asked_for(told):
     assert told["edits"]["replaced"] == {"README.md": CARD, **FOLDERS["dataset"]}
 
 
+def test_what_is_left_out_is_named_and_a_base_only_where_it_does_not_travel(output):
+    left_out = [line.partition(": ")[2] for line in output.stderr.splitlines() if line.startswith("Left out of")]
+    assert ", ".join(sorted(NOT_OURS)) in left_out
+    assert [line for line in left_out if "base/" in line] == ["base/config.json, base/model.safetensors"]
+
+
 def test_overwriting_says_what_goes(output):
     names = "holds files that this project did not write; the push would replace, delete or put back README.md."
     assert f"Overwriting, as asked: repository ada/branched {names}" in output.stderr
