@@ -431,15 +431,15 @@ def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_co
     from transformers import EarlyStoppingCallback
     from trl import SFTTrainer
 
-    from teamsrl_hf.checkpoints import WholeCheckpoints
     from teamsrl_hf.loading import library
+    from teamsrl_hf.resumable import Resumable
 
-    class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
-        """TRL's trainer, whose checkpoints are whole."""
+    class ResumableSFTTrainer(Resumable, SFTTrainer):
+        """TRL's trainer; killed and run again, it ends with the same weights."""
 
     patience = script_args.early_stopping_patience
     with library("TRL's trainer can't be made with these options"):
-        return WholeSFTTrainer(
+        return ResumableSFTTrainer(
             model=model,
             args=sft_args,
             train_dataset=tokens.rows,

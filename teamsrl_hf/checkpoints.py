@@ -1,11 +1,10 @@
 """Checkpoints: in goes a training's folder, out comes the newest one that is whole, and what is wrong with the others.
 
-A checkpoint gets its name only when all of it is written, so a kill leaves none that is half there. A full disk, a
-crash of the machine or another program can; such a checkpoint is passed over.
+`resumable` gives a checkpoint its name only when all of it is written, so a kill leaves none that is half there. A
+full disk, a crash of the machine or another program can; such a checkpoint is passed over.
 """
 
 import json
-import os
 import pickle
 import re
 import shutil
@@ -158,94 +157,6 @@ def move_into(folder: Path) -> None:
             shutil.rmtree(folder / path.name, ignore_errors=True)
         path.replace(folder / path.name)
     stage.rmdir()
-
-
-class WholeCheckpoints:
-    """For a Trainer, before it among the bases: checkpoints and models are written whole or not at all, and a
-    checkpoint is checked before training goes on from it."""
-
-    _staging = False
-
-    def checkpoint_to_resume(self) -> str | None:
-        """The checkpoint that the arguments name, else the newest whole one in the output folder, else None."""
-        if self.args.resume_from_checkpoint:
-            return self.args.resume_from_checkpoint
-        say = None if self.is_world_process_zero() else lambda line: None
-        found = newest_whole(self.args.output_dir, *self._needed(), say=say)
-        return str(found) if found else None
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **options):
-        """As the Trainer's; True takes the newest whole checkpoint, if there is one.
-
-        Raises:
-            UserError: The checkpoint given is damaged, or was saved by another number of processes.
-        """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = self.checkpoint_to_resume()
-        if resume_from_checkpoint:
-            check_checkpoint(resume_from_checkpoint, *self._needed())
-        self._empty_stage(Path(self.args.output_dir))
-        return super().train(resume_from_checkpoint, *args, **options)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if self._staging:
-            return super().save_model(output_dir, _internal_call)
-        folder = Path(output_dir or self.args.output_dir)
-        self._empty_stage(folder)
-        super().save_model(str(folder / STAGE), _internal_call=True)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            move_into(folder)
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save")
-
-    def checkpoint_files(self) -> list[str]:
-        """Names of the files that a checkpoint has beyond those of every Trainer."""
-        return []
-
-    def _needed(self) -> tuple[int, list[str], bool]:
-        return self.args.world_size, self.checkpoint_files(), self.args.load_best_model_at_end
-
-    def _empty_stage(self, folder: Path) -> None:
-        if self.args.should_save:
-            shutil.rmtree(folder / STAGE, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-
-    def _get_output_dir(self, trial) -> str:
-        folder = super()._get_output_dir(trial)
-        return os.path.join(folder, STAGE) if self._staging else folder
-
-    def _save_checkpoint(self, model, trial) -> None:
-        folder = Path(self._get_output_dir(trial))
-        self._empty_stage(folder)
-        self._staging = True
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._staging = False
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
-        self._find_best(folder, checkpoint)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            self.state.save_to_json(folder / STAGE / checkpoint.name / STATE_FILE)
-            if checkpoint.exists():
-                discard(checkpoint)
-            (folder / STAGE / checkpoint.name).replace(checkpoint)
-            rotate(folder, checkpoint, self.args.save_total_limit, self.state.best_model_checkpoint)
-            (folder / STAGE).rmdir()
-        self.accelerator.wait_for_everyone()
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        # Of the hooks that load a checkpoint, this is the one that is called with DeepSpeed, too.
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._find_best(Path(checkpoint).parent)
-
-    def _find_best(self, folder: Path, coming: Path | None = None) -> None:
-        """Let the state name its best checkpoint by where it lies now, or will lie."""
-        best = folder / f"checkpoint-{self.state.best_global_step}"
-        if best == coming or best.is_dir():
-            self.state.best_model_checkpoint = str(best)
 
 
 def _print(line: str) -> None:

@@ -33,7 +33,6 @@ from transformers import Trainer, TrainerCallback, set_seed
 
 from .baselines import uniform_chooser
 from .cards import policy_card
-from .checkpoints import WholeCheckpoints
 from .environment import Chooser, rollout, states_of
 from .errors import UserError
 from .generation import Generator
@@ -47,6 +46,7 @@ from .policy import HEADS, OperationPolicy, check_policy_operations, check_whole
 from .ppo import PPOLosses, explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .ppo_config import InstructionGenPPOConfig
 from .public import public_name
+from .resumable import Resumable
 from .reviewer import novelty_reward, validity_reward
 from .rewards import RewardFunction, call_rewards, check_weights, weighted_sum
 from .seeds import seed_from_row
@@ -92,7 +92,7 @@ class RolloutSampler(Sampler[int]):
         return max(self.size // self.batch_size, 1) * self.batch_size * self.repeat
 
 
-class InstructionGenPPOTrainer(WholeCheckpoints, Trainer):
+class InstructionGenPPOTrainer(Resumable, Trainer):
     """PPO for a policy over textual operations.
 
     Args:
@@ -152,7 +152,6 @@ class InstructionGenPPOTrainer(WholeCheckpoints, Trainer):
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._losses: list[torch.Tensor] = []  # `_LOGGED_LOSSES` of each step since the last log.
         self._evaluations: list[dict[str, float]] = []  # The state's log begins anew with train().
-        self._sampler: RolloutSampler | None = None
         self._begin()
         with library("The trainer can't be made with these arguments"):
             super().__init__(
@@ -212,8 +211,7 @@ class InstructionGenPPOTrainer(WholeCheckpoints, Trainer):
     def _get_train_sampler(self, dataset=None) -> RolloutSampler:
         batch_size = self.args.episodes_per_rollout * self.accelerator.num_processes
         repeat = self.args.steps_per_rollout
-        self._sampler = RolloutSampler(len(self.train_dataset), batch_size, repeat, self.args.seed)
-        return self._sampler
+        return RolloutSampler(len(self.train_dataset), batch_size, repeat, self.args.seed)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         number, position = self._next_micro_step()
@@ -295,19 +293,15 @@ class InstructionGenPPOTrainer(WholeCheckpoints, Trainer):
         return [_rollout_file(rank) for rank in range(self.args.world_size)]
 
     def _save_rng_state(self, output_dir: str) -> None:
-        # Like the random numbers', this state is each process's own.
         super()._save_rng_state(output_dir)
         file = Path(output_dir) / _rollout_file(self.args.process_index)
         save_file({**self._buffer, "stopped": torch.tensor(self._stopped_rollout)}, file)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        # Of the hooks that load a checkpoint this is the one that DeepSpeed calls, too.
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         _, position = self._next_micro_step()
-        # accelerate does not reach the sampler of an epoch that is cut into shards and begun in its middle.
-        self._sampler.set_epoch(self._micro_step * self._sampler.batch_size // len(self._sampler))
         if position:
             # The policy that walked this rollout is gone, so it can't be made again.
             self._buffer = load_file(Path(checkpoint) / _rollout_file(self.args.process_index))

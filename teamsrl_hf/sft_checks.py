@@ -120,3 +120,4 @@ def settle_early_stopping(patience: int | None, sft_args: Any) -> None:
         )
     sft_args.load_best_model_at_end = True
     sft_args.metric_for_best_model, sft_args.greater_is_better = "eval_loss", False
+    sft_args.restore_callback_states_from_checkpoint = True  # Else a run that goes on has all its patience back.

@@ -44,11 +44,11 @@ def main():
         trainer = build(*args)
         save = trainer.save_model
 
-        def saving(folder):
+        def saving(folder, **options):
             print(
                 f"rank {trainer.args.process_index} of {trainer.args.world_size} holds {sharded(trainer)}", flush=True
             )
-            save(folder)
+            save(folder, **options)
 
         trainer.save_model = saving
         return trainer

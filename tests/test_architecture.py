@@ -68,6 +68,7 @@ ORDER = (
         "policy",
         "training_checks",
         "ppo_config",
+        "resumable",
         "ppo_trainer",
         "callbacks",
         "overlap",

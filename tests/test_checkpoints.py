@@ -1,4 +1,4 @@
-"""What a kill, a full disk or another program leaves of a checkpoint is passed over; the run ends as if unbroken."""
+"""What a kill or a full disk leaves of a checkpoint is passed over, and the run ends as an unbroken one."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 
 import pytest
 import torch
@@ -16,14 +15,15 @@ from sft_data import run as fine_tune
 from sft_data import write_folder
 from torch.distributed import checkpoint as distributed
 
-from teamsrl_hf.checkpoints import STAGE, damage, newest_whole, rotate, staged
+from teamsrl_hf.checkpoints import checkpoints, damage, newest_whole, rotate, staged
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.cli import main as teamsrl
+from teamsrl_hf.runs import STAGE
 
 TRAIN = [
     *("train-policy", "--max_steps", "12", "--per_device_train_batch_size", "2", "--num_mini_batches", "2"),
     *("--num_ppo_epochs", "2", "--save_strategy", "steps", "--save_steps", "3", "--use_cpu", "true"),
-    *("--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "3"),
+    *("--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "4"),
 ]
 
 
@@ -42,6 +42,14 @@ def _unfinish(folder, weights="model.safetensors"):
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "summary": None}))
     (folder / weights).unlink()
+
+
+def _history(checkpoint):
+    """What a checkpoint's state has logged, without times."""
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [
+        {key: entry[key] for key in entry if "runtime" not in key and "per_second" not in key} for entry in history
+    ]
 
 
 def _train(folder, *options):
@@ -133,6 +141,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_ends_with_the_same_we
     ]
     assert (killed / "model.safetensors").read_bytes() == (policy / "model.safetensors").read_bytes()
     assert damage(killed / "checkpoint-9", required=["rollout-0.safetensors"]) is None
+    assert _history(killed / "checkpoint-12") == _history(policy / "checkpoint-12")
     summaries = [json.loads((folder / "run.json").read_text())["summary"] for folder in (killed, policy)]
     assert summaries[0] | {"policy": ""} == summaries[1] | {"policy": ""}
 
@@ -148,6 +157,15 @@ def test_a_training_whose_checkpoints_are_all_damaged_starts_from_the_beginning_
         "checkpoint-3 (trainer_state.json is damaged or cut off). Training starts from the beginning."
     )
     assert (killed / "model.safetensors").read_bytes() == (policy / "model.safetensors").read_bytes()
+
+
+def test_a_training_killed_after_its_last_checkpoint_makes_no_further_step(policy, tmp_path):
+    folder = shutil.copytree(policy, tmp_path / "killed")
+    _unfinish(folder)
+    assert _train(folder) == 0
+    assert [path.name for path in checkpoints(folder)][-1] == "checkpoint-12"
+    assert (folder / "model.safetensors").read_bytes() == (policy / "model.safetensors").read_bytes()
+    assert json.loads((folder / "run.json").read_text())["summary"]["environment_steps"] == 72
 
 
 def test_a_damaged_checkpoint_that_was_asked_for_is_an_error_that_names_the_damage(killed, capsys):
@@ -300,10 +318,11 @@ def test_checkpoints_that_were_passed_over_are_deleted_before_older_ones(steps, 
 def test_a_model_moves_in_whole_and_an_old_one_goes_first(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "model-00001-of-00001.safetensors")
     (tmp_path / "README.md").write_text("A card.")
-    with pytest.raises(KeyError), staged(tmp_path) as stage:  # noqa: PT012
-        (stage / "config.json").write_text("{}")
-        raise KeyError("killed")
-    assert not (tmp_path / "config.json").exists()
+    (tmp_path / STAGE).mkdir()
+    (tmp_path / STAGE / "tokenizer.json").write_text("{")  # What a kill left.
+    with pytest.raises(ZeroDivisionError), staged(tmp_path) as stage:
+        (stage / "config.json").write_text(str(1 / 0))
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "model-00001-of-00001.safetensors", STAGE}
     with staged(tmp_path) as stage:
         assert list(stage.iterdir()) == []
         (stage / "config.json").write_text("{}")
@@ -344,7 +363,7 @@ def rows(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("rows"))
 
 
-STEPS = ("--max_steps", "6", "--save_strategy", "steps", "--save_steps", "2", "--logging_steps", "1")
+STEPS = ("--max_steps", "6", "--save_strategy", "steps", "--save_steps", "2", "--logging_steps", "5")
 
 
 @pytest.mark.parametrize(
@@ -354,9 +373,13 @@ STEPS = ("--max_steps", "6", "--save_strategy", "steps", "--save_steps", "2", "-
         (("--use_peft", "false"), "model.safetensors", "scheduler.pt"),
     ],
 )
-def test_a_fine_tuning_goes_on_from_the_checkpoint_before_and_ends(kind, weights, victim, rows, tmp_path, capsys):
+def test_a_fine_tuning_goes_on_from_the_checkpoint_before_and_ends_with_the_same_weights(
+    kind, weights, victim, rows, tmp_path, capsys
+):
     out = tmp_path / "model"
     fine_tune(rows, out, *STEPS, *kind)
+    whole, history = (out / weights).read_bytes(), _history(out / "checkpoint-6")
+    assert [entry["step"] for entry in history] == [0, 5]
     _unfinish(out, weights)
     _cut(out / "checkpoint-6" / victim)
     (out / "checkpoint-4" / "tokenizer.json").unlink()  # Resuming takes its own.
@@ -364,12 +387,20 @@ def test_a_fine_tuning_goes_on_from_the_checkpoint_before_and_ends(kind, weights
     assert f"checkpoint-6 ({victim} is damaged or cut off). Training goes on from checkpoint-4." in (
         capsys.readouterr().err
     )
-    # Not the same weights: a resumed fine-tuning evaluates once more, which moves the order of its rows.
-    assert (out / weights).is_file()
+    assert (out / weights).read_bytes() == whole
+    assert _history(out / "checkpoint-6") == history
     assert not (out / STAGE).exists()
 
 
-def test_early_stopping_keeps_its_patience_and_its_best_checkpoint_through_a_stop(rows, tmp_path):
+def test_the_modules_of_an_adapter_stand_in_order_in_its_file(rows, tmp_path):
+    fine_tune(rows, tmp_path / "model", "--max_steps", "1")
+    modules = json.loads((tmp_path / "model" / "adapter_config.json").read_text())["target_modules"]
+    assert len(modules) == 14
+    assert modules == sorted(modules)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_early_stopping_keeps_its_patience_and_its_best_checkpoint_through_a_kill(stopped, rows, tmp_path):
     """A learning rate of 0 never lowers the loss, so the first evaluation stays the best and the third ends it."""
     options = (*STEPS, "--eval_strategy", "steps", "--eval_steps", "2", "--early_stopping_patience", "2")
     options = (*options, "--learning_rate", "0", "--max_steps", "20", "--eval_on_start", "false")
@@ -378,18 +409,12 @@ def test_early_stopping_keeps_its_patience_and_its_best_checkpoint_through_a_sto
     whole = (out / "adapter_model.safetensors").read_bytes()
     _unfinish(out, "adapter_model.safetensors")
     last = summary["steps"]
-    shutil.rmtree(out / f"checkpoint-{last}")
+    if not stopped:
+        shutil.rmtree(out / f"checkpoint-{last}")
     moved = (tmp_path / "old").rename(tmp_path / "new") / "model"
     again = fine_tune(rows, moved, *options)
     assert again["steps"] == last
     assert (moved / "adapter_model.safetensors").read_bytes() == whole
     state = json.loads((moved / f"checkpoint-{last}" / "trainer_state.json").read_text())
-    best = moved / f"checkpoint-{state['best_global_step']}"
-    assert state["best_model_checkpoint"] == str(best)
-    assert best.is_dir()
-
-
-def test_torch_files_are_told_whole_by_their_end(checkpoint):
-    with zipfile.ZipFile(checkpoint / "scheduler.pt") as file:
-        assert file.namelist()
-    assert damage(checkpoint) is None
+    where = out if stopped else moved
+    assert state["best_model_checkpoint"] == str(where / "checkpoint-2")

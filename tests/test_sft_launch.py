@@ -285,3 +285,28 @@ def test_fsdp2_runs_in_bfloat16_as_the_files_stand(config, folder, tiny, tmp_pat
     assert (summary["processes"], summary["wrapper"][:4]) == (2, "FSDP")
     assert "rank 1 of 2 holds DTensor 0.50" in summary["printed"]
     assert summary["loss_after"] < summary["loss_before"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("config", ["ddp", "fsdp2"])
+def test_processes_that_were_killed_go_on_from_a_whole_checkpoint_with_the_rows_that_come_next(
+    config, folder, tiny, tmp_path
+):
+    chosen = ("--tiny_model", "false", "--model_name_or_path", tiny, "--use_peft", "false", "--max_steps", "6")
+    options = (*chosen, "--save_strategy", "steps", "--save_steps", "2", "--per_device_train_batch_size", "3")
+    script = {"launcher": ("--mixed_precision", "no")}
+    if config == "fsdp2":
+        options = (*options, "--use_cpu", "false", "--train_sampling_strategy", "random")
+        script = {"script": "tests/launch_sft.py"}
+        script["launcher"] = ("--mixed_precision", "no", "--fsdp_state_dict_type", "SHARDED_STATE_DICT")
+    out = tmp_path / "out"
+    finished = launch(config, folder, out, *options, **script)
+    whole = (out / "model.safetensors").read_bytes()
+    (out / "run.json").write_text(json.dumps(json.loads((out / "run.json").read_text()) | {"summary": None}))
+    (out / "model.safetensors").unlink()
+    (out / "checkpoint-6" / "rng_state_1.pth").write_bytes(b"")
+    again = launch(config, folder, out, *options, **script)
+    # Step 4 lies in the middle of the second epoch.
+    assert (out / "model.safetensors").read_bytes() == whole
+    assert again["loss_before"] == finished["loss_before"]
