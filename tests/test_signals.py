@@ -1,14 +1,23 @@
 """SIGINT, SIGTERM and SIGHUP stop every command alike: what was paid for is recorded, and the process leaves soon."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
 
 import pytest
+from endpoint_server import ask_process, endpoint_process
+from sft_data import CONFIG, write_folder
 from signalling import heed_signals
 
+from teamsrl_hf.accounting import report
 from teamsrl_hf.arguments import guarded
+from teamsrl_hf.runs import LOCK_FILE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -164,3 +173,130 @@ def test_an_error_after_the_signal_is_its_consequence_and_no_bug():
 def test_of_several_processes_only_the_first_tells():
     code = "os.environ['RANK'] = '1'\nprint('ready', flush=True)\ntime.sleep(60)"
     assert _run(code, (0, signal.SIGTERM))[1:] == (143, "", "")
+
+
+# Whole commands. The endpoint's own count says what was paid for.
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, how far it is, and which roles of its ledger ask the endpoint.
+
+    `length` is the progress at its end, in steps or in requests.
+    """
+
+    command: Callable[[Path, str], list[str]]
+    length: int
+    roles: tuple[str, ...] = ()
+
+    def progress(self, out: Path, url: str, before: int) -> int:
+        if self.roles == ("expert",):
+            return ask_process(url).get("received", 0) - before
+        return max([int(path.name.partition("-")[2]) for path in out.glob("checkpoint-*")], default=0)
+
+    def recorded(self, out: Path) -> int:
+        if not (out / "ledger.sqlite").exists():
+            return 0
+        roles = report(out)["roles"]
+        return sum(roles[role]["attempts"] for role in self.roles if role in roles)
+
+
+def _evolve(root: Path, url: str) -> list[str]:
+    options = ["--chooser", "uniform", "--operations_per_episode", "2", "--concurrency", "4"]
+    return ["evolve", *options, "--seeds", str(_seeds(root, 150)), "--expert", f"endpoint:m@{url}"]
+
+
+def _train_policy(root: Path, url: str) -> list[str]:
+    models = ["--instructor", f"endpoint:m@{url}", "--reviewer", f"endpoint:m@{url}"]
+    sizes = ["--per_device_train_batch_size", "4", "--num_mini_batches", "2", "--num_ppo_epochs", "2"]
+    sizes += ["--operations_per_episode", "2", "--max_steps", "60", "--save_steps", "3", "--save_total_limit", "3"]
+    options = ["--use_cpu", "true", "--report_to", "none", "--logging_steps", "8", "--disable_tqdm", "true"]
+    return ["train-policy", "--seeds", str(_seeds(root, 60)), *models, *sizes, *options]
+
+
+def _sft(root: Path, url: str) -> list[str]:
+    data = write_folder(root / "data")
+    options = ["--max_steps", "60", "--save_strategy", "steps", "--save_steps", "3", "--save_total_limit", "3"]
+    return ["sft", "--config", CONFIG, "--dataset_name", data, *options, "--disable_tqdm", "true"]
+
+
+CASES = {
+    "evolve": Case(_evolve, 300, ("expert",)),
+    "train-policy": Case(_train_policy, 60, ("instructor", "reviewer")),
+    "sft": Case(_sft, 60),
+}
+
+
+def _seeds(root: Path, count: int) -> Path:
+    path = root / "seeds.jsonl"
+    rows = [{"instruction": f"Explain to a beginner how machine number {i} came about."} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _start(command: Sequence[str], out: Path) -> subprocess.Popen:
+    words = [sys.executable, "-m", "teamsrl_hf.cli", *command, "--output_dir", str(out)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, preexec_fn=heed_signals, **pipes)
+
+
+def _finish(command: Sequence[str], out: Path) -> None:
+    process = _start(command, out)
+    error = process.communicate()[1]
+    assert process.returncode == 0, error[-3000:]
+
+
+def _stop(process: subprocess.Popen, sign: signal.Signals) -> bool:
+    """Send a signal; whether it came before the end. What heeds it leaves in time, with one line."""
+    asked = time.monotonic()
+    process.send_signal(sign)
+    error = process.communicate()[1]
+    if process.returncode == 0:
+        return False
+    if sign == signal.SIGKILL:
+        assert process.returncode == -sign
+        return True
+    assert process.returncode == 128 + sign, error[-3000:]
+    assert time.monotonic() - asked < 5 + 1  # What a busy machine adds.
+    assert "Traceback" not in error
+    assert error.count(f"stopped by {sign.name}; run the same command again to go on") == 1
+    return True
+
+
+def _made(out: Path) -> dict[str, bytes]:
+    """Rows, weights, card and pictures."""
+    files = [path for path in out.rglob("*") if path.suffix in (".parquet", ".safetensors", ".md", ".png", ".html")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files if "checkpoint-" not in str(path)}
+
+
+def _stop_again_and_again(case: Case, moments: int, luck: int, root: Path) -> None:
+    random, signs = Random(luck), [*SIGNALS, signal.SIGKILL] * (moments // 4)
+    random.shuffle(signs)
+    with endpoint_process("--latency", "0.1", "--no_log") as url:
+        command, out = case.command(root, url), root / "stopped" / "out"
+        _finish(command, root / "whole" / "out")
+        before = ask_process(url).get("received", 0)
+        lost = stopped = 0
+        for sign, progress in zip(signs, sorted(random.randrange(case.length) for _ in signs)):
+            (out / LOCK_FILE).unlink(missing_ok=True)  # A kill left it; here it is to tell when the run has begun.
+            process = _start(command, out)
+            while process.poll() is None and not (out / LOCK_FILE).exists():
+                time.sleep(0.02)
+            time.sleep(random.uniform(0, 3) if progress < case.length / 10 else 0)
+            while process.poll() is None and case.progress(out, url, before) < progress:
+                time.sleep(0.005)
+            time.sleep(random.uniform(0, 0.3))
+            stopped += _stop(process, sign)
+            unrecorded = ask_process(url).get("received", 0) - before - case.recorded(out)
+            assert unrecorded >= lost if sign == signal.SIGKILL else unrecorded == lost, sign.name
+            lost = unrecorded
+        _finish(command, out)
+    assert _made(out) == _made(root / "whole" / "out")
+    assert stopped >= moments // 2, "most signals came when all was done"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("name", CASES)
+def test_twenty_signals_change_no_byte_and_all_but_kills_lose_nothing(name, tmp_path):
+    _stop_again_and_again(CASES[name], 20, 1, tmp_path)
