@@ -1,7 +1,9 @@
 """SIGINT, SIGTERM and SIGHUP stop every command alike: what was paid for is recorded, and the process leaves soon."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +19,8 @@ from signalling import heed_signals
 
 from teamsrl_hf.accounting import report
 from teamsrl_hf.arguments import guarded
+from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.paths import resource
 from teamsrl_hf.runs import LOCK_FILE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -293,6 +297,103 @@ def _stop_again_and_again(case: Case, moments: int, luck: int, root: Path) -> No
         _finish(command, out)
     assert _made(out) == _made(root / "whole" / "out")
     assert stopped >= moments // 2, "most signals came when all was done"
+
+
+def _stop_once_asked(command: Sequence[str], out: Path, url: str, sign: signal.Signals, enough: int = 20) -> int:
+    """Stop a command when so many requests are answered; returns how many the server got."""
+    process = _start(command, out)
+    while process.poll() is None and ask_process(url).get("answered", 0) < enough:
+        time.sleep(0.02)
+    assert _stop(process, sign), "it had ended"
+    return ask_process(url)["received"]
+
+
+def test_training_a_policy_keeps_what_was_under_way_when_it_is_stopped(tmp_path):
+    with endpoint_process("--latency", "0.4", "--no_log") as url:
+        received = _stop_once_asked(_train_policy(tmp_path, url), tmp_path / "out", url, signal.SIGTERM)
+        assert CASES["train-policy"].recorded(tmp_path / "out") == received
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_training_a_bandit_keeps_what_was_under_way_when_it_is_stopped(sign, tmp_path):
+    with endpoint_process("--latency", "0.4", "--no_log") as url:
+        command = [*_train_policy(tmp_path, url), "--chooser", "linucb"]
+        received = _stop_once_asked(command, tmp_path / "out", url, sign)
+        assert CASES["train-policy"].recorded(tmp_path / "out") == received
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_a_comparison_keeps_what_was_under_way_when_it_is_stopped(sign, tmp_path):
+    with endpoint_process("--latency", "0.2", "--no_log") as url:
+        command = ["compare", "--methods", "uniform", "--budget", "60", "--repetitions", "2", "--expert"]
+        received = _stop_once_asked([*command, f"endpoint:m@{url}"], tmp_path / "out", url, sign)
+    (ledger,) = (tmp_path / "out" / "runs").glob("*.sqlite")
+    assert report(ledger)["roles"]["all"]["attempts"] == received
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_several_processes_keep_what_was_under_way_and_one_of_them_tells(sign, tmp_path):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]
+    launcher += [
+        "--config_file",
+        str(resource("accelerate_configs/ddp.yaml")),
+        str(resource("recipes/evolve_dataset.py")),
+    ]
+    with endpoint_process("--latency", "0.3", "--no_log") as url:
+        words = [*launcher, *_evolve(tmp_path, url)[1:], "--output_dir", str(tmp_path / "out")]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
+        while process.poll() is None and ask_process(url).get("answered", 0) < 10:
+            time.sleep(0.05)
+        asked = time.monotonic()
+        process.send_signal(sign)
+        error = process.communicate()[1]
+        assert time.monotonic() - asked < 5 + 1
+        assert error.count(f"stopped by {sign.name}") == 1
+        assert CASES["evolve"].recorded(tmp_path / "out") == ask_process(url)["received"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_launcher_of_fine_tuning_passes_a_signal_on_and_ends_with_its_number(processes, tmp_path):
+    options = ["--accelerate_config", "ddp", "--num_processes", str(processes), "--main_process_port", "0"]
+    process = _start([*_sft(tmp_path, ""), *options, "--max_steps", "100000"], tmp_path / "out")
+    while process.poll() is None and not list((tmp_path / "out").glob("checkpoint-*")):
+        time.sleep(0.05)
+    assert _stop(process, signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_a_push_to_a_hub_that_does_not_answer_is_stopped(sign, tmp_path):
+    made = load_recipe("evolve_dataset").main([*_rules(tmp_path), "--output_dir", str(tmp_path / "rows")])
+    assert made["rows"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_x"}
+        words = [sys.executable, "-m", "teamsrl_hf.cli", "push", str(tmp_path / "rows"), "me/rows"]
+        pipes = {"stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(words, env={**os.environ, **hub}, preexec_fn=heed_signals, **pipes)
+        silent.accept()
+        assert _stop(process, sign)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_quickstart_that_is_stopped_in_each_stage_ends_as_if_it_had_not_been(tmp_path):
+    for sign, stage in zip(SIGNALS, ("policy", "dataset", "model")):
+        process = _start(["quickstart"], tmp_path / "stopped" / "out")
+        while process.poll() is None and not (tmp_path / "stopped" / "out" / stage / LOCK_FILE).exists():
+            time.sleep(0.01)
+        assert _stop(process, sign)
+    for name in ("stopped", "whole"):
+        _finish(["quickstart"], tmp_path / name / "out")
+    assert _made(tmp_path / "stopped" / "out") == _made(tmp_path / "whole" / "out")
+
+
+def _rules(root: Path) -> list[str]:
+    return ["--chooser", "uniform", "--license", "mit", "--seeds", str(_seeds(root, 12))]
 
 
 @pytest.mark.slow
