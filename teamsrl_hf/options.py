@@ -23,6 +23,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError, did_you_mean
+from .loading import library
 from .redaction import refuse_secrets
 
 # Packages whose dataclasses are listed after ours; what a class of theirs hands on to ours stays theirs.
@@ -181,17 +182,9 @@ class Options(Parser):
 
 
 def build(types: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Instances of dataclasses. What those of TRL and transformers refuse is the user's mistake: so are the values."""
-    made = []
-    for kind in types:
-        inherits = any(base.__module__.partition(".")[0] in INHERITED for base in kind.__mro__)
-        try:
-            made.append(kind(**{one.name: values[one.name] for one in fields(kind) if one.init}))
-        except (ValueError, ImportError, NotImplementedError) as error:
-            if isinstance(error, UserError) or not inherits:
-                raise
-            raise UserError(" ".join(str(error).split())) from error
-    return tuple(made)
+    """Instances of dataclasses; what those of TRL and transformers refuse is the user's mistake, as the values are."""
+    with library("The options can't be used"):
+        return tuple(kind(**{one.name: values[one.name] for one in fields(kind) if one.init}) for kind in types)
 
 
 def read_config(argv: Sequence[str]) -> dict[str, Any]:

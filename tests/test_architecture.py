@@ -15,7 +15,6 @@ ORDER = (
     *(
         "errors",
         "redaction",
-        "options",
         "types",
         "tokens",
         "signals",
@@ -23,6 +22,7 @@ ORDER = (
         "paths",
         "public",
         "loading",
+        "options",
         "runs",
         "checkpoints",
         "features",
