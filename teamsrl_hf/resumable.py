@@ -23,6 +23,7 @@ class Resumable:
     """
 
     _staging = False
+    _unlogged_in: str | None = None  # The checkpoint whose part of that is still to be loaded.
     # What the next log tells of; a class that has no such attribute does without.
     _unlogged = ("_tr_loss", "_globalstep_last_logged", "_metrics", "_losses", "_total_train_tokens")
 
@@ -51,6 +52,7 @@ class Resumable:
             history = json.loads((Path(resume_from_checkpoint) / STATE_FILE).read_bytes())["log_history"]
             # The start was another one, and a second evaluation there would cost early stopping its patience.
             self.args.eval_on_start &= not any(name.startswith("eval_") for entry in history for name in entry)
+        self._unlogged_in = resume_from_checkpoint
         self._empty_stage(Path(self.args.output_dir))
         return super().train(resume_from_checkpoint, *args, **options)
 
@@ -113,9 +115,11 @@ class Resumable:
         values = {name: _plain(getattr(self, name)) for name in self._unlogged if hasattr(self, name)}
         torch.save(values, Path(output_dir) / f"unlogged-{self.args.process_index}.pt")
 
-    def _load_unlogged(self, checkpoint: str) -> None:
-        file = Path(checkpoint) / f"unlogged-{self.args.process_index}.pt"
-        if not file.is_file():  # Another Trainer's checkpoint.
+    def _load_unlogged(self) -> None:
+        """Once, after the Trainer has set all of it to zero."""
+        checkpoint, self._unlogged_in = self._unlogged_in, None
+        file = Path(checkpoint or "") / f"unlogged-{self.args.process_index}.pt"
+        if checkpoint is None or not file.is_file():  # Another Trainer's checkpoint has none.
             return
         for name, value in torch.load(file, map_location=self.args.device.type, weights_only=True).items():
             _refill(vars(self), name, value)
@@ -128,15 +132,18 @@ class Resumable:
             self._find_best(Path(checkpoint).parent)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, resume_from_checkpoint, **options) -> None:
+        self._load_unlogged()
         if resume_from_checkpoint and self._was_done():
             self.control.should_training_stop = True  # Else it would be asked only after a further step.
             return
-        if resume_from_checkpoint and self.state.global_step == self._initial_global_step:
-            self._load_unlogged(resume_from_checkpoint)
         # Of an epoch that is begun in its middle and cut into shards, transformers does not reach the sampler.
         train_dataloader.set_epoch(epoch)
         given = {"train_dataloader": train_dataloader, "resume_from_checkpoint": resume_from_checkpoint}
         super()._run_epoch(epoch=epoch, **given, **options)
+
+    def _finalize_training(self, *args, **options):
+        self._load_unlogged()  # Where the last epoch was over, none is run.
+        return super()._finalize_training(*args, **options)
 
     def _was_done(self) -> bool:
         return self.state.global_step >= self.state.max_steps or any(

@@ -168,6 +168,18 @@ def test_a_training_killed_after_its_last_checkpoint_makes_no_further_step(polic
     assert json.loads((folder / "run.json").read_text())["summary"]["environment_steps"] == 72
 
 
+@pytest.mark.parametrize(("steps", "logging"), [(11, 4), (16, 6)], ids=["in an epoch", "at the end of an epoch"])
+def test_what_the_last_checkpoint_had_not_logged_is_in_the_log_of_a_training_killed_after_it(steps, logging, tmp_path):
+    seeds = [{"instruction": f"Explain machine number {number}."} for number in range(9)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
+    options = ["--seeds", str(tmp_path / "seeds.jsonl"), "--max_steps", str(steps), "--logging_steps", str(logging)]
+    assert _train(tmp_path / "out", *options) == 0
+    picture = (tmp_path / "out" / "plots" / "reward.png").read_bytes()
+    _unfinish(tmp_path / "out")
+    assert _train(tmp_path / "out", *options) == 0
+    assert (tmp_path / "out" / "plots" / "reward.png").read_bytes() == picture
+
+
 def test_a_damaged_checkpoint_that_was_asked_for_is_an_error_that_names_the_damage(killed, capsys):
     _cut(killed / "checkpoint-9" / "model.safetensors")
     assert _train(killed, "--resume_from_checkpoint", str(killed / "checkpoint-9")) == 2
