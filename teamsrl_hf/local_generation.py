@@ -23,6 +23,7 @@ from .errors import UserError
 from .generation import Completion, Request, request_seed
 from .loading import loading, refuse_policy
 from .tokens import NO_ANSWER, without_thoughts
+from .types import Role
 from .types import Finish
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
@@ -139,7 +140,7 @@ class TransformersGenerator:
 
     def _try_out(self) -> None:
         """UserError where the template refuses a plain question, or the model can't read how it is written."""
-        job = self._render(Request("expert", ({"role": "user", "content": "Why is the sky blue?"},)))
+        job = self._render(Request(Role.EXPERT, ({"role": "user", "content": "Why is the sky blue?"},)))
         if isinstance(job, Completion):
             raise UserError(f"The model {self.model!r} can't be asked anything: {job.error}.")
 

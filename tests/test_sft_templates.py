@@ -124,8 +124,9 @@ def test_a_template_without_an_end_is_refused(tokenizer):
 def test_the_trained_model_stops_where_its_template_ends_answers(qwen_like, tmp_path, capsys):
     """Learned by heart from one row, merged, and generated with nothing but what the folder says."""
     one = [row("Where is Lima?", "In Peru."), row("Where is Lima?", "In Peru.")]
-    for split in ("train", "test"):
-        Dataset.from_list(one).to_parquet(tmp_path / "data" / f"{split}.parquet")
+    other = [row("Where is Quito?", "In Ecuador.")]
+    for split, held in (("train", one), ("test", other)):
+        Dataset.from_list(held).to_parquet(tmp_path / "data" / f"{split}.parquet")
     options = ("--tiny_model", "false", "--model_name_or_path", str(qwen_like), "--use_peft", "false")
     run(tmp_path / "data", tmp_path / "out", *options, "--max_steps", "25")
     assert "Answers will end with '<|im_end|>', not '<|eos|>'." in capsys.readouterr().err
