@@ -23,8 +23,7 @@ from .errors import UserError
 from .generation import Completion, Request, request_seed
 from .loading import loading, refuse_policy
 from .tokens import NO_ANSWER, without_thoughts
-from .types import Role
-from .types import Finish
+from .types import Finish, Role
 
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
 PLAIN_TEMPLATE = (
