@@ -28,7 +28,7 @@ _ANYWHERE = (
 _ALONE = (
     r"(?<![\w)\]&|^~=])(?<![&|^~=+] )\[(?:CLS|SEP|MASK|PAD|UNK|BOS|EOS|IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO"
     r"|PREFIX|SUFFIX|MIDDLE|CALL_ID|TOOLS?_[A-Z0-9_]+|/[A-Z]+(?:_[A-Z]+)+)\]"
-    r"|(?<![\w\\?])<(?:cls|sep|mask|CLS|SEP)>"
+    r"|(?<![\w\\?])<(?:cls|sep|CLS|SEP)>"
 )
 # What is looked ahead for spares three quarters of the time.
 CONTROL_TOKEN = re.compile(rf"(?=[<>\[\]◁▁\0])(?:{'|'.join((*_ANYWHERE, _ALONE))})")

@@ -20,7 +20,7 @@ FAMILIES = {
     "Mistral": """<s> </s> <unk> <pad> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS]
         [/TOOL_RESULTS] [TOOL_CALLS] [TOOL_CONTENT] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [IMG] [IMG_BREAK] [IMG_END]
         [PREFIX] [MIDDLE] [SUFFIX] [CALL_ID] [THINK] [/THINK] [MODEL_SETTINGS] [/MODEL_SETTINGS] <SPECIAL_20>""",
-    "Gemma": """<bos> <eos> <pad> <unk> <mask> <start_of_turn> <end_of_turn> <start_of_image> <end_of_image>
+    "Gemma": """<bos> <eos> <pad> <unk> <start_of_turn> <end_of_turn> <start_of_image> <end_of_image>
         <image_soft_token> <audio_soft_token> <unused99> [multimodal] [@BOS@]""",
     "Gemma 4": """<|turn> <turn|> <|channel> <channel|> <|tool> <tool|> <|tool_call> <tool_call|> <|tool_response>
         <tool_response|> <|image> <audio|> <|image|> <|think|> <|"|>""",
@@ -45,7 +45,7 @@ FAMILIES = {
     "Falcon": ">>QUESTION<< >>ANSWER<< >>TITLE<< >>MIDDLE<< <|endoftext|>",
     "T5": "<pad> </s> <unk> <extra_id_0> <extra_id_99>",
     "BERT": "[CLS] [SEP] [MASK] [PAD] [UNK] [unused17]",
-    "XLNet": "<cls> <sep> <mask> <eod> <eop>",
+    "XLNet": "<cls> <sep> <eod> <eop>",
     "Seed": "<seed:bos> <seed:eos> <seed:think> </seed:think> <seed:tool_call> <seed:cot_budget_reflect>",
     "MiniMax": "]~b] ]~!b[ [e~[ <minimax:tool_call> </minimax:tool_call>",
     "LongCat": "<longcat_think> </longcat_think> <longcat_tool_call> <longcat_s>",
@@ -64,6 +64,8 @@ ORDINARY = [
     *("cp <filename> <target>", "git clone <repo_name>", "tool [OPTIONS] [ARGS]...", "Dear [NAME],", "[YOUR_NAME]"),
     *("[TODO] write this", "- [x] done", "[link](https://a.org)", "[B]bold[/B]", "[^1]: a note", "[A-Z]+", "[|1; 2|]"),
     *("<https://a.org>", "<a@b.org>", "<psi|H|psi>", "|0><0|", "a<|b|>c", "<user>hi</user>", "<|>", "<||>", "<| |>"),
+    # Cloze tasks, Self-Instruct's among them, write it for a gap; it directs encoders, but no chat model's turn.
+    "Fill in each <mask> of the text.",
     *("blend<mask>(a, b)", r"(?P<sep>[-:])\g<sep>", "(?<mask>x)", "gs://BUCKET[/SUB_PATH]"),
     *("Answer in <answer> tags.", "Give your <reasoning> first.", "｜ is a wide bar", "◁ and ▷", "[]~b", "[e]"),
 ]
