@@ -147,6 +147,8 @@ def leave(status: int) -> int:
             with suppress(OSError):
                 stream.flush()
         os._exit(status)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python aborts where it raises one while it takes itself apart.
     return status
 
 
