@@ -40,6 +40,20 @@ def test_a_chain_goes_on_from_the_last_rewrite_that_passed():
     )
 
 
+def test_a_chain_does_not_go_on_from_a_rewrite_that_was_turned_down():
+    seen = []
+
+    def choose(states, uniforms):
+        seen.append(states[0].text)
+        return [1]
+
+    instructor, equal = ScriptedGenerator(_appending), ScriptedGenerator(lambda request: "Equal")
+    chain = rollout([SEED], choose, OPERATIONS, instructor, equal, steps=3)[0]
+    assert seen == ["Name a bird."] * 3
+    assert [t.instruction for t in chain.transitions] == ["Name a bird."] * 3
+    assert {t.rewrite for t in chain.transitions} == {"Name a bird. And add_constraints 12."}
+
+
 def test_states_tell_what_was_tried_and_what_came_of_it():
     plan = iter([1, 2])
     chain = rollout(

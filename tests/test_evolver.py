@@ -162,6 +162,16 @@ def test_a_verdict_of_equal_rejects_and_the_chain_goes_on_from_before():
     assert second.candidate.transition.instruction == SEEDS[0].text
 
 
+def test_a_rejected_text_does_not_block_the_rows_after_it():
+    """Two seeds give one text; the verdict on the first is that nothing was gained."""
+    text = "Name three birds that nest on cliffs and say what each of them eats in winter."
+    verdicts = iter(["Equal", "Different"])
+    expert = ScriptedGenerator(lambda request: text if read_rewrite(request.messages[-1]["content"]) else "Gulls.")
+    reviewer = ScriptedGenerator(lambda request: next(verdicts))
+    results = _evolve(_evolver(expert, reviewer, operations_per_episode=1, concurrency=1), SEEDS[:2])
+    assert [getattr(result, "reason", None) for result in results] == ["equal", None]
+
+
 def test_a_subclass_decides_what_comes_next_and_what_is_kept():
     class Mine(DatasetEvolver):
         def choose(self, state, seed):
@@ -289,6 +299,20 @@ def test_a_plan_holds_what_came_to_something_and_ends_in_one_row():
     assert read_plan(expert.requests[0].messages[0]["content"])[0] == row.operations
 
 
+def test_a_walk_does_not_go_on_from_a_rewrite_that_was_turned_down():
+    asked = []
+
+    def instructor(request):
+        asked.append(read_rewrite(request.messages[0]["content"])[1])
+        return f"{asked[-1]} Consider point {len(asked)} too."
+
+    equal = ScriptedGenerator(lambda request: "Equal")
+    args, models = EvolverConfig(3, method="plan"), (Rulebook(), equal, lambda s, u: [1])
+    evolver = DatasetEvolver(*models, OPERATIONS, args, instructor=ScriptedGenerator(instructor))
+    assert [result.reason for result in _evolve(evolver, SEEDS[:1])] == ["nothing_planned"]
+    assert set(asked) == {SEEDS[0].text}
+
+
 def test_a_row_for_every_so_many_operations_of_the_plan():
     chooser = lambda states, u: [[2, 1, 2][states[0].step]]  # noqa: E731
     evolver = _planned("plan_answer", None, chooser, plan_length=2, operations_per_episode=3)
@@ -322,6 +346,19 @@ def test_only_the_malformed_rows_of_a_pack_are_asked_for_again():
     asked = [[text for _, text in read_pack(r.messages[0]["content"])[1]] for r in expert.requests]
     assert sorted(asked, key=len) == [[spoilt], [s.text for s in seeds[:4]], [s.text for s in seeds[4:]]]
     assert [dict(result.candidate.calls).get("rewrite", 0) for result in results] == [1, 0, 1, 0, 1, 0, 0, 0]
+
+
+def test_the_call_that_a_pack_shares_stays_booked_on_its_first_row_when_that_is_asked_for_again():
+    seeds = [Seed(f"s{i}", f"Explain how machine {i} works in town {i * 7}.") for i in range(4)]
+
+    def answer(request, number):
+        text = _answer_pack(request.messages[0]["content"])
+        return Completion(text.replace("[answer 1", "[reply 1") if number == 1 else text, "m")
+
+    expert = Counting(answer=answer)
+    results = _evolve(_planned("packed", expert, chooser=lambda s, u: [2], rows_per_call=4), seeds)
+    assert [dict(result.candidate.calls).get("rewrite", 0) for result in results] == [2, 0, 0, 0]
+    assert len(expert.requests) == 2
 
 
 def test_where_a_model_often_slips_packed_keeps_the_rows_that_plan_answer_keeps():

@@ -122,6 +122,13 @@ def test_thirteen_words_in_a_row_contaminate_and_twelve_do_not():
     assert clean.matches == {"gsm8k": 1}
 
 
+def test_a_benchmark_text_of_exactly_thirteen_words_is_found_where_it_stands():
+    thirteen = " ".join(EGGS.split()[:13])
+    clean = Decontamination({"gsm8k": [thirteen]})
+    assert clean(_candidate(f"Somebody said: {thirteen} So what?")) == "contaminated"
+    assert clean(_candidate(f"Somebody said: {' '.join(thirteen.split()[:12])} So what?")) is None
+
+
 def test_an_answer_that_recites_a_test_question_contaminates():
     clean = Decontamination({"gsm8k": [EGGS]})
     candidate = _candidate("Invent a sum about ducks.")

@@ -58,6 +58,11 @@ def test_a_pack_states_each_operation_once_and_is_read_back():
     ]
 
 
+def test_the_marker_of_a_pack_depends_on_every_text_in_it():
+    others = [[*ITEMS[:place], ("Name a nut.", (DEEPEN,)), *ITEMS[place + 1 :]] for place in range(3)]
+    assert len({KEY, *map(pack_key, others)}) == 4
+
+
 def test_one_kind_of_request_is_never_taken_for_another():
     rewriting, planning = rewrite_messages(DEEPEN, "Why?"), plan_messages("Why?", (DEEPEN,))
     contents = [messages[0]["content"] for messages in (rewriting, planning, PACK)]

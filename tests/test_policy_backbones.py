@@ -92,6 +92,18 @@ def test_texts_read_alike_alone_and_in_a_batch(encoder, causal_lm):
         assert torch.allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_backbone_reads_no_padding(encoder, causal_lm, pooling):
+    for name in (encoder, causal_lm):
+        policy = OperationPolicy.from_backbone(name, freeze_backbone=False, pooling=pooling).eval()
+        padded, bare = (policy._tokenize(["Why is the sky blue?"], padding) for padding in ("max_length", "longest"))
+        assert padded["input_ids"].shape[1] == 256 > bare["input_ids"].shape[1]
+        with torch.no_grad():
+            states = policy.backbone(input_ids=bare["input_ids"]).last_hidden_state[0]
+            expected = states.mean(0) if pooling == "mean" else states[-1]
+            assert torch.allclose(policy._read(**padded)[0], expected, atol=1e-5)
+
+
 def test_a_causal_lm_is_pooled_at_its_last_token_and_an_encoder_over_all(encoder, causal_lm):
     assert OperationPolicy.from_backbone(causal_lm).config.pooling == "last"
     assert OperationPolicy.from_backbone(encoder).config.pooling == "mean"

@@ -143,7 +143,8 @@ def test_all_metrics_are_logged_by_name(tmp_path):
     expected = "reward reward_std accept_rate entropy approx_kl clip_ratio policy_loss value_loss explained_variance"
     assert set(expected.split()) <= logged.keys()
     assert {"operations/deepen", "rewards/validity_reward/mean", "rewards/novelty_reward/mean"} <= logged.keys()
-    assert sum(value for name, value in logged.items() if name.startswith("operations/")) - 1 < 1e-9
+    shares = [value for name, value in logged.items() if name.startswith("operations/")]
+    assert sum(shares) == pytest.approx(1)
 
 
 def test_resuming_in_the_middle_of_a_rollout_equals_the_unbroken_run_bit_for_bit(tmp_path):
@@ -287,6 +288,15 @@ def test_masked_operations_are_never_taken(tmp_path):
     for chain in chains:
         names = [transition.operation for transition in chain.transitions]
         assert len(set(names)) == len(names) == 6
+
+
+def test_a_rollout_is_left_above_one_and_a_half_times_the_target(tmp_path):
+    trainer = _trainer(tmp_path, _only("deepen"), target_kl=0.01)
+    trainer._micro_step = 1
+    for approx_kl, stopped in ((0.0149, None), (0.0151, 0)):
+        trainer._stopped_rollout = None
+        trainer._watch_divergence(torch.tensor(approx_kl))
+        assert trainer._stopped_rollout == stopped
 
 
 def test_a_rollout_is_left_once_the_policy_has_moved_too_far(tmp_path):

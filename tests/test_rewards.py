@@ -79,6 +79,18 @@ def test_async_functions_run_side_by_side():
     assert [table.tolist() for table in rewards.values()] == [[[0.0, 1.0], [0.0, 1.0]]] * 2
 
 
+def test_async_functions_are_paid_each_its_own_whichever_ends_first():
+    async def slow(trajectories):
+        await asyncio.sleep(0.02)
+        return [1.0, 2.0]
+
+    async def fast(trajectories):
+        return [3.0, 4.0]
+
+    rewards = call_rewards([slow, fast], CHAINS)
+    assert {name: table[:, 1].tolist() for name, table in rewards.items()} == {"slow": [1.0, 2.0], "fast": [3.0, 4.0]}
+
+
 def test_a_function_is_given_the_columns_it_has_parameters_for():
     def by_domain(trajectories, domain):
         return [float(name == "law") for name in domain]

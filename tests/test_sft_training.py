@@ -68,6 +68,16 @@ def test_training_stops_early_and_keeps_the_best(folder, tmp_path):
     assert summary["loss_after"] == pytest.approx(summary["loss_before"], abs=1e-6)
 
 
+def test_of_a_training_that_gets_worse_the_best_checkpoint_is_kept(folder, tmp_path):
+    options = ("--early_stopping_patience", "2", "--eval_strategy", "steps", "--eval_steps", "1", "--save_steps", "1")
+    wild = ("--learning_rate", "0.5", "--lr_scheduler_type", "constant", "--warmup_steps", "0")
+    summary = run(folder, tmp_path / "out", *STEPS, *options, *wild, "--max_steps", "20")
+    state = json.loads((tmp_path / "out" / f"checkpoint-{summary['steps']}" / "trainer_state.json").read_text())
+    losses = [entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry and entry["step"]]
+    assert max(losses) > min(losses) + 0.1
+    assert summary["loss_after"] == pytest.approx(min(losses), abs=1e-3)
+
+
 def test_mixtures_take_shares_of_each_part():
     first, second = Dataset.from_dict({"n": range(10)}), Dataset.from_dict({"n": range(100, 130)})
     assert mix_datasets([first, second])["n"][:] == [*range(10), *range(100, 130)]
