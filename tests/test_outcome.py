@@ -90,7 +90,8 @@ def test_a_reviewer_that_refuses_all_costs_no_call_of_the_expert_twice(evolve):
     with EndpointServer(latency=0.01) as expert, refusing(403) as reviewer:
         command = ["--expert", f"endpoint:a@{expert.url}", "--reviewer", f"endpoint:b@{reviewer.url}"]
         assert evolve(*command)[0] == 4
-        assert 0 < expert.counts()["received"] <= 4 * IN_FLIGHT
+        # A few waves, however the two models' answers interleave; the whole run asks for some hundred.
+        assert 0 < expert.counts()["received"] <= 8 * IN_FLIGHT
         mend(reviewer)
         assert evolve(*command)[0] == 0
         asked = Counter(entry.key for entry in expert.log)
