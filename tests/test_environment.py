@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from teamsrl_hf import Completion, Ledger, Rulebook, ScriptedGenerator, Seed, rollout, uniform_chooser
+from teamsrl_hf import Completion, Ledger, Rulebook, Sampling, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment import carry_out, run_async, states_of, uniform
 from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
@@ -137,6 +137,54 @@ def test_random_numbers_depend_on_their_key_alone_and_spread_evenly():
     assert uniform("train", 42, 0, "s1", 0, 3) == 0.3342743199217761
     drawn = [uniform("x", i) for i in range(10_000)]
     assert 0.49 < sum(drawn) / len(drawn) < 0.51
+
+
+def test_the_luck_of_a_chain_depends_on_run_seed_and_step():
+    def luck(key):
+        seen = []
+
+        def choose(states, uniforms):
+            seen.append(uniforms[0])
+            return [2]
+
+        rollout([SEED], choose, OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=2, key=key)
+        return seen
+
+    assert len({*luck(("run", 1)), *luck(("run", 2))}) == 4
+    assert luck(("run", 1)) == luck(("run", 1))
+
+
+class _Fixed:
+    """A model that never waits and always answers the same request alike."""
+
+    immediate, deterministic, model = True, True, "fixed"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    async def __call__(self, request):
+        return Completion(self.answer(request), self.model)
+
+
+def test_what_a_deterministic_model_made_is_remembered_for_the_whole_chain_and_the_sampling():
+    back = _Fixed(lambda request: "Name a bird." if request.sampling.max_tokens > 10 else "Name a tall bird.")
+    judge = _Fixed(lambda request: "Different")
+
+    def reason(texts, most=100):
+        sampling = Sampling(max_tokens=most)
+        return asyncio.run(carry_out(texts, OPERATIONS[1], back, judge, sampling)).review.reason
+
+    assert reason(["Name an owl in Peru."]) is None
+    assert reason(["Name a bird.", "Name an owl in Peru."]) == "repeats_earlier"
+    assert reason(["Name a bird."]) == "unchanged"
+    assert reason(["Name a bird."], most=10) is None
+
+
+def test_white_space_round_a_rewrite_is_cut():
+    transition = asyncio.run(
+        carry_out(["Name a bird."], OPERATIONS[1], ScriptedGenerator([" Name a tall bird.\n\n"]), DIFFERENT)
+    )
+    assert transition.rewrite == "Name a tall bird."
 
 
 def test_one_seed_twice_in_a_batch_is_walked_with_different_luck():
