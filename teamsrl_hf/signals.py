@@ -4,7 +4,6 @@ Only the command line installs these handlers, and only where nobody else has on
 job in the background) or handles it goes on doing so.
 """
 
-import atexit
 import os
 import signal
 import sys
@@ -139,10 +138,10 @@ class Forwarding(Interruption):
 def leave(status: int) -> int:
     """For `sys.exit`: the status of a command. After a signal the process ends here.
 
-    Python would take torch and its like apart first, for a second or more, when somebody is waiting for the end.
+    Python would take torch and its like apart first, for a second or more, when somebody is waiting for the end; and
+    where libraries did so at once after a signal, one process in some sixty crashed.
     """
     if status - 128 in STOPPING:
-        atexit._run_exitfuncs()  # What libraries have left to do, all the same.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
