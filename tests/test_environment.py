@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from teamsrl_hf import Completion, Ledger, Rulebook, Sampling, ScriptedGenerator, Seed, rollout, uniform_chooser
-from teamsrl_hf.environment import carry_out, run_async, states_of, uniform
+from teamsrl_hf.environment import carry_out, run_all, run_async, states_of, uniform
 from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.types import State
@@ -126,6 +126,58 @@ def test_a_rollout_of_which_most_calls_failed_is_refused_with_the_commonest_reas
     reviewer = ScriptedGenerator(lambda request: next(failures, "Different"))
     with pytest.raises(CallsRefused, match="3 of 4 calls to the reviewer failed, 3 of them with: HTTP 402: no credit"):
         rollout([SEED], lambda states, u: [0], OPERATIONS, ScriptedGenerator(_appending), reviewer, steps=4)
+
+
+def test_half_of_the_calls_may_fail_and_one_of_any_number_but_not_all():
+    def failing(*failed):
+        numbers = iter(range(9))
+
+        def answer(request):
+            lost = next(numbers) in failed
+            return Completion("", "m", error="HTTP 400: no") if lost else _appending(request)
+
+        return ScriptedGenerator(answer)
+
+    def steps_made(instructor, steps, reviewer=DIFFERENT):
+        (chain,) = rollout([SEED], lambda states, u: [0], OPERATIONS, instructor, reviewer, steps=steps)
+        return len(chain.transitions)
+
+    assert steps_made(failing(0, 1), 4) == 2
+    assert steps_made(failing(0), 2) == 1
+    with pytest.raises(CallsRefused, match="1 of 1 calls to the instructor failed"):
+        steps_made(failing(0), 1)
+    # What the reviewer did not answer was written all the same.
+    verdicts = iter([Completion("", "m", error="HTTP 500")] * 2 + ["Different"] * 2)
+    assert steps_made(failing(2, 3, 4), 7, ScriptedGenerator(lambda request: next(verdicts))) == 2
+
+
+def test_a_rollout_tells_after_each_step_how_many_chains_took_it():
+    told = []
+    seeds = [Seed(f"s{i}", f"Name bird {i}.") for i in range(3)]
+    models = ScriptedGenerator(_appending), DIFFERENT
+    rollout(seeds, lambda states, u: [1] * 3, OPERATIONS, *models, steps=2, on_step=told.append)
+    assert told == [3, 3]
+
+
+def test_the_calls_beside_one_that_raises_come_to_their_end_first():
+    ended = []
+
+    async def fails():
+        raise KeyError("broken")
+
+    async def pays():
+        await asyncio.sleep(0.05)
+        ended.append("paid")
+
+    with pytest.raises(KeyError, match="broken"):
+        run_all([fails(), pays()])
+    assert ended == ["paid"]
+
+
+def test_what_was_cut_is_kept_as_it_came():
+    cut = ScriptedGenerator([Completion("Name a bird that", "m", finish_reason="length")])
+    transition = asyncio.run(carry_out(["Name a bird."], OPERATIONS[1], cut, DIFFERENT))
+    assert (transition.rewrite, transition.review.reason) == ("Name a bird that", "cut_off")
 
 
 def test_an_answer_cut_by_the_token_limit_is_not_taken():

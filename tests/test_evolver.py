@@ -472,6 +472,64 @@ def test_a_chain_asks_nothing_twice_but_evol_instruct_asks_for_another_try():
     assert asked == {"stepwise": [0], "evol_instruct": [0, 1, 2, 3, 4, 5]}
 
 
+def test_another_try_of_evol_instruct_is_one_at_the_same_operation_on_the_same_text():
+    """Of two operations one never changes anything; the other makes a new text each time."""
+    expert = Counting(
+        ScriptedGenerator(_expert), lambda r, number: Completion("Different", "m") if r.role == "judge" else None
+    )
+    args = EvolverConfig(8, method="evol_instruct", seed=3)
+    evolver = DatasetEvolver(expert, ScriptedGenerator([]), lambda s, u: [0], OPERATIONS[1:3], args)
+    _evolve(evolver, SEEDS[:3])
+    tries = Counter()
+    for request in expert.requests:
+        if found := read_rewrite(request.messages[-1]["content"]):
+            assert request.sample_index == tries[found]
+            tries[found] += 1
+    assert max(tries.values()) > 1
+    assert {name for (name, _), count in tries.items() if count > 1} == {"deepen"}
+
+
+def test_evol_instruct_asks_which_of_both_texts_comes_first_and_judges_no_empty_one():
+    judged = []
+
+    def answer(request):
+        content = request.messages[-1]["content"]
+        if request.role == "judge":
+            judged.append(read_review(content))
+            return "Different"
+        found = read_rewrite(content)
+        return " \n" if found and found[1] == SEEDS[1].text else _expert(request)
+
+    args = EvolverConfig(1, method="evol_instruct")
+    evolver = DatasetEvolver(ScriptedGenerator(answer), ScriptedGenerator([]), lambda s, u: [0], OPERATIONS[1:2], args)
+    assert [getattr(result, "reason", None) for result in _evolve(evolver, SEEDS[:2])] == [None, "empty"]
+    text = SEEDS[0].text
+    assert judged == [(text, f"{text} Consider add_constraints {len(text)} too.")]
+
+
+def test_evol_instruct_eliminates_a_rewrite_that_goes_back_to_the_seed():
+    seed = SEEDS[0].text
+
+    def answer(request):
+        if request.role == "judge":
+            return "Different"
+        found = read_rewrite(request.messages[-1]["content"])
+        return "An answer." if found is None else f"{seed} Name a cause." if found[1] == seed else seed
+
+    args = EvolverConfig(2, method="evol_instruct")
+    models = ScriptedGenerator(answer), ScriptedGenerator([]), lambda s, u: [0]
+    results = _evolve(DatasetEvolver(*models, OPERATIONS[1:2], args), SEEDS[:1])
+    assert [getattr(result, "reason", None) for result in results] == [None, "repeats_earlier"]
+
+
+def test_a_walk_waits_for_a_reviewer_that_takes_its_time():
+    reviewer = Late(lambda request: "Different")
+    args = EvolverConfig(2, method="plan")
+    models = ScriptedGenerator(lambda r: "A row."), reviewer, lambda s, u: [1]
+    evolver = DatasetEvolver(*models, OPERATIONS, args, instructor=ScriptedGenerator(_expert))
+    assert len(_evolve(evolver, SEEDS[:3])) == 3
+
+
 def test_evol_instruct_draws_operations_itself():
     def never(states, u):
         raise AssertionError("asked")
@@ -496,6 +554,7 @@ def test_a_cut_answer_is_asked_for_once_more_with_twice_the_tokens(method):
         assert isinstance(result, Example) == retry_cut
         assert retry_cut or result.reason == "cut_off"
         calls = dict(result.candidate.calls)
+        assert {r.sampling.max_tokens for r in expert.requests if r.role == "expert"} <= {100, 200}
         spent = (
             calls["rewrite"] + calls.get("answer", 0) + (calls.get("review", 0) if method == "evol_instruct" else 0)
         )
