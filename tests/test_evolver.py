@@ -172,6 +172,62 @@ def test_a_rejected_text_does_not_block_the_rows_after_it():
     assert [getattr(result, "reason", None) for result in results] == ["equal", None]
 
 
+def test_an_answer_that_failed_leaves_its_reason_and_no_text():
+    def expert(request):
+        rewriting = read_rewrite(request.messages[-1]["content"])
+        return _expert(request) if rewriting else Completion("half", "m", error="HTTP 500: gone")
+
+    results = _evolve(_evolver(ScriptedGenerator(expert), chooser=lambda s, u: [1], operations_per_episode=1))
+    assert {result.reason for result in results} == {"call_failed"}
+    assert {result.candidate.response for result in results} == {""}
+    assert {result.candidate.transition.error for result in results} == {"HTTP 500: gone"}
+
+
+def test_candidates_are_told_apart_by_seed_and_step_though_they_say_the_same():
+    same = ScriptedGenerator(lambda request: "Name a gull.")
+    equal = ScriptedGenerator(lambda request: "Equal")
+    evolver = DatasetEvolver(same, equal, lambda s, u: [1], OPERATIONS, EvolverConfig(operations_per_episode=2))
+    results = _evolve(evolver, SEEDS[:2])
+    assert {result.candidate.transition.rewrite for result in results} == {"Name a gull."}
+    assert len({result.candidate.id for result in results}) == 4
+
+
+def test_a_verdict_is_named_before_a_filter_and_the_threshold_of_near_duplicates_is_the_setting():
+    base = "Name three birds that nest on cliffs and say what each of them eats in the long winter"
+    texts = {seed.text: f"{base} of year {place}." for place, seed in enumerate(SEEDS[:2])}
+    expert = ScriptedGenerator(lambda r: texts[f[1]] if (f := read_rewrite(r.messages[-1]["content"])) else "Gulls.")
+    for threshold, kept in ((0.5, 1), (1.0, 2)):
+        settings = {"operations_per_episode": 1, "dedup_threshold": threshold}
+        assert len(_rows(_evolve(_evolver(expert, chooser=lambda s, u: [1], **settings), SEEDS[:2]))) == kept
+    equal, args = ScriptedGenerator(lambda request: "Equal"), EvolverConfig(1)
+    models = ScriptedGenerator(_expert), equal, lambda s, u: [1]
+    evolver = DatasetEvolver(*models, OPERATIONS, args, filters=[lambda candidate: "too_short"])
+    assert [result.reason for result in _evolve(evolver, SEEDS[:1])] == ["equal"]
+
+
+def test_four_packs_are_walked_together_and_else_one_seed():
+    sizes = {
+        method: [len(group) for group in _planned(method, rows_per_call=2).groups(SEEDS[:10])]
+        for method in ("packed", "plan")
+    }
+    assert sizes == {"packed": [8, 2], "plan": [1] * 10}
+
+
+def test_a_plan_is_held_against_the_sentences_of_all_its_operations():
+    plan = iter([1, 3] * 9)
+    sentence = OPERATIONS[3].sentence
+    expert = Counting(answer=lambda request, number: Completion(f"Name a bird. {sentence}", "m"))
+    evolver = _planned("plan", expert, lambda s, u: [next(plan)], operations_per_episode=2)
+    instructed = ScriptedGenerator(_expert)
+    evolver = DatasetEvolver(
+        expert, Rulebook(), lambda s, u: [next(plan)], OPERATIONS, evolver.args, instructor=instructed
+    )
+    (result,) = _evolve(evolver, SEEDS[:1])
+    assert (result.reason, result.candidate.operations) == ("template_leak", ("add_constraints", "concretize"))
+    assert dict(result.candidate.calls).keys() == {"rewrite", "walk", "review"}
+    assert dict(result.candidate.calls)["review"] == 2  # Of the walk; rules decided on the rewrite.
+
+
 def test_a_subclass_decides_what_comes_next_and_what_is_kept():
     class Mine(DatasetEvolver):
         def choose(self, state, seed):
@@ -324,6 +380,22 @@ def test_a_row_for_every_so_many_operations_of_the_plan():
     assert [dict(row.calls)["walk"] for row in rows] == [2, 1]
 
 
+def test_calls_after_the_last_row_of_a_walk_are_booked_on_that_row():
+    plan = iter([1, 2, 2])
+    evolver = DatasetEvolver(
+        ScriptedGenerator(
+            lambda r: "Explain a machine that works by night." if read_plan(r.messages[0]["content"]) else "It hums."
+        ),
+        ScriptedGenerator(lambda request: "Different"),
+        lambda s, u: [next(plan)],
+        OPERATIONS,
+        EvolverConfig(3, method="plan", plan_length=1),
+        instructor=ScriptedGenerator(_expert),
+    )
+    (row,) = _rows(_evolve(evolver, SEEDS[:1]))
+    assert dict(row.calls)["walk"] == 2  # One that came to something, and one that did not; it is not asked twice.
+
+
 def _answer_pack(content, rows=None, **changes):
     """What a model answers to a pack: rows of the shape asked for, some of them changed."""
     key, items = read_pack(content)
@@ -359,6 +431,37 @@ def test_the_call_that_a_pack_shares_stays_booked_on_its_first_row_when_that_is_
     results = _evolve(_planned("packed", expert, chooser=lambda s, u: [2], rows_per_call=4), seeds)
     assert [dict(result.candidate.calls).get("rewrite", 0) for result in results] == [2, 0, 0, 0]
     assert len(expert.requests) == 2
+
+
+def test_after_a_failed_call_each_row_is_asked_for_alone_and_a_row_that_fails_alone_not_again():
+    seeds = [Seed(f"s{i}", f"Explain how machine {i} works in town {i * 7}.") for i in range(4)]
+
+    def answer(request, number):
+        texts = [text for _, text in read_pack(request.messages[0]["content"])[1]]
+        if seeds[2].text in texts:
+            return Completion("", "m", error="HTTP 500")
+        return Completion(_answer_pack(request.messages[0]["content"]), "m")
+
+    expert = Counting(answer=answer)
+    evolver = _planned("packed", expert, chooser=lambda s, u: [2], rows_per_call=4, row_retries=3)
+    results = _evolve(evolver, seeds)
+    assert [isinstance(result, Example) for result in results] == [True, True, False, True]
+    sizes = [len(read_pack(request.messages[0]["content"])[1]) for request in expert.requests]
+    assert sizes == [4, 1, 1, 1, 1]
+
+
+def test_a_cut_pack_is_not_asked_for_with_more_tokens_but_its_missing_rows_alone():
+    def answer(request, number):
+        content = request.messages[0]["content"]
+        text = _answer_pack(content)
+        whole = len(read_pack(content)[1]) == 1
+        return Completion(text if whole else "It begins", "m", finish_reason="stop" if whole else "length")
+
+    expert = Counting(answer=answer)
+    settings = {"rows_per_call": 2, "retry_cut": True, "row_retries": 1, "max_tokens": 100}
+    results = _evolve(_planned("packed", expert, chooser=lambda s, u: [2], **settings), SEEDS[:2])
+    assert all(isinstance(result, Example) for result in results)
+    assert [request.sampling.max_tokens for request in expert.requests] == [200, 100, 100]
 
 
 def test_where_a_model_often_slips_packed_keeps_the_rows_that_plan_answer_keeps():
