@@ -146,6 +146,11 @@ def test_half_of_the_calls_may_fail_and_one_of_any_number_but_not_all():
     assert steps_made(failing(0), 2) == 1
     with pytest.raises(CallsRefused, match="1 of 1 calls to the instructor failed"):
         steps_made(failing(0), 1)
+    # One failed verdict, where rules decided on all else, is no sign that the reviewer refuses all.
+    operations = iter([0, 2])
+    once = ScriptedGenerator([Completion("", "m", error="HTTP 500")])
+    (chain,) = rollout([SEED], lambda states, u: [next(operations)], OPERATIONS, failing(), once, steps=2)
+    assert [transition.review.reason for transition in chain.transitions] == ["unchanged"]
     # What the reviewer did not answer was written all the same.
     verdicts = iter([Completion("", "m", error="HTTP 500")] * 2 + ["Different"] * 2)
     assert steps_made(failing(2, 3, 4), 7, ScriptedGenerator(lambda request: next(verdicts))) == 2

@@ -464,6 +464,22 @@ def test_a_cut_pack_is_not_asked_for_with_more_tokens_but_its_missing_rows_alone
     assert [request.sampling.max_tokens for request in expert.requests] == [200, 100, 100]
 
 
+def test_a_packed_row_is_held_against_all_of_its_plan_and_names_no_responder_without_an_answer():
+    plan = iter([1, 3, 1, 3])
+    leak = f"Name a bird. {OPERATIONS[3].sentence}"
+    seeds = SEEDS[:2]
+
+    def answer(request, number):
+        rows = {seeds[0].text: (leak, "An answer."), seeds[1].text: ("Name a gull.", "")}
+        return Completion(_answer_pack(request.messages[0]["content"], **rows), "m")
+
+    args = EvolverConfig(2, method="packed", rows_per_call=2, row_retries=0)
+    models = Counting(answer=answer), Rulebook(), lambda s, u: [next(plan)]
+    results = _evolve(DatasetEvolver(*models, OPERATIONS, args, instructor=ScriptedGenerator(_expert)), seeds)
+    assert results[0].reason == "template_leak"
+    assert (results[1].candidate.response, results[1].candidate.responder) == ("", "")
+
+
 def test_where_a_model_often_slips_packed_keeps_the_rows_that_plan_answer_keeps():
     def answer(request, number):
         key, items = read_pack(request.messages[0]["content"])
@@ -769,7 +785,8 @@ def test_seeds_are_taken_as_they_are_needed():
     assert len(taken) < 5000
 
 
-def test_what_was_sent_when_the_budget_ran_out_is_recorded(tmp_path):
+def test_what_was_sent_when_the_budget_ran_out_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr("teamsrl_hf.evolver.SETTLE_SECONDS", 0.0)  # Nothing is pressing, so it is waited for.
     def slow_answers(seconds):
         async def answer(request):
             calls.append(request)
