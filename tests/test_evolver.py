@@ -785,8 +785,7 @@ def test_seeds_are_taken_as_they_are_needed():
     assert len(taken) < 5000
 
 
-def test_what_was_sent_when_the_budget_ran_out_is_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr("teamsrl_hf.evolver.SETTLE_SECONDS", 0.0)  # Nothing is pressing, so it is waited for.
+def test_what_was_sent_when_the_budget_ran_out_is_recorded(tmp_path):
     def slow_answers(seconds):
         async def answer(request):
             calls.append(request)
