@@ -2,9 +2,11 @@ import random
 import tracemalloc
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from teamsrl_hf.dedup import PROBES, SLOTS, NearDuplicates
+from teamsrl_hf import dedup
+from teamsrl_hf.dedup import BANDS, PERMUTATIONS, PROBES, SLOTS, NearDuplicates
 
 LONG = "write a short story about a lonely robot that learns to paint in the desert after the last human has left"
 
@@ -14,6 +16,25 @@ def test_a_light_edit_of_another_seeds_row_is_a_duplicate():
     assert rows.add(LONG, "s1")
     assert not rows.add(LONG.upper() + "!", "s2")
     assert not rows.add(LONG + " today", "s2")
+
+
+def test_the_same_words_in_another_order_are_no_duplicate():
+    rows = NearDuplicates()
+    assert rows.add(LONG, "s1")
+    assert rows.add(" ".join(reversed(LONG.split())), "s2")
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.49, False), (0.5, False), (0.51, True), (0.55, True)])
+def test_a_row_that_shares_just_the_threshold_is_a_duplicate(monkeypatch, threshold, kept):
+    """Two signatures that agree in half of their permutations, eight whole bands among them."""
+    first = np.arange(PERMUTATIONS, dtype=np.uint16)
+    second = np.where(first < PERMUTATIONS // 2, first, first + 1000).astype(np.uint16)
+    signatures = {"a": first.view(np.uint64), "b": second.view(np.uint64)}
+    assert len(signatures["a"]) == BANDS
+    monkeypatch.setattr(dedup, "_signature", signatures.get)
+    rows = NearDuplicates(threshold)
+    assert rows.add("a", "s1")
+    assert rows.add("b", "s2") is kept
 
 
 def test_a_different_instruction_is_none():

@@ -26,6 +26,31 @@ def test_a_new_policy_is_close_to_the_uniform_chooser(policy):
     assert probabilities.sub(1 / 6).abs().max() < 0.02
 
 
+def _heads(**config):
+    torch.manual_seed(0)
+    policy = OperationPolicy(OperationPolicyConfig(**config))
+    torch.nn.init.normal_(policy.operation_head.weight)
+
+    def logits(state):
+        with torch.no_grad():
+            return policy(**policy.featurize([state])).logits
+
+    return logits
+
+
+def test_a_policy_that_sees_no_text_says_the_same_of_all_texts():
+    other = State("Name a river.", *list(vars(STATES[1]).values())[1:])
+    assert torch.equal(_heads(see_text=False)(STATES[1]), _heads(see_text=False)(other))
+    assert not torch.equal(_heads()(STATES[1]), _heads()(other))
+
+
+def test_a_policy_that_sees_no_history_still_sees_the_step():
+    logits = _heads(see_history=False)
+    text = STATES[1].text
+    assert torch.equal(logits(STATES[1]), logits(State(text, ("concretize", "deepen"), (False, False), 2)))
+    assert not torch.equal(logits(State(text, step=2)), logits(State(text, step=3)))
+
+
 def test_saving_and_loading_keeps_logits_values_and_operations(policy, tmp_path):
     policy.save_pretrained(tmp_path)
     again = OperationPolicy.from_pretrained(tmp_path)

@@ -84,6 +84,14 @@ def test_a_frozen_encoder_embeds_each_text_once(encoder):
     assert not any(parameter.requires_grad for parameter in policy.backbone.parameters())
 
 
+def test_embedding_leaves_a_backbone_in_the_mode_it_was_in(encoder):
+    policy = OperationPolicy.from_backbone(encoder)
+    for training in (True, False):
+        policy.backbone.train(training)
+        policy.featurize([State(f"Is it {training}?")])
+        assert policy.backbone.training is training
+
+
 def test_texts_read_alike_alone_and_in_a_batch(encoder, causal_lm):
     for name in (encoder, causal_lm):
         policy = OperationPolicy.from_backbone(name, freeze_backbone=False).eval()

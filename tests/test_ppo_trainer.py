@@ -290,6 +290,30 @@ def test_masked_operations_are_never_taken(tmp_path):
         assert len(set(names)) == len(names) == 6
 
 
+def test_the_order_of_seeds_depends_on_the_seed():
+    first, second = (list(RolloutSampler(size=10, batch_size=4, repeat=1, seed=seed)) for seed in (1, 2))
+    assert first != second
+
+
+def test_losses_are_logged_as_their_mean_since_the_last_log(tmp_path):
+    trainer = _trainer(tmp_path, _only())
+    trainer._losses += [torch.full((6,), value) for value in (1.0, 3.0)]
+    trainer.log({})
+    trainer._losses += [torch.full((6,), 5.0)]
+    trainer.log({})
+    assert [entry["policy_loss"] for entry in trainer.state.log_history] == [2.0, 5.0]
+
+
+def test_the_error_of_the_lift_is_half_of_its_interval_over_seeds(tmp_path, monkeypatch):
+    trainer = _trainer(tmp_path, _only())
+    rewards = iter([torch.tensor([3.0, 5.0, 1.0, 3.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])])
+    chains = trainer.collect(SEEDS[:4], trainer._choose, ("test",))
+    monkeypatch.setattr(trainer, "_evaluate_chooser", lambda dataset, choose: (chains, next(rewards)))
+    found = trainer.evaluate()
+    assert (found["eval_reward"], found["eval_random_reward"], found["eval_lift"]) == (3.0, 1.0, 2.0)
+    assert found["eval_lift_error"] == pytest.approx(1.96 * 2**0.5 / 2)
+
+
 def test_a_rollout_is_left_above_one_and_a_half_times_the_target(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"), target_kl=0.01)
     trainer._micro_step = 1

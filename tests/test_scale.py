@@ -24,11 +24,12 @@ from teamsrl_hf import (
     uniform_chooser,
 )
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.ledger import Budget
+from teamsrl_hf.errors import CallsRefused
+from teamsrl_hf.ledger import Budget, BudgetExhausted
 from teamsrl_hf.operations import OPERATIONS
 from teamsrl_hf.parts import part_paths
 from teamsrl_hf.paths import resource
-from teamsrl_hf.scaleout import consume, decide, read_candidates, share_of, write_candidates
+from teamsrl_hf.scaleout import _first, _stopped, consume, decide, read_candidates, share_of, write_candidates
 
 SCRIPT = resource("recipes/evolve_dataset.py")
 EVOLVE = ["--chooser", "uniform", "--operations_per_episode", "2"]
@@ -73,6 +74,30 @@ def _many(seeds, folder):
     rows, megabytes = done.stdout.split()
     assert int(rows) == seeds, done.stderr
     return float(megabytes)
+
+
+def test_of_several_reasons_to_stop_a_refusal_is_told_before_a_budget():
+    budget, refused = BudgetExhausted("spent"), CallsRefused("no such key")
+    assert _first([None, budget, refused]) is refused
+    assert _first([None, budget]) is budget
+    assert _first([None, None]) is None
+
+
+def test_a_stage_that_stops_waits_for_what_is_under_way():
+    class Evolver:
+        waited: list = []  # noqa: RUF012
+
+        async def settle(self, *seconds):
+            self.waited.append(seconds)
+
+    def stage(error):
+        raise error
+
+    stopped = BudgetExhausted("spent")
+    assert _stopped(Evolver(), lambda: stage(stopped)) is stopped
+    with pytest.raises(KeyError):
+        _stopped(Evolver(), lambda: stage(KeyError("bug")))
+    assert Evolver.waited == [(None,), ()]
 
 
 def test_memory_grows_by_less_than_thirty_megabytes_from_fifteen_hundred_to_five_thousand_seeds(tmp_path):
