@@ -69,13 +69,11 @@ def load_seeds(
         drop_duplicates: Keep the first of equal seeds instead of refusing the second.
         max_characters: Longest instruction, and longest input, that is taken for one.
         config: Configuration of a folder or a Hub dataset, if it has several.
-        skip_bad: Leave out rows that can't be used and seeds that repeat an earlier one, instead of refusing the
-            first of them. What was left out, also by `drop_duplicates`, is logged as one warning.
+        skip_bad: Leave out rows that can't be used and seeds that repeat an earlier one, with one warning.
         left_out: Counter to add to: how many were left out, by `SeedProblem`.
 
     Raises:
-        UserError: one line that names the source, the line (JSONL, as an editor counts) or row (counted from 1,
-            without a header), what is wrong with it, and the way out.
+        UserError: It names the source, the line (JSONL) or row (from 1, without a header), and the way out.
     """
     name = str(BUILT_IN) if source is None else os.fspath(source)
     if input_column == seed_column:
