@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
+from teamsrl_hf.commands.arguments import DTYPES, guarded, parse, run_arguments
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.runs import NOT_ROWS, finish_run, hold, open_run
-from teamsrl_hf.signals import leave
 
 
 @dataclass
@@ -66,7 +66,7 @@ class AuditArguments:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Make the split, or audit the model. Returns what was found."""
     (args,) = parse((AuditArguments,), argv, "teamsrl audit", __doc__)  # Before the imports, for a quick --help.
-    from teamsrl_hf.lineage import RowSet, weights_digest
+    from teamsrl_hf.publish.lineage import RowSet, weights_digest
 
     splits = load_splits(args)
     told = run_arguments(args, without=("output_dir", "device", "batch_size"))
@@ -108,7 +108,7 @@ def checked(rows, column: str) -> Any:
     """The columns that matter of the rows, if they are fit for fine-tuning."""
     from datasets import concatenate_datasets
 
-    from teamsrl_hf.sft import check_sft_dataset
+    from teamsrl_hf.sft.data import check_sft_dataset
 
     texts = check_sft_dataset(rows)
     if column not in rows.features or column in texts.features:
@@ -118,7 +118,7 @@ def checked(rows, column: str) -> Any:
 
 def groups_of(rows, column: str) -> list[Any]:
     """What each row belongs to: rows that share a seed hang together, and so do rows that share a prompt."""
-    from teamsrl_hf.lineage import prompt_key
+    from teamsrl_hf.publish.lineage import prompt_key
 
     prompts = [prompt_key(row) for row in rows.select_columns(["prompt"])]
     seeds = rows[column] if column in rows.column_names and column != "prompt" else prompts
@@ -139,8 +139,8 @@ def make_split(args: AuditArguments, splits) -> dict[str, Any]:
     """Part all rows of the dataset, check the halves and write them."""
     from datasets import concatenate_datasets
 
-    from teamsrl_hf.lineage import RowSet, read_lineage, write_lineage
-    from teamsrl_hf.privacy import blind_check, split_members
+    from teamsrl_hf.evaluation.privacy import blind_check, split_members
+    from teamsrl_hf.publish.lineage import RowSet, read_lineage, write_lineage
 
     rows = concatenate_datasets(list(splits.values()))
     groups = groups_of(rows, args.group_column)
@@ -170,7 +170,7 @@ def make_split(args: AuditArguments, splits) -> dict[str, Any]:
 
 def write_split(rows, folder: Path, split: str) -> dict[str, str]:
     """Write one Parquet file; returns the entry under which the card lists it."""
-    from teamsrl_hf.schema import name_by_content
+    from teamsrl_hf.publish.dataset_writer import name_by_content
 
     draft = folder / f".{split}.part"
     rows.to_parquet(draft)
@@ -179,8 +179,8 @@ def write_split(rows, folder: Path, split: str) -> dict[str, str]:
 
 def split_card(members, non_members, files: list[dict], blind: dict[str, Any], args: AuditArguments) -> str:
     """The card that makes `load_dataset` find both splits."""
-    from teamsrl_hf.cards import front_matter, inline_code, license_of, tags_of
     from teamsrl_hf.public import public_name
+    from teamsrl_hf.publish.cards import front_matter, inline_code, license_of, tags_of
 
     parent = inline_code(public_name(args.dataset_name))
     meta = {
@@ -201,8 +201,8 @@ AUC of {blind["auc"]:.3f} (.5 is none; by chance up to {blind["by_chance"]:.3f})
 
 def check_claims(args: AuditArguments, splits) -> dict[str, Any] | None:
     """The record of the model's training, held against the splits; None where there is none and the user vouches."""
-    from teamsrl_hf.finetuned import recorded_training
-    from teamsrl_hf.lineage import prompt_key, row_key, weights_digest
+    from teamsrl_hf.publish.lineage import prompt_key, row_key, weights_digest
+    from teamsrl_hf.sft.load import recorded_training
 
     if weights_digest(args.model) is None:
         raise UserError(f"{args.model!r} holds no weights (*.safetensors); give the folder or Hub id of a model.")
@@ -248,11 +248,11 @@ def looked_at(args: AuditArguments, known: dict[str, Any] | None) -> int | None:
 
 def audit_model(args: AuditArguments, splits, known: dict[str, Any] | None) -> dict[str, Any]:
     """Score both splits, say what that shows, write audit.json, the plot and the card's section."""
-    from teamsrl_hf.card_sections import write_section
-    from teamsrl_hf.cards import front_matter, license_of
-    from teamsrl_hf.finetuned import load_finetuned
-    from teamsrl_hf.lineage import weights_digest
-    from teamsrl_hf.privacy import attack, audit_section, blind_check, report, roc_plot
+    from teamsrl_hf.evaluation.privacy import attack, audit_section, blind_check, report, roc_plot
+    from teamsrl_hf.publish.card_sections import write_section
+    from teamsrl_hf.publish.cards import front_matter, license_of
+    from teamsrl_hf.publish.lineage import weights_digest
+    from teamsrl_hf.sft.load import load_finetuned
 
     rows, groups = member_rows(args, splits)
     model, tokenizer, reference = load_finetuned(args.model, args.reference_model, args.dtype, args.device)

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.evaluation import Embed, embedder, mean_interval
-from teamsrl_hf.models import check_model
+from teamsrl_hf.evaluation.measures import Embed, embedder, mean_interval
+from teamsrl_hf.models.factory import check_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
-from teamsrl_hf.signals import leave
 from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -120,8 +120,8 @@ def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[t
     """Each method with a function that makes its chooser; what is learned is learned once."""
     from functools import cache
 
-    from teamsrl_hf.baselines import paper_chooser, uniform_chooser
-    from teamsrl_hf.operations import OPERATIONS
+    from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
+    from teamsrl_hf.text.operations import OPERATIONS
 
     learned = cache(lambda: train_policy(args, train, number))
     makers = {
@@ -136,9 +136,9 @@ def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[t
 
 def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
     """LinUCB on history and step, which explores no more."""
-    from teamsrl_hf.baselines import LinUCBChooser, train_chooser
-    from teamsrl_hf.models import make_generator
-    from teamsrl_hf.operations import OPERATIONS
+    from teamsrl_hf.environment.choosers import LinUCBChooser, train_chooser
+    from teamsrl_hf.models.factory import make_generator
+    from teamsrl_hf.text.operations import OPERATIONS
 
     bandit = LinUCBChooser(OPERATIONS, operations_per_episode=args.operations_per_episode)
     models = make_generator(args.instructor), make_generator(args.reviewer)
@@ -155,11 +155,11 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
     import torch
     from transformers import PrinterCallback
 
-    from teamsrl_hf.models import make_generator
-    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig
-    from teamsrl_hf.ppo_config import InstructionGenPPOConfig
-    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
-    from teamsrl_hf.seeds import seeds_to_dataset
+    from teamsrl_hf.models.factory import make_generator
+    from teamsrl_hf.ppo.config import InstructionGenPPOConfig
+    from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig
+    from teamsrl_hf.ppo.trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.text.seeds import seeds_to_dataset
 
     torch.manual_seed(number)
     policy = OperationPolicy(OperationPolicyConfig(operations_per_episode=args.operations_per_episode))
@@ -191,11 +191,11 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
 
 def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, number: int, file: Path) -> dict:
     """Rows within the budget, each with what had been paid by then; the chain that crosses it is cut there."""
-    from teamsrl_hf.environment import uniform
-    from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
-    from teamsrl_hf.ledger import Ledger
-    from teamsrl_hf.models import make_generator
-    from teamsrl_hf.operations import OPERATIONS
+    from teamsrl_hf.environment.rollout import uniform
+    from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
+    from teamsrl_hf.models.factory import make_generator
+    from teamsrl_hf.models.ledger import Ledger
+    from teamsrl_hf.text.operations import OPERATIONS
     from teamsrl_hf.types import Example
 
     kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
@@ -291,7 +291,7 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
 
 def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Callable, number: int) -> dict[str, Any]:
     """All columns of the table for one run; `vendi_equal` is the mean of five draws of `equal` rows."""
-    from teamsrl_hf.evaluation import flesch_kincaid_grade, novelty, vendi_score
+    from teamsrl_hf.evaluation.measures import flesch_kincaid_grade, novelty, vendi_score
 
     texts = [row["instruction"] for row in run["rows"]]
     vectors, luck = embed(texts), np.random.default_rng(number)
@@ -314,7 +314,7 @@ def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Ca
 
 def curve(rows: Sequence[Mapping[str, Any]], budget: int, embed: Callable) -> list[dict[str, float]]:
     """Rows, their Vendi score and reading grade after equal shares of the budget."""
-    from teamsrl_hf.evaluation import flesch_kincaid_grade, vendi_score
+    from teamsrl_hf.evaluation.measures import flesch_kincaid_grade, vendi_score
 
     vectors = embed([row["instruction"] for row in rows])
     grades = [flesch_kincaid_grade(row["instruction"]) for row in rows]

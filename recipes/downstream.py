@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number, most_failed
-from teamsrl_hf.evaluation import mean_interval
+from teamsrl_hf.evaluation.measures import mean_interval
 from teamsrl_hf.runs import finish_run, hold, open_run, read_run
-from teamsrl_hf.signals import leave
 from teamsrl_hf.types import Role
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
@@ -83,7 +83,7 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
     """The stages: held-out rows, base model, a training for each method and repetition."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from teamsrl_hf.sft import build_tiny_model
+    from teamsrl_hf.sft.data import build_tiny_model
 
     facts, settings = compared["summary"]["facts"], compared["arguments"]
     held_out = comparison_seeds(settings, args.seeds)
@@ -130,12 +130,12 @@ def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
 
 def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: DownstreamArguments) -> dict[str, list]:
     """Instructions with the expert's answers that no method made: the seeds, and each operation once on each seed."""
-    from teamsrl_hf.calls import run_async
-    from teamsrl_hf.environment import carry_out, uniform
-    from teamsrl_hf.generation import Request
-    from teamsrl_hf.ledger import Ledger
-    from teamsrl_hf.models import make_generator
-    from teamsrl_hf.operations import OPERATIONS
+    from teamsrl_hf.environment.rollout import carry_out, uniform
+    from teamsrl_hf.models.base import Request
+    from teamsrl_hf.models.calls import run_async
+    from teamsrl_hf.models.factory import make_generator
+    from teamsrl_hf.models.ledger import Ledger
+    from teamsrl_hf.text.operations import OPERATIONS
 
     models = [make_generator(settings[role]) for role in ("expert", "reviewer")]
 
@@ -167,7 +167,7 @@ def encode(rows: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> 
     """Token ids and labels of each row whose answer starts within `max_length`; the prompt is not learned."""
     import torch
 
-    from teamsrl_hf.sft import encode_chat
+    from teamsrl_hf.sft.data import encode_chat
 
     encoded = []
     for instruction, response in rows:

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import DTYPES, guarded, parse, run_arguments
+from teamsrl_hf.commands.arguments import DTYPES, guarded, parse, run_arguments
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.runs import finish_run, hold, open_run
-from teamsrl_hf.signals import leave
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "ifeval")
 
@@ -62,8 +62,8 @@ class EvalArguments:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure the model and its base. Returns metrics by model, task and name, with standard errors."""
     (args,) = parse((EvalArguments,), argv, "teamsrl eval", __doc__)  # Before the imports, for a quick --help.
-    from teamsrl_hf.finetuned import recorded_training
-    from teamsrl_hf.lineage import weights_digest
+    from teamsrl_hf.publish.lineage import weights_digest
+    from teamsrl_hf.sft.load import recorded_training
 
     known = recorded_training(args.model, args.reference_model)
     told = run_arguments(args, without=("output_dir", "device", "batch_size"))
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def evaluate_both(args: EvalArguments) -> dict[str, dict[str, dict[str, float]]]:
     """Results of the `model` and, where there is one, of the `base`."""
-    from teamsrl_hf.finetuned import load_finetuned
+    from teamsrl_hf.sft.load import load_finetuned
 
     harness = load_harness()
     model, tokenizer, base = load_finetuned(args.model, args.reference_model, args.dtype, args.device)
@@ -177,7 +177,7 @@ def write_card(
     from huggingface_hub import metadata_load, metadata_save
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-    from teamsrl_hf.card_sections import write_section
+    from teamsrl_hf.publish.card_sections import write_section
 
     write_section(card, "benchmarks", section(results, args, recorded), weights)
     meta = metadata_load(card) or {}

@@ -26,26 +26,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.accounting import outcome, spent
-from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
-from teamsrl_hf.calls import run_async
-from teamsrl_hf.cards import RULEBOOK, DatasetStatistics, dataset_card, inline_code, recipe_text
+from teamsrl_hf.commands.arguments import (
+    OperationArguments,
+    SeedArguments,
+    guarded,
+    parse,
+    run_arguments,
+    seeds_digest,
+)
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import CallsRefused, NothingMade, Stopped, UserError, did_you_mean
-from teamsrl_hf.evolver import DatasetEvolver
-from teamsrl_hf.evolver_config import EvolverConfig
-from teamsrl_hf.generation import Generator
-from teamsrl_hf.ledger import Budget, Ledger, Price
-from teamsrl_hf.licenses import settle_license
-from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
-from teamsrl_hf.models import make_generator
-from teamsrl_hf.parts import merge_parts, open_part, prepare_parts
-from teamsrl_hf.plots import plot_dataset
+from teamsrl_hf.evolve.config import EvolverConfig
+from teamsrl_hf.evolve.evolver import DatasetEvolver
+from teamsrl_hf.evolve.shards import Team, buy_together, consume, share_of
+from teamsrl_hf.models.accounting import outcome, spent
+from teamsrl_hf.models.base import Generator
+from teamsrl_hf.models.calls import run_async
+from teamsrl_hf.models.factory import make_generator
+from teamsrl_hf.models.ledger import Budget, Ledger, Price
+from teamsrl_hf.models.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model, public_spec
-from teamsrl_hf.report import write_report
+from teamsrl_hf.publish.cards import RULEBOOK, DatasetStatistics, dataset_card, inline_code, recipe_text
+from teamsrl_hf.publish.dataset_writer import DatasetWriter
+from teamsrl_hf.publish.licenses import settle_license
+from teamsrl_hf.publish.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
+from teamsrl_hf.publish.plots import plot_dataset
+from teamsrl_hf.publish.report import write_report
 from teamsrl_hf.runs import finish_run, hold, open_run, reopen_run
-from teamsrl_hf.scaleout import Team, buy_together, consume, share_of
-from teamsrl_hf.schema import DatasetWriter
-from teamsrl_hf.signals import leave
 from teamsrl_hf.types import Candidate, Example, Rejection
 
 # What changes how long a run takes or how far it gets, but no row of it: it may differ when a run goes on.
@@ -131,8 +138,8 @@ class FilterArguments:
         """A function that gives fresh filters: those that count start at zero."""
         if self == FilterArguments():
             return list
-        from teamsrl_hf.evaluation import embedder
-        from teamsrl_hf.filters import Decontamination, language, length_limits, load_benchmark
+        from teamsrl_hf.evaluation.measures import embedder
+        from teamsrl_hf.evolve.filters import Decontamination, language, length_limits, load_benchmark
 
         benchmarks = {benchmark_name(spec): load_benchmark(spec) for spec in self.decontaminate or ()}
         embed = embedder(self.decontaminate_embedding) if self.decontaminate_embedding else None
@@ -342,7 +349,7 @@ def recipe(specs: dict[str, Any], script_args: EvolveArguments, *others: Any) ->
 
 def pick_chooser(script_args: EvolveArguments, operation_args: OperationArguments):
     """The chooser and its operations; UserError when the arguments do not name one."""
-    from teamsrl_hf import baselines
+    from teamsrl_hf.environment import choosers as baselines
 
     name, folder, operations = script_args.chooser, script_args.policy, operation_args.select()
     if name in ("uniform", "paper"):
@@ -356,7 +363,7 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
         # Greedy Thompson would take one operation for ever; greedy LinUCB looks at each state.
         chooser.explore = chooser.name == "thompson"
         return chooser, operations
-    from teamsrl_hf.policy import check_policy_operations, load_policy
+    from teamsrl_hf.ppo.policy import check_policy_operations, load_policy
 
     policy = load_policy(folder, saved=True)
     if operation_args.operations or operation_args.own_operations:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import DTYPES, guarded, parse
-from teamsrl_hf.checkpoints import staged
+from teamsrl_hf.commands.arguments import DTYPES, guarded, parse
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.runs import contents, hold
-from teamsrl_hf.signals import leave
+from teamsrl_hf.runs import contents, hold, staged
 
 
 @dataclass
@@ -34,10 +33,10 @@ class MergeArguments:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Merge, and write model, tokenizer and card."""
     (args,) = parse((MergeArguments,), argv, "python recipes/merge_adapter.py", __doc__)
-    from teamsrl_hf.finetuned import recorded_training
-    from teamsrl_hf.lineage import weights_digest, write_lineage
-    from teamsrl_hf.sft import merge_adapter
-    from teamsrl_hf.sft_card import merged_card
+    from teamsrl_hf.publish.lineage import weights_digest, write_lineage
+    from teamsrl_hf.sft.card import merged_card
+    from teamsrl_hf.sft.data import merge_adapter
+    from teamsrl_hf.sft.load import recorded_training
 
     with hold(args.output_dir):
         if contents(args.output_dir):

@@ -9,9 +9,9 @@ Run it again after any failure: it sends what is still missing, and nothing when
 import argparse
 import sys
 
-from teamsrl_hf.arguments import guarded
-from teamsrl_hf.options import Parser
-from teamsrl_hf.signals import leave
+from teamsrl_hf.commands.arguments import guarded
+from teamsrl_hf.commands.options import Parser
+from teamsrl_hf.commands.signals import leave
 
 # Handed on to `hub.push_folder` as they are.
 OPTIONS = (*("repo_type", "overwrite", "revision", "create_pr", "tag", "base_model", "collection", "commit_message"),)
@@ -39,7 +39,7 @@ def push(args: argparse.Namespace) -> str:
         OSError: The Hub refused, or stayed away; the folder is intact.
         UserError: See `hub.push_folder`.
     """
-    from teamsrl_hf.hub import push_folder
+    from teamsrl_hf.hub.push import push_folder
 
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
     try:

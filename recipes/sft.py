@@ -21,15 +21,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf import sft_checks
-from teamsrl_hf.arguments import guarded, parse, run_arguments
 from teamsrl_hf.cli import LAUNCH_OPTIONS
+from teamsrl_hf.commands.arguments import guarded, parse, run_arguments
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number, did_you_mean
-from teamsrl_hf.estimate import Launch
-from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, PlannedPush, plan_push
+from teamsrl_hf.hub.arguments import HUB_ARGUMENTS, PlannedPush, plan_push
 from teamsrl_hf.runs import finish_run, hold, open_run
-from teamsrl_hf.signals import leave
-from teamsrl_hf.training_checks import check_lora, check_training
+from teamsrl_hf.sft import checks as sft_checks
+from teamsrl_hf.sft.estimate import Launch
+from teamsrl_hf.training.checks import check_lora, check_training
 
 # What may change between a run and the command that goes on with it.
 _ELSEWHERE = ("dataset_name", "output_dir", "resume_from_checkpoint", *HUB_ARGUMENTS)
@@ -117,8 +117,8 @@ def count_devices() -> int:
 
 
 def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> PlannedPush | None:
-    """Complete the arguments; ValueError for what can't work. Returns the push of the result, if one is wanted."""
-    from teamsrl_hf.licenses import settle_license
+    """Complete the arguments; UserError for what can't work. Returns the push of the result, if one is wanted."""
+    from teamsrl_hf.publish.licenses import settle_license
 
     if bool(script_args.dataset_name) == bool(script_args.datasets):
         raise UserError("Give either --dataset_name FOLDER_OR_HUB_ID or, in the YAML file, several under datasets.")
@@ -148,7 +148,7 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
 
 def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
     """Checked rows to train and to test on."""
-    from teamsrl_hf.sft import check_sft_dataset, hold_out
+    from teamsrl_hf.sft.data import check_sft_dataset, hold_out
 
     if script_args.datasets:
         return hold_out(load_mixture(script_args.datasets), sft_args.seed, script_args.test_split_size)
@@ -180,7 +180,7 @@ def load_mixture(parts: list[dict]) -> Any:
     """The rows of several datasets, listed as in TRL's `DatasetMixtureConfig`."""
     from trl.scripts.utils import DatasetConfig
 
-    from teamsrl_hf.sft import check_sft_dataset, mix_datasets
+    from teamsrl_hf.sft.data import check_sft_dataset, mix_datasets
 
     loaded, fractions = [], []
     for part in parts:
@@ -203,7 +203,7 @@ def load_mixture(parts: list[dict]) -> Any:
 
 def rows_digest(*datasets) -> str:
     """A hash of all texts, to tell whether a folder's run was made from the same rows."""
-    from teamsrl_hf.sft import chat_texts
+    from teamsrl_hf.sft.data import chat_texts
 
     digest = hashlib.blake2b(digest_size=8)
     for dataset in datasets:
@@ -216,9 +216,9 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     """The stages: tokens, estimate, model, trainer, train (which evaluates first), evaluate, save, card."""
     from trl import get_peft_config
 
-    from teamsrl_hf.lineage import RowSet, model_lineage, write_lineage
     from teamsrl_hf.loading import check_tokens
-    from teamsrl_hf.sft import count_parameters
+    from teamsrl_hf.publish.lineage import RowSet, model_lineage, write_lineage
+    from teamsrl_hf.sft.data import count_parameters
 
     tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
     tokens = encode(train, tokenizer, script_args, sft_args)
@@ -264,7 +264,7 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
 
 def count_known(held_out, learned, sft_args) -> int:
     """How many held-out rows have a prompt that is trained on; their loss says little of new prompts."""
-    from teamsrl_hf.lineage import prompt_key
+    from teamsrl_hf.publish.lineage import prompt_key
 
     known = sum(prompt_key(row) in learned.prompts for row in held_out)
     if known == len(held_out):
@@ -286,7 +286,7 @@ def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tu
     from transformers.utils import cached_file
 
     from teamsrl_hf.loading import loading, refuse_policy
-    from teamsrl_hf.sft import chat_texts, settle_chat_template, tiny_config, train_tokenizer
+    from teamsrl_hf.sft.data import chat_texts, settle_chat_template, tiny_config, train_tokenizer
 
     if script_args.tiny_model:
         tokenizer = train_tokenizer(chat_texts(train))
@@ -318,7 +318,7 @@ class Tokens:
 
 def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
     """Tokenized rows that leave something to learn within `max_length`."""
-    from teamsrl_hf.sft import check_lengths, count_broken_prompts, tokenize
+    from teamsrl_hf.sft.data import check_lengths, count_broken_prompts, tokenize
 
     with sft_args.main_process_first():
         tokens = tokenize(rows, tokenizer, sft_args.dataset_num_proc)
@@ -344,7 +344,7 @@ def extent(ids: list[list[int]], sft_args) -> tuple[int, int]:
 
 def foresee(rows, config, model_args, sft_args, launch: Launch) -> str:
     """The line that tells what will be trained, for how long, and whether it fits."""
-    from teamsrl_hf.estimate import count_steps, estimate_line
+    from teamsrl_hf.sft.estimate import count_steps, estimate_line
 
     limit, batch = sft_args.max_length, sft_args.per_device_train_batch_size
     lengths = [min(len(ids), limit or len(ids)) for ids in rows["input_ids"]]
@@ -365,7 +365,7 @@ def estimate_run(config, length: int, model_args, sft_args, launch: Launch) -> A
     """Bytes on each device when a forward pass takes rows of `length` tokens."""
     from trl import get_peft_config
 
-    from teamsrl_hf.estimate import estimate_memory, model_shape
+    from teamsrl_hf.sft.estimate import estimate_memory, model_shape
 
     return estimate_memory(
         model_shape(config, get_peft_config(model_args)),
@@ -392,8 +392,8 @@ def memory_per_process(sft_args, launch: Launch) -> float:
 
 def build_base(train, tokenizer, script_args: SFTArguments, sft_args) -> str:
     """The tiny base model's folder, `base` in the output folder; one process of a machine writes it."""
-    from teamsrl_hf.sft import build_tiny_model, chat_texts
-    from teamsrl_hf.sft_card import base_card
+    from teamsrl_hf.sft.card import base_card
+    from teamsrl_hf.sft.data import build_tiny_model, chat_texts
 
     base = Path(sft_args.output_dir) / "base"
     with sft_args.main_process_first():
@@ -409,7 +409,7 @@ def load_model(model_args, sft_args) -> Any:
     from trl import get_quantization_config
 
     from teamsrl_hf.loading import loading
-    from teamsrl_hf.quantization import guard_cpu_4bit
+    from teamsrl_hf.ppo.quantization import guard_cpu_4bit
 
     name = model_args.model_name_or_path
     with loading("model", name):
@@ -432,7 +432,7 @@ def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_co
     from trl import SFTTrainer
 
     from teamsrl_hf.loading import library
-    from teamsrl_hf.resumable import Resumable
+    from teamsrl_hf.training.resumable import Resumable
 
     class ResumableSFTTrainer(Resumable, SFTTrainer):
         """TRL's trainer; killed and run again, it ends with the same weights."""
@@ -462,7 +462,7 @@ def measures(before: float, after: float) -> dict[str, float]:
 
 def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args, sft_args) -> None:
     """Adapter (or whole model), tokenizer, loss curve and card."""
-    from teamsrl_hf.sft_card import PLOT, draw_losses, sft_card
+    from teamsrl_hf.sft.card import PLOT, draw_losses, sft_card
 
     trainer.save_model(sft_args.output_dir)
     if sft_args.process_index:
@@ -476,8 +476,8 @@ def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args
 
 def origin(trainer, texts, learned, script_args: SFTArguments, model_args) -> dict[str, Any]:
     """What the saved model was made from; `learned` is what it and, where that is known, its base were trained on."""
-    from teamsrl_hf.lineage import RowSet, identity, read_lineage, versions, weights_digest
-    from teamsrl_hf.sft_card import dataset_sources
+    from teamsrl_hf.publish.lineage import RowSet, identity, read_lineage, versions, weights_digest
+    from teamsrl_hf.sft.card import dataset_sources
 
     args, state = trainer.args, trainer.state
     last = state.best_global_step if args.load_best_model_at_end else None

@@ -17,20 +17,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf.arguments import OperationArguments, SeedArguments, guarded, parse, run_arguments, seeds_digest
-from teamsrl_hf.cards import RULEBOOK
+from teamsrl_hf.commands.arguments import (
+    OperationArguments,
+    SeedArguments,
+    guarded,
+    parse,
+    run_arguments,
+    seeds_digest,
+)
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.hub_arguments import HUB_ARGUMENTS, plan_push
-from teamsrl_hf.ledger import Ledger
-from teamsrl_hf.licenses import settle_license
-from teamsrl_hf.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
-from teamsrl_hf.models import make_generator
-from teamsrl_hf.parts import merge_parts, open_part, prepare_parts
+from teamsrl_hf.evolve.shards import Team
+from teamsrl_hf.hub.arguments import HUB_ARGUMENTS, plan_push
+from teamsrl_hf.models.factory import make_generator
+from teamsrl_hf.models.ledger import Ledger
+from teamsrl_hf.models.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model
+from teamsrl_hf.publish.cards import RULEBOOK
+from teamsrl_hf.publish.licenses import settle_license
+from teamsrl_hf.publish.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.runs import finish_run, hold, open_run
-from teamsrl_hf.scaleout import Team
-from teamsrl_hf.signals import leave
-from teamsrl_hf.training_checks import check_lora
+from teamsrl_hf.training.checks import check_lora
 
 # What may change between a run and the command that goes on with it.
 _ELSEWHERE = ("seeds", "ledger", "output_dir", "resume_from_checkpoint", *HUB_ARGUMENTS)
@@ -56,7 +63,7 @@ class TrainPolicyArguments:
 # Those that import torch are named, so that --help does not wait for it.
 TYPES = (
     *(SeedArguments, OperationArguments, TrainPolicyArguments),
-    *("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo_config:InstructionGenPPOConfig"),
+    *("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo.config:InstructionGenPPOConfig"),
 )
 
 
@@ -164,8 +171,8 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
     from transformers import set_seed
     from trl import get_peft_config
 
-    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
-    from teamsrl_hf.seeds import seeds_to_dataset
+    from teamsrl_hf.ppo.trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.text.seeds import seeds_to_dataset
 
     set_seed(ppo_args.seed)  # Before the policy is built, since its first weights are random.
     trainer = InstructionGenPPOTrainer(
@@ -194,7 +201,7 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
 
 def train_bandit(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
     """A bandit in the policy's place: as many rollouts of as many chains as PPO would make, each learned from once."""
-    from teamsrl_hf.baselines import CHOOSERS, save_chooser, train_chooser
+    from teamsrl_hf.environment.choosers import CHOOSERS, save_chooser, train_chooser
 
     chooser = CHOOSERS[script_args.chooser](operations)
     rounds = ppo_args.max_steps // (ppo_args.num_ppo_epochs * ppo_args.num_mini_batches)
@@ -215,7 +222,7 @@ def build_policy(model_args, operations, ppo_args):
     """The policy named by the arguments, or a new one for these operations."""
     from trl import get_quantization_config
 
-    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig, load_policy
+    from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig, load_policy
 
     fields = {
         "operations": [{"name": operation.name, "sentence": operation.sentence} for operation in operations],

@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "baselines": (
+    "environment.choosers": (
         *("CHOOSERS", "LinUCBChooser", "ThompsonChooser", "load_chooser", "paper_chooser", "save_chooser"),
         *("train_chooser", "uniform_chooser"),
     ),
-    "callbacks": ("EvolvedExamplesCallback",),
-    "environment": ("rollout",),
+    "ppo.callbacks": ("EvolvedExamplesCallback",),
+    "environment.rollout": ("rollout",),
     "errors": ("CallsRefused", "Stopped", "UserError"),
-    "evaluation": ("instruction_measures", "query_efficiency"),
-    "evolver": ("DatasetEvolver", "EvolverConfig"),
-    "filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
-    "generation": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
-    "hub": ("push_adapter", "push_dataset", "push_folder", "push_policy"),
-    "judging": ("judge_pairs", "win_rate"),
-    "ledger": ("Budget", "BudgetExhausted", "Ledger", "Price"),
-    "local_generation": ("TransformersGenerator",),
-    "models": ("make_generator",),
-    "operations": ("OPERATIONS", "Operation"),
-    "policy": ("OperationPolicy", "OperationPolicyConfig", "load_policy"),
-    "ppo_config": ("InstructionGenPPOConfig",),
-    "ppo_trainer": ("InstructionGenPPOTrainer",),
-    "privacy": ("audit",),
-    "report": ("write_report",),
-    "reviewer": ("novelty_reward", "validity_reward"),
-    "rulebook": ("Rulebook",),
-    "schema": ("DatasetWriter",),
-    "seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
+    "evaluation.measures": ("instruction_measures", "query_efficiency"),
+    "evolve.evolver": ("DatasetEvolver", "EvolverConfig"),
+    "evolve.dedup": ("NearDuplicates",),
+    "evolve.filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
+    "models.base": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
+    "hub.push": ("push_adapter", "push_dataset", "push_folder", "push_policy"),
+    "evaluation.judging": ("judge_pairs", "win_rate"),
+    "models.ledger": ("Budget", "BudgetExhausted", "Ledger", "Price"),
+    "models.local": ("TransformersGenerator",),
+    "models.factory": ("make_generator",),
+    "text.operations": ("OPERATIONS", "Operation"),
+    "ppo.policy": ("OperationPolicy", "OperationPolicyConfig", "load_policy"),
+    "ppo.config": ("InstructionGenPPOConfig",),
+    "ppo.trainer": ("InstructionGenPPOTrainer",),
+    "evaluation.privacy": ("audit",),
+    "publish.report": ("write_report",),
+    "environment.review": ("instruction_violations", "novelty_reward", "response_violations", "validity_reward"),
+    "models.rulebook.rules": ("Rulebook",),
+    "publish.dataset_writer": ("DatasetWriter",),
+    "text.seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
     "types": (
         *("CallKind", "Candidate", "Example", "Reason", "Rejection", "Review", "Role", "Seed", "State", "Trajectory"),
         *("Transition", "Verdict"),
@@ -44,61 +45,64 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from .baselines import CHOOSERS as CHOOSERS
-    from .baselines import LinUCBChooser as LinUCBChooser
-    from .baselines import ThompsonChooser as ThompsonChooser
-    from .baselines import load_chooser as load_chooser
-    from .baselines import paper_chooser as paper_chooser
-    from .baselines import save_chooser as save_chooser
-    from .baselines import train_chooser as train_chooser
-    from .baselines import uniform_chooser as uniform_chooser
-    from .callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback
-    from .environment import rollout as rollout
+    from .environment.choosers import CHOOSERS as CHOOSERS
+    from .environment.choosers import LinUCBChooser as LinUCBChooser
+    from .environment.choosers import ThompsonChooser as ThompsonChooser
+    from .environment.choosers import load_chooser as load_chooser
+    from .environment.choosers import paper_chooser as paper_chooser
+    from .environment.choosers import save_chooser as save_chooser
+    from .environment.choosers import train_chooser as train_chooser
+    from .environment.choosers import uniform_chooser as uniform_chooser
+    from .environment.review import instruction_violations as instruction_violations
+    from .environment.review import novelty_reward as novelty_reward
+    from .environment.review import response_violations as response_violations
+    from .environment.review import validity_reward as validity_reward
+    from .environment.rollout import rollout as rollout
     from .errors import CallsRefused as CallsRefused
     from .errors import Stopped as Stopped
     from .errors import UserError as UserError
-    from .evaluation import instruction_measures as instruction_measures
-    from .evaluation import query_efficiency as query_efficiency
-    from .evolver import DatasetEvolver as DatasetEvolver
-    from .evolver import EvolverConfig as EvolverConfig
-    from .filters import Decontamination as Decontamination
-    from .filters import language as language
-    from .filters import length_limits as length_limits
-    from .filters import load_benchmark as load_benchmark
-    from .generation import Completion as Completion
-    from .generation import EndpointGenerator as EndpointGenerator
-    from .generation import Generator as Generator
-    from .generation import Request as Request
-    from .generation import Sampling as Sampling
-    from .generation import ScriptedGenerator as ScriptedGenerator
-    from .hub import push_adapter as push_adapter
-    from .hub import push_dataset as push_dataset
-    from .hub import push_folder as push_folder
-    from .hub import push_policy as push_policy
-    from .judging import judge_pairs as judge_pairs
-    from .judging import win_rate as win_rate
-    from .ledger import Budget as Budget
-    from .ledger import BudgetExhausted as BudgetExhausted
-    from .ledger import Ledger as Ledger
-    from .ledger import Price as Price
-    from .local_generation import TransformersGenerator as TransformersGenerator
-    from .models import make_generator as make_generator
-    from .operations import OPERATIONS as OPERATIONS
-    from .operations import Operation as Operation
-    from .policy import OperationPolicy as OperationPolicy
-    from .policy import OperationPolicyConfig as OperationPolicyConfig
-    from .policy import load_policy as load_policy
-    from .ppo_config import InstructionGenPPOConfig as InstructionGenPPOConfig
-    from .ppo_trainer import InstructionGenPPOTrainer as InstructionGenPPOTrainer
-    from .privacy import audit as audit
-    from .report import write_report as write_report
-    from .reviewer import novelty_reward as novelty_reward
-    from .reviewer import validity_reward as validity_reward
-    from .rulebook import Rulebook as Rulebook
-    from .schema import DatasetWriter as DatasetWriter
-    from .seeds import load_seeds as load_seeds
-    from .seeds import seeds_to_dataset as seeds_to_dataset
-    from .seeds import split_seeds as split_seeds
+    from .evaluation.judging import judge_pairs as judge_pairs
+    from .evaluation.judging import win_rate as win_rate
+    from .evaluation.measures import instruction_measures as instruction_measures
+    from .evaluation.measures import query_efficiency as query_efficiency
+    from .evaluation.privacy import audit as audit
+    from .evolve.dedup import NearDuplicates as NearDuplicates
+    from .evolve.evolver import DatasetEvolver as DatasetEvolver
+    from .evolve.evolver import EvolverConfig as EvolverConfig
+    from .evolve.filters import Decontamination as Decontamination
+    from .evolve.filters import language as language
+    from .evolve.filters import length_limits as length_limits
+    from .evolve.filters import load_benchmark as load_benchmark
+    from .hub.push import push_adapter as push_adapter
+    from .hub.push import push_dataset as push_dataset
+    from .hub.push import push_folder as push_folder
+    from .hub.push import push_policy as push_policy
+    from .models.base import Completion as Completion
+    from .models.base import EndpointGenerator as EndpointGenerator
+    from .models.base import Generator as Generator
+    from .models.base import Request as Request
+    from .models.base import Sampling as Sampling
+    from .models.base import ScriptedGenerator as ScriptedGenerator
+    from .models.factory import make_generator as make_generator
+    from .models.ledger import Budget as Budget
+    from .models.ledger import BudgetExhausted as BudgetExhausted
+    from .models.ledger import Ledger as Ledger
+    from .models.ledger import Price as Price
+    from .models.local import TransformersGenerator as TransformersGenerator
+    from .models.rulebook.rules import Rulebook as Rulebook
+    from .ppo.callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback
+    from .ppo.config import InstructionGenPPOConfig as InstructionGenPPOConfig
+    from .ppo.policy import OperationPolicy as OperationPolicy
+    from .ppo.policy import OperationPolicyConfig as OperationPolicyConfig
+    from .ppo.policy import load_policy as load_policy
+    from .ppo.trainer import InstructionGenPPOTrainer as InstructionGenPPOTrainer
+    from .publish.dataset_writer import DatasetWriter as DatasetWriter
+    from .publish.report import write_report as write_report
+    from .text.operations import OPERATIONS as OPERATIONS
+    from .text.operations import Operation as Operation
+    from .text.seeds import load_seeds as load_seeds
+    from .text.seeds import seeds_to_dataset as seeds_to_dataset
+    from .text.seeds import split_seeds as split_seeds
     from .types import CallKind as CallKind
     from .types import Candidate as Candidate
     from .types import Example as Example

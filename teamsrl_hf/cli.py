@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from . import __version__
-from .arguments import SeedArguments
+from .commands.arguments import SeedArguments
+from .commands.options import Parser
+from .commands.signals import leave
 from .errors import UserError, did_you_mean
-from .options import Parser
 from .paths import resource
-from .signals import leave
 
 RECIPES = {
     "train-policy": ("train_policy", "train the operation policy with PPO"),
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(argv)
     # Tokenizers warns when a process forks after use; nothing here gains from its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from .arguments import guarded
+    from .commands.arguments import guarded
 
     if argv and argv[0] in RECIPES:
         launch, options = split_launch_options(argv[1:]) if argv[0] == "sft" else ([], argv[1:])
@@ -115,8 +115,8 @@ def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> i
     """Run a recipe's processes with `accelerate launch`; returns the exit status. What went wrong, they tell."""
     import signal
 
-    from .arguments import guarded
-    from .signals import STOPPING, Forwarding
+    from .commands.arguments import guarded
+    from .commands.signals import STOPPING, Forwarding
 
     status = 0
 
@@ -175,7 +175,7 @@ def _accelerate_words(launch: Sequence[str]) -> list[str]:
 
 def _quickstart(args: argparse.Namespace) -> None:
     """Train, evolve, fine-tune with the recipes' own files, then print what came of it."""
-    from .arguments import seeds_digest
+    from .commands.arguments import seeds_digest
     from .runs import finish_run, hold, open_run
 
     # Three stages have a bar each; those of every mapping and every shard would drown them.
@@ -221,7 +221,7 @@ def _run_stages(out: Path, given: SeedArguments) -> dict[str, Any]:
 
 def ledger_totals(path: Path) -> dict[str, int]:
     """Calls by role."""
-    from .ledger import Ledger
+    from .models.ledger import Ledger
 
     with Ledger(path) as ledger:
         return {role: totals.calls for role, totals in ledger.totals().items()}
@@ -245,7 +245,7 @@ model              {out / "model"}"""
 
 
 def _ledger(args: argparse.Namespace) -> None:
-    from .accounting import report, table
+    from .models.accounting import report, table
 
     found = report(args.folder)
     print(json.dumps(found, indent=2) if args.json else table(found))

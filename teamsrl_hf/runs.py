@@ -1,9 +1,10 @@
-"""Output folders: whose they are, whether their run is done and how it goes on; `run.json` in each says so.
+"""State of an output folder (run.json): arguments, completion, resume; and models that are saved whole or not at all.
 
 One run at a time works in a folder: `hold` keeps others out.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ NOT_ROWS = ".huggingface.yaml"
 _NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
 # What lies in a folder for a moment only, and after a kill until the next run.
 LOCK_FILE, DRAFT_FILE, STAGE = ".run.lock", f".{RUN_FILE}.part", ".saving"
+# What a model that is saved again must not find from before.
+_OLD = ("model.safetensors*", "model-*.safetensors", "adapter_model.safetensors", "chooser.safetensors")
 
 
 @contextmanager
@@ -135,3 +138,29 @@ def _made(folder: Path) -> Path:
         raise UserError(f"The output folder {folder} is a file; give a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """A folder to write a model into, whose files move into `folder` when all are written.
+
+    A kill leaves the model as it was, or one that can't be loaded since it has no weights; never half of one.
+    """
+    stage = Path(folder) / STAGE
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    yield stage
+    move_into(Path(folder))
+
+
+def move_into(folder: Path) -> None:
+    """Move what is staged in `folder` to its place; first the old weights go, and last the new ones come."""
+    stage = folder / STAGE
+    for pattern in _OLD:
+        for path in folder.glob(pattern):
+            path.unlink()
+    for path in sorted(stage.iterdir(), key=lambda path: any(map(path.match, _OLD))):
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+        path.replace(folder / path.name)
+    stage.rmdir()

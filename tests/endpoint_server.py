@@ -120,7 +120,7 @@ class Received:
 
 def rulebook_answer(payload: dict) -> str:
     """What the rulebook says to the request."""
-    from teamsrl_hf.rulebook import _answer
+    from teamsrl_hf.models.rulebook.rules import _answer
 
     return _answer(payload["messages"][-1]["content"], payload.get("seed") or 0)
 

@@ -23,7 +23,7 @@ from teamsrl_hf import (
     Seed,
     seeds_to_dataset,
 )
-from teamsrl_hf.operations import read_rewrite
+from teamsrl_hf.text.operations import read_rewrite
 
 WORLD = int(os.environ.get("WORLD_SIZE", 1))
 

@@ -4,10 +4,10 @@ import json
 import pytest
 
 from teamsrl_hf import Completion, Ledger, Request, ScriptedGenerator
-from teamsrl_hf.accounting import report
 from teamsrl_hf.cli import main
-from teamsrl_hf.ledger import Price
-from teamsrl_hf.parts import open_part, prepare_parts
+from teamsrl_hf.models.accounting import report
+from teamsrl_hf.models.ledger import Price
+from teamsrl_hf.models.parts import open_part, prepare_parts
 from teamsrl_hf.runs import finish_run, open_run
 
 

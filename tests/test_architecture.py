@@ -1,6 +1,7 @@
 """The one direction of imports, short functions, a light start: what keeps the house in order."""
 
 import ast
+import graphlib
 import statistics
 import subprocess
 import sys
@@ -8,115 +9,71 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "teamsrl_hf"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "teamsrl_hf"
 
-# A module imports only modules that stand before it.
-ORDER = (
-    *(
-        "errors",
-        "redaction",
-        "types",
-        "tokens",
-        "signals",
-        "calls",
-        "paths",
-        "public",
-        "loading",
-        "options",
-        "runs",
-        "checkpoints",
-        "features",
-        "tables",
-        "seeds",
-        "operations",
-        "plans",
-        "arguments",
-        "lineage",
-        "licenses",
-        "pacing",
-        "generation",
-        "rulebook_words",
-    ),
-    *(
-        "rulebook",
-        "local_generation",
-        "models",
-        "ledger",
-        "parts",
-        "accounting",
-        "reviewer",
-        "filters",
-        "environment",
-        "rewards",
-        "baselines",
-        "dedup",
-        "schema",
-    ),
-    *(
-        "cards",
-        "card_sections",
-        "plots",
-        "report",
-        "hub_files",
-        "hub_names",
-        "hub_calls",
-        "hub_target",
-        "hub",
-        "hub_arguments",
-        "ppo",
-        "quantization",
-        "policy",
-        "training_checks",
-        "ppo_config",
-        "resumable",
-        "ppo_trainer",
-        "callbacks",
-        "overlap",
-        "evolver_config",
-        "methods",
-        "evolver",
-        "scaleout",
-        "estimate",
-        "sft",
-        "sft_checks",
-        "sft_card",
-        "evaluation",
-        "judging",
-        "finetuned",
-        "privacy",
-        "cli",
-    ),
-)
-# Text rooms: to be tested, and imported by users, without torch.
-LIGHT = ORDER[: ORDER.index("ppo")]
+# A package imports only packages that stand before it. "" are the modules beside them, which all may use.
+ORDER = ("", "text", "commands", "models", "environment", "publish", "hub", "training", "ppo", "evolve", "sft")
+ORDER = (*ORDER, "evaluation", "cli")
+# Text rooms: to be tested, and imported by users, without torch. The others import it where they use it.
+LIGHT = (*ORDER[: ORDER.index("training")], "evolve", "cli")
+NEEDS_TORCH = ("models.local",)
 HEAVY = ("torch", "transformers", "datasets", "trl", "peft", "accelerate")
 
+FILES = {
+    ".".join(file.relative_to(PACKAGE).with_suffix("").parts): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if file.name != "__init__.py" and "metrics" not in file.parts
+}
+RECIPES = sorted((ROOT / "recipes").rglob("*.py"))
 
-def _tree(module):
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+def _package(module):
+    return module if module == "cli" else module.rpartition(".")[0].partition(".")[0]
 
 
 def _imported(module):
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            yield from [node.module] if node.module else [alias.name for alias in node.names]
+    """The modules of ours that a module imports, `models.ledger` for each of `from ..models.ledger import …`."""
+    here = module.split(".")[:-1]
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*here[: len(here) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+            yield from [name for name in names if name in FILES] or [".".join(base)]
 
 
 def _functions():
-    for file in PACKAGE.glob("*.py"):
+    for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{file.name}:{node.name}", node.end_lineno - node.lineno + 1
 
 
-def test_every_module_has_its_place_in_the_order():
-    assert {file.stem for file in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+def test_every_package_has_its_place_in_the_order():
+    assert {_package(module) for module in FILES} == set(ORDER)
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_a_module_imports_only_modules_before_it(module):
-    allowed = {*ORDER[: ORDER.index(module)], "__version__"}
-    assert set(_imported(module)) <= allowed
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_only_packages_before_its_own(module):
+    allowed = ORDER[: ORDER.index(_package(module)) + 1]
+    assert {_package(name) for name in _imported(module)} <= set(allowed)
+
+
+def test_no_module_imports_itself_through_others():
+    graphlib.TopologicalSorter({module: set(_imported(module)) for module in FILES}).prepare()
+
+
+def test_the_package_imports_no_recipe_and_recipes_use_only_public_names():
+    for file in [*FILES.values(), *RECIPES]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("teamsrl_hf", "recipes"):
+                assert file in RECIPES, f"{file.name}:{node.lineno}"
+                assert [alias.name for alias in node.names if alias.name.startswith("_")] in ([], ["__version__"])
+
+
+def test_every_package_says_what_comes_in_and_goes_out():
+    for folder in {file.parent for file in FILES.values()}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder.name
 
 
 def test_functions_are_short():
@@ -126,9 +83,9 @@ def test_functions_are_short():
     assert [name for name, size in _functions() if size > 80] == []
 
 
-@pytest.mark.parametrize("module", ORDER)
+@pytest.mark.parametrize("module", FILES)
 def test_no_module_swallows_every_exception_or_trusts_remote_code(module):
-    for node in ast.walk(_tree(module)):
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None
             assert getattr(node.type, "id", "") != "Exception"
@@ -142,7 +99,7 @@ LOADERS = ("from_pretrained", "from_config", "pipeline", "SentenceTransformer", 
 
 def test_every_loader_says_that_no_code_is_run():
     silent = []
-    for file in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "recipes").rglob("*.py")]:
+    for file in [*PACKAGE.rglob("*.py"), *RECIPES]:
         for node in ast.walk(ast.parse(file.read_text())):
             name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             owner = getattr(getattr(node.func, "value", None), "id", "") if name else ""
@@ -154,12 +111,12 @@ def test_every_loader_says_that_no_code_is_run():
 
 
 def test_text_rooms_and_the_command_line_load_no_heavy_library():
+    light = [name for name in FILES if _package(name) in LIGHT and name not in NEEDS_TORCH]
     code = f"""
 import sys, importlib, teamsrl_hf
 assert "numpy" not in sys.modules
-for module in {(*LIGHT, "evolver", "evaluation", "cli")!r}:
-    if module != "local_generation":
-        importlib.import_module(f"teamsrl_hf.{{module}}")
+for module in {[*light, "evaluation.measures"]!r}:
+    importlib.import_module(f"teamsrl_hf.{{module}}")
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

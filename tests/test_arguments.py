@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from teamsrl_hf import cli
-from teamsrl_hf.arguments import SeedArguments, guarded, parse
+from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse
 from teamsrl_hf.errors import UserError
 
 
@@ -44,7 +44,7 @@ def test_a_bug_is_shown_with_its_traceback_and_status_1(error, capsys):
 
 
 def test_a_bug_ends_with_its_traceback_the_note_and_status_1():
-    code = "import sys; from teamsrl_hf.arguments import guarded; sys.exit(guarded(lambda: [0] @ [1]))"
+    code = "import sys; from teamsrl_hf.commands.arguments import guarded; sys.exit(guarded(lambda: [0] @ [1]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     first, *_, error, note = done.stderr.splitlines()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, load_dataset
 
-from teamsrl_hf.cards import read_front_matter
 from teamsrl_hf.cli import load_recipe, main
-from teamsrl_hf.lineage import model_lineage
+from teamsrl_hf.publish.cards import read_front_matter
+from teamsrl_hf.publish.lineage import model_lineage
 
 WORDS = [f"word{i}" for i in range(60)]
 TUNING = (

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from teamsrl_hf import Completion, ScriptedGenerator, Seed
-from teamsrl_hf.baselines import (
+from teamsrl_hf.environment.choosers import (
     CHOOSERS,
     LinUCBChooser,
     ThompsonChooser,
@@ -18,8 +18,8 @@ from teamsrl_hf.baselines import (
     uniform_chooser,
     upper_bounds,
 )
-from teamsrl_hf.environment import rollout, states_of, uniform
-from teamsrl_hf.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.environment.rollout import rollout, states_of, uniform
+from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.types import Review, State, Trajectory, Transition
 
 THREE = OPERATIONS[:3]

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from teamsrl_hf.card_sections import write_section
+from teamsrl_hf.publish.card_sections import write_section
 
 
 def test_a_sections_place_in_a_card_is_kept(tmp_path):

@@ -5,8 +5,16 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from teamsrl_hf import Candidate, EvolverConfig, Example, Rejection, Review, Seed, Transition
-from teamsrl_hf.cards import DatasetStatistics, dataset_card, fenced, inline_code, policy_card, render, size_category
-from teamsrl_hf.operations import OPERATIONS, Operation
+from teamsrl_hf.publish.cards import (
+    DatasetStatistics,
+    dataset_card,
+    fenced,
+    inline_code,
+    policy_card,
+    render,
+    size_category,
+)
+from teamsrl_hf.text.operations import OPERATIONS, Operation
 
 ARGS = SimpleNamespace(
     license="apache-2.0", language="en", expert="endpoint:x@https://y", reviewer="rulebook", chooser="policy"

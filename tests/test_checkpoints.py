@@ -15,10 +15,10 @@ from sft_data import run as fine_tune
 from sft_data import write_folder
 from torch.distributed import checkpoint as distributed
 
-from teamsrl_hf.checkpoints import checkpoints, damage, newest_whole, rotate, staged
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.cli import main as teamsrl
-from teamsrl_hf.runs import STAGE
+from teamsrl_hf.runs import STAGE, staged
+from teamsrl_hf.training.checkpoints import checkpoints, damage, newest_whole, rotate
 
 TRAIN = [
     *("train-policy", "--max_steps", "12", "--per_device_train_batch_size", "2", "--num_mini_batches", "2"),
@@ -285,7 +285,7 @@ def test_a_checkpoint_whose_best_one_is_damaged_would_end_with_other_weights(pol
 
 def test_the_last_whole_checkpoint_is_deleted_only_when_the_next_one_is_whole(policy, tmp_path, monkeypatch):
     load_recipe("train_policy")
-    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.ppo.trainer import InstructionGenPPOTrainer
 
     save = InstructionGenPPOTrainer._save_rng_state
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from teamsrl_hf import dedup
-from teamsrl_hf.dedup import BANDS, PERMUTATIONS, PROBES, SLOTS, NearDuplicates
+from teamsrl_hf.evolve import dedup
+from teamsrl_hf.evolve.dedup import BANDS, PERMUTATIONS, PROBES, SLOTS, NearDuplicates
 
 LONG = "write a short story about a lonely robot that learns to paint in the desert after the last human has left"
 

@@ -147,8 +147,8 @@ def test_every_option_the_readme_names_is_one_of_some_command():
 def _rows_share_and_calls(seeds):
     """What each method makes of the seeds, as the README tells it."""
     from teamsrl_hf import DatasetEvolver, EvolverConfig, Example, Rulebook, load_seeds, uniform_chooser
-    from teamsrl_hf.evolver_config import METHODS
-    from teamsrl_hf.operations import OPERATIONS
+    from teamsrl_hf.evolve.config import METHODS
+    from teamsrl_hf.text.operations import OPERATIONS
 
     model, chooser, told = Rulebook(), uniform_chooser(OPERATIONS), []
     for method in METHODS:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-MODULES = sorted(file.stem for file in (Path(__file__).parent.parent / "teamsrl_hf").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(".".join(file.relative_to(ROOT).with_suffix("").parts) for file in ROOT.glob("teamsrl_hf/**/*.py"))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith(("__init__", ".app"))])
 def test_examples_of_a_module_are_true(module):
-    assert doctest.testmod(importlib.import_module(f"teamsrl_hf.{module}")).failed == 0
+    assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 from endpoint_server import FAULTS, EndpointServer, ask_process, echo_answer, endpoint_process
 
-from teamsrl_hf import pacing
 from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.generation import EndpointGenerator, Request, Sampling
+from teamsrl_hf.models import pacing
+from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling
 
 QUICK = {"backoff": 0.01, "timeout": 20, "concurrency": 32}
 

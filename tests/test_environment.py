@@ -6,9 +6,9 @@ import weakref
 import pytest
 
 from teamsrl_hf import Completion, Ledger, Rulebook, Sampling, ScriptedGenerator, Seed, rollout, uniform_chooser
-from teamsrl_hf.environment import carry_out, run_all, run_async, states_of, uniform
+from teamsrl_hf.environment.rollout import carry_out, run_all, run_async, states_of, uniform
 from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
 from teamsrl_hf.types import State
 
 DIFFERENT = ScriptedGenerator(lambda request: "Different")

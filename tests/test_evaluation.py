@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from teamsrl_hf.evaluation import (
+from teamsrl_hf.evaluation.measures import (
     bootstrap_interval,
     complexity_measures,
     compression_ratio,
@@ -29,9 +29,9 @@ from teamsrl_hf.evaluation import (
     vendi_score,
     wilson_interval,
 )
-from teamsrl_hf.generation import Request, ScriptedGenerator
-from teamsrl_hf.ledger import Ledger
-from teamsrl_hf.seeds import load_seeds
+from teamsrl_hf.models.base import Request, ScriptedGenerator
+from teamsrl_hf.models.ledger import Ledger
+from teamsrl_hf.text.seeds import load_seeds
 
 TEXTS = [
     "Sort these three numbers.",
@@ -77,7 +77,7 @@ def test_hashed_words_give_the_vendi_score_of_the_words_themselves_however_long_
 
 
 def test_measures_that_embed_texts_are_of_a_drawn_part_of_a_large_set_and_say_so(monkeypatch):
-    monkeypatch.setattr("teamsrl_hf.evaluation.MOST_EMBEDDED", 30)
+    monkeypatch.setattr("teamsrl_hf.evaluation.measures.MOST_EMBEDDED", 30)
     texts = [seed.text for seed in load_seeds()[:60]]
     found = diversity_measures(texts, resamples=5)
     assert (found["rows"], found["embedded_rows"]) == (60, 30)
@@ -324,7 +324,7 @@ def test_rare_rows_have_no_upper_bound():
 
 
 def test_calls_are_read_from_a_ledger_and_a_missing_one_is_not_made(tmp_path):
-    from teamsrl_hf.environment import run_async
+    from teamsrl_hf.environment.rollout import run_async
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = ledger.record(ScriptedGenerator(lambda request: "yes"))

@@ -11,8 +11,8 @@ from endpoint_server import EndpointServer
 from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, __version__, load_seeds, save_chooser
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import NothingMade, Stopped
-from teamsrl_hf.lineage import read_lineage, weights_digest
-from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.publish.lineage import read_lineage, weights_digest
+from teamsrl_hf.text.operations import OPERATIONS
 
 RECIPE = load_recipe("evolve_dataset")
 SEEDS = [

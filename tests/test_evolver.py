@@ -25,13 +25,13 @@ from teamsrl_hf import (
     load_seeds,
     uniform_chooser,
 )
-from teamsrl_hf.baselines import LinUCBChooser, train_chooser
-from teamsrl_hf.environment import next_state, uniform
-from teamsrl_hf.evolver_config import METHODS, PLANNED
-from teamsrl_hf.ledger import Budget, BudgetExhausted
-from teamsrl_hf.operations import OPERATIONS, read_review, read_rewrite
-from teamsrl_hf.overlap import in_order
-from teamsrl_hf.plans import read_pack, read_plan, write_rows
+from teamsrl_hf.environment.choosers import LinUCBChooser, train_chooser
+from teamsrl_hf.environment.rollout import next_state, uniform
+from teamsrl_hf.evolve.concurrency import in_order
+from teamsrl_hf.evolve.config import METHODS, PLANNED
+from teamsrl_hf.models.ledger import Budget, BudgetExhausted
+from teamsrl_hf.text.operations import OPERATIONS, read_review, read_rewrite
+from teamsrl_hf.text.plans import read_pack, read_plan, write_rows
 
 SEEDS = [Seed(f"s{i}", f"Explain subject {i} to somebody from town {i * 7}.") for i in range(12)]
 
@@ -819,7 +819,7 @@ def test_an_interrupted_run_stops_within_seconds_and_records_what_was_under_way(
     code = f"""
 import asyncio, os, signal, time
 from teamsrl_hf import Completion, DatasetEvolver, EvolverConfig, Ledger, Seed
-from teamsrl_hf.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
 
 started = []
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from teamsrl_hf.features import hashed_vectors, normalise
+from teamsrl_hf.text.features import hashed_vectors, normalise
 
 
 def test_case_spacing_and_punctuation_do_not_count():

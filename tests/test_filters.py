@@ -14,12 +14,12 @@ from teamsrl_hf import (
     Rulebook,
     Seed,
     Transition,
-    filters,
     load_seeds,
     uniform_chooser,
 )
-from teamsrl_hf.filters import Decontamination, language, length_limits, load_benchmark
-from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.evolve import filters
+from teamsrl_hf.evolve.filters import Decontamination, language, length_limits, load_benchmark
+from teamsrl_hf.text.operations import OPERATIONS
 
 EGGS = (
     "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends "

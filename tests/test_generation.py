@@ -9,8 +9,8 @@ import time
 import pytest
 from aiohttp import web
 
-from teamsrl_hf.generation import Completion, EndpointGenerator, Request, Sampling, ScriptedGenerator
-from teamsrl_hf.models import make_generator
+from teamsrl_hf.models.base import Completion, EndpointGenerator, Request, Sampling, ScriptedGenerator
+from teamsrl_hf.models.factory import make_generator
 
 TOKEN = "tok-PLANTED9f8e7d6c5b4a"
 ASK = Request("expert", ({"role": "user", "content": "Why?"},), Sampling(0.5, 0.9, 64))

@@ -9,11 +9,11 @@ from huggingface_hub import DatasetCard, ModelCard
 from test_cards import ARGS, FILES, _result, _statistics
 
 from teamsrl_hf import OPERATIONS, DatasetWriter, EvolverConfig
-from teamsrl_hf.cards import dataset_card, policy_card
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.plots import plot_dataset, plot_policy
-from teamsrl_hf.report import write_report
-from teamsrl_hf.sft_card import sft_card
+from teamsrl_hf.publish.cards import dataset_card, policy_card
+from teamsrl_hf.publish.plots import plot_dataset, plot_policy
+from teamsrl_hf.publish.report import write_report
+from teamsrl_hf.sft.card import sft_card
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = (

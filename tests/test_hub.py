@@ -136,7 +136,7 @@ def releases(hub, push, folder: Path) -> dict:
 
 
 def faults(hub, push, folder: Path) -> dict:
-    from teamsrl_hf import hub as module
+    from teamsrl_hf.hub import push as module
 
     module.TIME_LIMIT = 0.5
     results = {}
@@ -160,7 +160,7 @@ def client() -> None:
         os.environ.update(HF_ENDPOINT=hub.url, HF_HOME=home, HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET="1")
         from huggingface_hub.utils import _http
 
-        from teamsrl_hf.hub import push_dataset
+        from teamsrl_hf.hub.push import push_dataset
 
         folder = write_folder(Path(home) / "run", {"prompt": ["a", "b"], "completion": ["1", None]})
         factory = _http._GLOBAL_CLIENT_FACTORY
@@ -307,7 +307,7 @@ def test_the_token_is_sent_but_never_told(told, output):
     ],
 )
 def test_an_incomplete_folder_is_refused_before_any_request(tmp_path, push, files, missing):
-    from teamsrl_hf import hub
+    from teamsrl_hf.hub import push as hub
 
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -319,7 +319,7 @@ def test_an_incomplete_folder_is_refused_before_any_request(tmp_path, push, file
 
 
 def test_a_pull_request_goes_with_neither_branch_nor_tag(tmp_path):
-    from teamsrl_hf.hub import push_dataset
+    from teamsrl_hf.hub.push import push_dataset
 
     (tmp_path / "a.parquet").touch()
     for other in ({"tag": "v1"}, {"revision": "v1"}):

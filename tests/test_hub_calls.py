@@ -8,8 +8,8 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import hf_raise_for_status, httpx
 
-from teamsrl_hf import hub_calls
-from teamsrl_hf.hub_calls import Calls, judge
+from teamsrl_hf.hub import calls as hub_calls
+from teamsrl_hf.hub.calls import Calls, judge
 
 API = HfApi(endpoint="http://hub", token="hf_planted9planted9")
 

@@ -106,7 +106,7 @@ def client(mode: str, kinds: list[str], faults: list[str]) -> None:
     time.sleep = lambda seconds: nap(min(seconds, 0.005))
     with Hub() as hub, tempfile.TemporaryDirectory() as home:
         os.environ.update(HF_ENDPOINT=hub.url, HF_HOME=home, HF_TOKEN=TOKEN, **MODES[mode])
-        from teamsrl_hf import hub as module
+        from teamsrl_hf.hub import push as module
 
         module.TIME_LIMIT, module.UPLOAD_LIMIT = 0.3, 4.0
         for kind in kinds:

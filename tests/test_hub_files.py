@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from teamsrl_hf.hub_files import (
+from teamsrl_hf.hub.files import (
     File,
     Record,
     objection,
@@ -14,7 +14,7 @@ from teamsrl_hf.hub_files import (
     refuse_secret,
     write_marker,
 )
-from teamsrl_hf.hub_names import base_to_publish, check_whole, renamed
+from teamsrl_hf.hub.names import base_to_publish, check_whole, renamed
 
 POLICY = json.dumps({"model_type": "teamsrl_operation_policy"})
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")

@@ -22,7 +22,7 @@ def dataset_there_and_back(home: Path) -> dict:
     from huggingface_hub import DatasetCard
 
     from teamsrl_hf import OPERATIONS, DatasetEvolver, EvolverConfig, Example, Rulebook, load_seeds, uniform_chooser
-    from teamsrl_hf.schema import DatasetWriter, default_row, trajectory_row
+    from teamsrl_hf.publish.dataset_writer import DatasetWriter, default_row, trajectory_row
 
     model, operations, folder = Rulebook(), OPERATIONS, home / "dataset"
     evolver = DatasetEvolver(model, model, uniform_chooser(operations), operations, EvolverConfig())
@@ -52,8 +52,8 @@ def models_there_and_back(home: Path) -> dict:
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
     from teamsrl_hf import OPERATIONS, OperationPolicy, OperationPolicyConfig
-    from teamsrl_hf.cards import policy_card
-    from teamsrl_hf.hub import push_adapter, push_policy
+    from teamsrl_hf.hub.push import push_adapter, push_policy
+    from teamsrl_hf.publish.cards import policy_card
 
     torch.manual_seed(0)
     numbers = {"train_seeds": 9, "test_seeds": 1, "environment_steps": 384, "reward_after": None}
@@ -98,7 +98,7 @@ def models_there_and_back(home: Path) -> dict:
 
 
 def dataset_to_a_hub_whose_xet_is_out_of_reach(hub, folder: Path) -> list:
-    from teamsrl_hf.hub import push_dataset
+    from teamsrl_hf.hub.push import push_dataset
 
     hub.faults += [("xet_token", "404")] * 20
     url = push_dataset(folder, "ada/walled")

@@ -35,7 +35,7 @@ def write(folder: Path, kind: str, **changed: str) -> Path:
 
 def attempt(hub, folder: Path, repo_id: str, **options) -> str:
     """The URL's path, or what was said."""
-    from teamsrl_hf.hub import push_folder
+    from teamsrl_hf.hub.push import push_folder
 
     try:
         url = push_folder(folder, repo_id, **{"commit_message": "Ours", "patience": 30, **options})
@@ -144,8 +144,8 @@ def pulls(hub, home: Path) -> dict:
     """Pull requests of the same title, by Eve and by Ada's own hand, and ours."""
     from huggingface_hub import HfApi
 
-    from teamsrl_hf.hub_files import write_marker
-    from teamsrl_hf.hub_target import PULL_NOTE
+    from teamsrl_hf.hub.files import write_marker
+    from teamsrl_hf.hub.target import PULL_NOTE
 
     folder, repo_id = write(home / "pulled", "model"), "ada/pulled"
     hub.add("model", repo_id, {}, private=False)

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.generation import Completion, ScriptedGenerator
-from teamsrl_hf.judging import Judgement, judge_messages, judge_pairs, length_controlled, parse_judgement, win_rate
-from teamsrl_hf.ledger import Ledger
+from teamsrl_hf.evaluation.judging import (
+    Judgement,
+    judge_messages,
+    judge_pairs,
+    length_controlled,
+    parse_judgement,
+    win_rate,
+)
+from teamsrl_hf.models.base import Completion, ScriptedGenerator
+from teamsrl_hf.models.ledger import Ledger
 
 PAIRS = (["Name a river."] * 3, ["Loa one", "Rhine two", "Elbe three"], ["Po one", "Nile two", "Oder three"])
 

@@ -10,9 +10,9 @@ import pytest
 from endpoint_server import EndpointServer
 
 from teamsrl_hf import Completion, EndpointGenerator, Ledger, Request, Sampling, ScriptedGenerator
-from teamsrl_hf.calls import run_async
-from teamsrl_hf.ledger import Budget, BudgetExhausted, Price, Totals, request_key
-from teamsrl_hf.operations import OPERATIONS, rewrite_messages
+from teamsrl_hf.models.calls import run_async
+from teamsrl_hf.models.ledger import Budget, BudgetExhausted, Price, Totals, request_key
+from teamsrl_hf.text.operations import OPERATIONS, rewrite_messages
 
 
 def _request(text="Name a bird.", **changes):
@@ -480,7 +480,7 @@ def test_the_cancelled_half_of_two_twins_does_not_take_the_other_along(tmp_path)
 
 def test_a_clock_that_jumps_back_harms_neither_durations_nor_replay(tmp_path, monkeypatch):
     moments = iter([2e9, 1e9, -5.0, 0.0])
-    monkeypatch.setattr("teamsrl_hf.ledger.time.time", lambda: next(moments))
+    monkeypatch.setattr("teamsrl_hf.models.ledger.time.time", lambda: next(moments))
     path = tmp_path / "ledger.sqlite"
     for replayed in (0, 4):
         with Ledger(path) as ledger:

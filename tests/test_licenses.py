@@ -3,7 +3,7 @@
 import pytest
 
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.licenses import LICENSES, settle_license
+from teamsrl_hf.publish.licenses import LICENSES, settle_license
 
 
 def test_our_own_licence_is_for_what_our_own_texts_alone_made():

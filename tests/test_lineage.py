@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from sft_data import assistant, geography, run, user, write_folder
 
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.finetuned import load_finetuned, recorded_training
-from teamsrl_hf.hub_files import ALLOWED, _allowed
-from teamsrl_hf.lineage import (
+from teamsrl_hf.hub.files import ALLOWED, _allowed
+from teamsrl_hf.publish.lineage import (
     LINEAGE_FILE,
     RowSet,
     model_lineage,
@@ -23,7 +22,8 @@ from teamsrl_hf.lineage import (
     weights_digest,
     write_lineage,
 )
-from teamsrl_hf.sft import build_tiny_model, chat_texts, check_sft_dataset
+from teamsrl_hf.sft.data import build_tiny_model, chat_texts, check_sft_dataset
+from teamsrl_hf.sft.load import load_finetuned, recorded_training
 
 STEPS = ("--train_sampling_strategy", "sequential", "--per_device_train_batch_size", "6")
 

@@ -6,15 +6,15 @@ import shutil
 import pytest
 from sft_data import write_folder
 
-from teamsrl_hf.accounting import table
 from teamsrl_hf.cli import main
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.finetuned import load_finetuned
 from teamsrl_hf.loading import loading
-from teamsrl_hf.local_generation import TransformersGenerator
-from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig, load_policy
+from teamsrl_hf.models.accounting import table
+from teamsrl_hf.models.local import TransformersGenerator
+from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig, load_policy
 from teamsrl_hf.runs import NOT_ROWS
-from teamsrl_hf.sft import build_tiny_model
+from teamsrl_hf.sft.data import build_tiny_model
+from teamsrl_hf.sft.load import load_finetuned
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_a_hub_out_of_reach_is_not_a_model_without_weights(monkeypatch):
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    from teamsrl_hf.lineage import weights_digest
+    from teamsrl_hf.publish.lineage import weights_digest
 
     def unreachable(*_, **__):
         raise LocalEntryNotFoundError("Connection refused.")

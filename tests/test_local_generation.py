@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.generation import Request, Sampling
-from teamsrl_hf.local_generation import TransformersGenerator, _Sampler, generate_batch
-from teamsrl_hf.models import make_generator
+from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.factory import make_generator
+from teamsrl_hf.models.local import TransformersGenerator, _Sampler, generate_batch
 
 CONTEXT = 160
 CHAT = (
@@ -172,7 +172,7 @@ def test_thoughts_in_special_tokens_are_cut_and_without_an_answer_fail_by_that_n
     }
     for told, wanted in answers.items():
         tokens = tokenizer(told, add_special_tokens=False)["input_ids"]
-        monkeypatch.setattr("teamsrl_hf.local_generation.generate_batch", lambda *_, tokens=tokens, **__: [tokens])
+        monkeypatch.setattr("teamsrl_hf.models.local.generate_batch", lambda *_, tokens=tokens, **__: [tokens])
         completion = ask(generator, request(told))[0]
         assert (completion.text, completion.error) == wanted
 

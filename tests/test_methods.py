@@ -16,8 +16,8 @@ from teamsrl_hf import (
     load_seeds,
     uniform_chooser,
 )
-from teamsrl_hf.environment import run_async
-from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.environment.rollout import run_async
+from teamsrl_hf.text.operations import OPERATIONS
 
 METHODS = ("stepwise", "plan", "plan_answer", "packed")
 

@@ -6,12 +6,12 @@ import pytest
 import yaml
 
 import teamsrl_hf
-from teamsrl_hf.evaluation import diversity_measures, hashed_embeddings
-from teamsrl_hf.generation import Request, ScriptedGenerator
-from teamsrl_hf.ledger import Ledger
-from teamsrl_hf.seeds import load_seeds
+from teamsrl_hf.evaluation.measures import diversity_measures, hashed_embeddings
+from teamsrl_hf.models.base import Request, ScriptedGenerator
+from teamsrl_hf.models.ledger import Ledger
+from teamsrl_hf.text.seeds import load_seeds
 
-METRICS = Path(teamsrl_hf.__file__).parent / "metrics"
+METRICS = Path(teamsrl_hf.__file__).parent / "evaluation" / "metrics"
 NAMES = sorted(folder.name for folder in METRICS.iterdir() if (folder / "README.md").is_file())
 TEXTS = [seed.text for seed in load_seeds()[:40]]
 
@@ -68,7 +68,7 @@ def test_validity_takes_answers_or_none(load):
 
 
 def test_query_efficiency_reads_a_ledger(load, tmp_path):
-    from teamsrl_hf.environment import run_async
+    from teamsrl_hf.environment.rollout import run_async
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = ledger.record(ScriptedGenerator(lambda request: "yes"))

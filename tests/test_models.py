@@ -7,10 +7,10 @@ import pytest
 import yaml
 from serve import save_tiny_model
 
-from teamsrl_hf import models
-from teamsrl_hf.generation import EndpointGenerator, Request, Sampling
-from teamsrl_hf.models import make_generator
-from teamsrl_hf.rulebook import Rulebook
+from teamsrl_hf.models import factory as models
+from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling
+from teamsrl_hf.models.factory import make_generator
+from teamsrl_hf.models.rulebook.rules import Rulebook
 
 ENDPOINT = "org/tiny:fast@http://127.0.0.1:8000/v1"
 
@@ -54,7 +54,7 @@ def test_every_option_of_the_generators_can_be_given():
     def options(function):
         return {name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
 
-    from teamsrl_hf.local_generation import TransformersGenerator
+    from teamsrl_hf.models.local import TransformersGenerator
 
     assert set(models.ENDPOINT_OPTIONS) == options(EndpointGenerator)
     # A loaded model can't be written down, and "quantization: 4bit" is how quantize_4bit is spelled.

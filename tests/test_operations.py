@@ -1,6 +1,6 @@
 import pytest
 
-from teamsrl_hf.operations import (
+from teamsrl_hf.text.operations import (
     OPERATIONS,
     Operation,
     check_operations,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from teamsrl_hf.arguments import parse
 from teamsrl_hf.cli import LAUNCH_OPTIONS, RECIPES, load_recipe, main
+from teamsrl_hf.commands.arguments import parse
+from teamsrl_hf.commands.options import Options, described, imported
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.evolver_config import EvolverConfig
-from teamsrl_hf.generation import Sampling
-from teamsrl_hf.options import Options, described, imported
+from teamsrl_hf.evolve.config import EvolverConfig
+from teamsrl_hf.models.base import Sampling
 
-TRAINED = ("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo_config:InstructionGenPPOConfig")
+TRAINED = ("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo.config:InstructionGenPPOConfig")
 TUNED = ("trl.trainer.model_config:ModelConfig", "trl.trainer.sft_config:SFTConfig")
 
 

@@ -4,7 +4,7 @@ from contextlib import aclosing
 import pytest
 
 from teamsrl_hf import Request, Sampling
-from teamsrl_hf.overlap import in_batches, in_order, together
+from teamsrl_hf.evolve.concurrency import in_batches, in_order, together
 
 REQUEST = Request("expert", ({"role": "user", "content": "Why?"},), Sampling())
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from teamsrl_hf.pacing import Pace, Rate
+from teamsrl_hf.models.pacing import Pace, Rate
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

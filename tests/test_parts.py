@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from teamsrl_hf import Ledger, Request, ScriptedGenerator
-from teamsrl_hf.accounting import report
 from teamsrl_hf.cli import main
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.parts import merge_parts, open_part, part_paths, prepare_parts
+from teamsrl_hf.models.accounting import report
+from teamsrl_hf.models.parts import merge_parts, open_part, part_paths, prepare_parts
 
 MODEL = ScriptedGenerator(lambda request: "Because.")
 

@@ -1,9 +1,10 @@
 import pytest
 
 from teamsrl_hf import Request, Rulebook
-from teamsrl_hf.environment import run_async
-from teamsrl_hf.operations import OPERATIONS, Operation, read_rewrite, rewrite_messages
-from teamsrl_hf.plans import (
+from teamsrl_hf.environment.rollout import run_async
+from teamsrl_hf.models.rulebook.rules import draft, rewrite
+from teamsrl_hf.text.operations import OPERATIONS, Operation, read_rewrite, rewrite_messages
+from teamsrl_hf.text.plans import (
     PACK_FRAME,
     PLAN_FRAME,
     PackedRow,
@@ -15,7 +16,6 @@ from teamsrl_hf.plans import (
     read_rows,
     write_rows,
 )
-from teamsrl_hf.rulebook import draft, rewrite
 
 BREADTH, CONSTRAINTS, DEEPEN, CONCRETIZE, *_ = OPERATIONS
 ITEMS = [

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from teamsrl_hf import Operation, OperationPolicy, OperationPolicyConfig, State
-from teamsrl_hf.operations import OPERATIONS
-from teamsrl_hf.policy import check_policy_operations
+from teamsrl_hf.ppo.policy import check_policy_operations
+from teamsrl_hf.text.operations import OPERATIONS
 
 STATES = [
     State("Why is the sky blue?"),

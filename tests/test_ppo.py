@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from teamsrl_hf.ppo import (
+from teamsrl_hf.ppo.losses import (
     explained_variance,
     generalized_advantages,
     policy_loss,

@@ -21,8 +21,8 @@ from teamsrl_hf import (
     seeds_to_dataset,
 )
 from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.operations import read_rewrite
-from teamsrl_hf.ppo_trainer import RolloutSampler
+from teamsrl_hf.ppo.trainer import RolloutSampler
+from teamsrl_hf.text.operations import read_rewrite
 
 SEEDS = [Seed(f"s{i}", f"Explain subject number {i} to a friend.") for i in range(40)]
 

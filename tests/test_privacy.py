@@ -7,8 +7,8 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from teamsrl_hf.evaluation import bootstrap_interval
-from teamsrl_hf.privacy import (
+from teamsrl_hf.evaluation.measures import bootstrap_interval
+from teamsrl_hf.evaluation.privacy import (
     _resampled_tpr,
     _weights,
     attack,
@@ -152,7 +152,7 @@ def test_loss_is_minus_the_loss_of_the_model_and_min_k_its_worst_fifth(base, tok
 
 
 def test_min_k_plus_plus_of_a_fair_and_a_sure_prediction_is_worked_by_hand():
-    from teamsrl_hf.privacy import _score_row
+    from teamsrl_hf.evaluation.privacy import _score_row
 
     # p = (.8, .2): mean log p = .8 ln .8 + .2 ln .2, standard deviation = sqrt(.8 * .2) * ln 4.
     logits = torch.tensor([[0.8, 0.2]]).log()

@@ -6,9 +6,9 @@ import pytest
 from test_cards import FILES, _result, _statistics
 
 from teamsrl_hf import OPERATIONS, EvolverConfig, Rejection
-from teamsrl_hf.cards import dataset_card
 from teamsrl_hf.public import is_local, public_config, public_model, public_name, public_text
-from teamsrl_hf.schema import default_row, trajectory_row
+from teamsrl_hf.publish.cards import dataset_card
+from teamsrl_hf.publish.dataset_writer import default_row, trajectory_row
 
 SPECS = {
     "rulebook": "rulebook",
@@ -109,7 +109,7 @@ def test_a_dataset_card_names_models_without_hosts():
 def test_a_recipe_on_a_card_holds_no_path_and_keeps_its_patterns():
     from dataclasses import dataclass, field
 
-    from teamsrl_hf.cards import recipe_text
+    from teamsrl_hf.publish.cards import recipe_text
 
     @dataclass
     class Arguments:

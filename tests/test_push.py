@@ -322,8 +322,9 @@ def test_a_branch_and_a_public_repository_are_made_where_they_are_asked_for(told
 def test_of_several_processes_only_the_main_one_speaks_to_the_hub(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from teamsrl_hf import InstructionGenPPOTrainer, hub
-    from teamsrl_hf.hub_arguments import plan_push
+    from teamsrl_hf import InstructionGenPPOTrainer
+    from teamsrl_hf.hub import push as hub
+    from teamsrl_hf.hub.arguments import plan_push
 
     made = trainer(str(tmp_path), hub_model_id="ada/policy")
     monkeypatch.setattr(InstructionGenPPOTrainer, "is_world_process_zero", lambda self: False)

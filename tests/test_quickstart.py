@@ -158,7 +158,7 @@ def pushed(quickstart, tmp_path_factory):
     from hub_server import Hub
     from huggingface_hub import HfApi, constants
 
-    from teamsrl_hf import hub as module
+    from teamsrl_hf.hub import push as module
 
     out, token, there = quickstart[0], "hf_planted8planted8", tmp_path_factory.mktemp("there")
     away = out.rename(out.with_name("away"))  # Nothing may be found by the path that it had in the run.

@@ -5,7 +5,7 @@ import torch
 from real_model import smollm2
 
 from teamsrl_hf import OPERATIONS, Request, Sampling, make_generator
-from teamsrl_hf.operations import rewrite_messages
+from teamsrl_hf.text.operations import rewrite_messages
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=24)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from teamsrl_hf.lineage import RowSet, model_lineage
+from teamsrl_hf.publish.lineage import RowSet, model_lineage
 
 ROOT = Path(__file__).parent.parent
 # What a reader without a GPU, an account or a dataset of his own can run.

@@ -6,11 +6,11 @@ from contextlib import closing
 
 import pytest
 
-from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import main
+from teamsrl_hf.commands.arguments import guarded
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.generation import EndpointGenerator
-from teamsrl_hf.models import check_model, make_generator
+from teamsrl_hf.models.base import EndpointGenerator
+from teamsrl_hf.models.factory import check_model, make_generator
 from teamsrl_hf.redaction import excerpt, redact, refuse_secrets, shown, token_variable
 
 PLANTED = "PLANTED-pw-9f8e7d"
@@ -171,7 +171,7 @@ def test_names_from_data_move_no_cursor(tmp_path, capsys):
 
 
 def test_a_ledgers_roles_move_no_cursor(tmp_path, capsys):
-    from teamsrl_hf.ledger import Ledger
+    from teamsrl_hf.models.ledger import Ledger
 
     Ledger(tmp_path / "ledger.sqlite").close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection, connection:

@@ -24,7 +24,7 @@ from teamsrl_hf import (
     load_seeds,
     uniform_chooser,
 )
-from teamsrl_hf.report import report, write_report
+from teamsrl_hf.publish.report import report, write_report
 
 HOSTILE = (
     "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 2'> {{ 7 * 7 }} \u2028 \u202eevil"
@@ -171,7 +171,7 @@ def test_fifty_thousand_rows_are_there_in_three_seconds(browser, tmp_path):
 
 def many(results, count: int):
     """Rows by the thousand: those of a run again and again, each time with texts of their own."""
-    from teamsrl_hf.schema import trajectory_row
+    from teamsrl_hf.publish.dataset_writer import trajectory_row
 
     rows = [trajectory_row(result) for result in results]
     for i in range(count):

@@ -3,8 +3,14 @@ import asyncio
 import pytest
 
 from teamsrl_hf import Review, ScriptedGenerator, Seed, Trajectory, Transition, novelty_reward, validity_reward
-from teamsrl_hf.operations import OPERATIONS, REWRITE_FRAME
-from teamsrl_hf.reviewer import instruction_violations, leaks_template, parse_verdict, response_violations, review
+from teamsrl_hf.environment.review import (
+    instruction_violations,
+    leaks_template,
+    parse_verdict,
+    response_violations,
+    review,
+)
+from teamsrl_hf.text.operations import OPERATIONS, REWRITE_FRAME
 
 DEEPEN = OPERATIONS[2]
 

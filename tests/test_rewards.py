@@ -4,7 +4,7 @@ import math
 import pytest
 
 from teamsrl_hf import Review, Seed, Trajectory, Transition, novelty_reward, validity_reward
-from teamsrl_hf.rewards import call_rewards, check_weights, weighted_sum
+from teamsrl_hf.environment.rewards import call_rewards, check_weights, weighted_sum
 
 
 def _chain(name, steps):

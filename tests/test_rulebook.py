@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
-from teamsrl_hf import rulebook_words as words
-from teamsrl_hf.generation import Request, Sampling
-from teamsrl_hf.operations import OPERATIONS, review_messages, rewrite_messages
-from teamsrl_hf.reviewer import response_violations
-from teamsrl_hf.rulebook import Rulebook, draft, rewrite, same_request
+from teamsrl_hf.environment.review import response_violations
+from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.rulebook import words
+from teamsrl_hf.models.rulebook.rules import Rulebook, draft, rewrite, same_request
+from teamsrl_hf.text.operations import OPERATIONS, review_messages, rewrite_messages
 
 NAMES = [operation.name for operation in OPERATIONS]
 SEEDS = range(12)

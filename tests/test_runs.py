@@ -9,8 +9,8 @@ import pytest
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DataFilesNotFoundError
 
-from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import load_recipe, main
+from teamsrl_hf.commands.arguments import guarded
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.runs import finish_run, hold, open_run, read_run
 

@@ -25,11 +25,11 @@ from teamsrl_hf import (
 )
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.ledger import Budget, BudgetExhausted
-from teamsrl_hf.operations import OPERATIONS
-from teamsrl_hf.parts import part_paths
+from teamsrl_hf.evolve.shards import _first, _stopped, consume, decide, read_candidates, share_of, write_candidates
+from teamsrl_hf.models.ledger import Budget, BudgetExhausted
+from teamsrl_hf.models.parts import part_paths
 from teamsrl_hf.paths import resource
-from teamsrl_hf.scaleout import _first, _stopped, consume, decide, read_candidates, share_of, write_candidates
+from teamsrl_hf.text.operations import OPERATIONS
 
 SCRIPT = resource("recipes/evolve_dataset.py")
 EVOLVE = ["--chooser", "uniform", "--operations_per_episode", "2"]
@@ -39,10 +39,10 @@ MANY = """
 import random, resource, sys
 from pathlib import Path
 from teamsrl_hf import DatasetEvolver, EvolverConfig, Ledger, ScriptedGenerator, Seed, uniform_chooser
-from teamsrl_hf.cards import DatasetStatistics, front_matter
-from teamsrl_hf.operations import OPERATIONS, read_rewrite
-from teamsrl_hf.scaleout import consume
-from teamsrl_hf.schema import DatasetWriter
+from teamsrl_hf.publish.cards import DatasetStatistics, front_matter
+from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.evolve.shards import consume
+from teamsrl_hf.publish.dataset_writer import DatasetWriter
 
 luck = random.Random(1)
 words = ["".join(luck.choices("abcdefghiklmnoprstuvw", k=luck.randint(3, 9))) for _ in range(5_000)]

@@ -9,9 +9,9 @@ from datasets import List, Value, load_dataset
 from datasets.exceptions import DataFilesNotFoundError
 
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
-from teamsrl_hf.cards import front_matter
+from teamsrl_hf.publish.cards import front_matter
+from teamsrl_hf.publish.dataset_writer import COLUMNS, DatasetWriter, features, schemas
 from teamsrl_hf.runs import open_run
-from teamsrl_hf.schema import COLUMNS, DatasetWriter, features, schemas
 
 SEED, OTHER = Seed("s1", "Name a bird.", "wren, owl"), Seed("s2", "List two rivers.")
 
@@ -77,7 +77,7 @@ def test_columns_are_built_as_arrow_builds_them_and_without_pandas(tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import teamsrl_hf.schema as schema
+import teamsrl_hf.publish.dataset_writer as schema
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
 
 def result(i):
@@ -223,7 +223,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_draft(tmp_path):
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from test_schema import _card, _many
-from teamsrl_hf.schema import DatasetWriter
+from teamsrl_hf.publish.dataset_writer import DatasetWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 try:
     with DatasetWriter(sys.argv[1], group_rows=10) as writer:

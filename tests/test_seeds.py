@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from teamsrl_hf.seeds import BUILT_IN, load_seeds, seed_from_row, seed_id, seeds_to_dataset, split_seeds
-from teamsrl_hf.tables import ENDINGS
+from teamsrl_hf.text.seeds import BUILT_IN, load_seeds, seed_from_row, seed_id, seeds_to_dataset, split_seeds
+from teamsrl_hf.text.tables import ENDINGS
 from teamsrl_hf.types import Seed
 
 ROWS = [
@@ -237,7 +237,7 @@ def test_a_name_that_is_neither_path_nor_hub_id_is_refused(source):
 
 
 def test_a_hub_dataset_without_a_connection_is_one_line():
-    code = "from teamsrl_hf.seeds import load_seeds\ntry: load_seeds('owner/seeds')\nexcept ValueError as e: print(e)"
+    code = "from teamsrl_hf import load_seeds\ntry: load_seeds('owner/seeds')\nexcept ValueError as e: print(e)"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == (
@@ -571,7 +571,7 @@ def test_a_row_without_a_text_id_or_input_gets_the_id_of_its_content():
 def test_reading_files_loads_no_heavy_library(tmp_path):
     path = write_csv(tmp_path / "a.csv", ROWS)
     code = (
-        "import sys; from teamsrl_hf.seeds import load_seeds, split_seeds\n"
+        "import sys; from teamsrl_hf.text.seeds import load_seeds, split_seeds\n"
         "split_seeds(load_seeds(sys.argv[1]) + load_seeds())\n"
         "print({'torch', 'datasets', 'pyarrow', 'transformers', 'huggingface_hub'} & set(sys.modules))"
     )

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from serve import served_model
 
-from teamsrl_hf.generation import EndpointGenerator, Request, Sampling
-from teamsrl_hf.models import make_generator
+from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling
+from teamsrl_hf.models.factory import make_generator
 
 pytestmark = pytest.mark.slow  # The server takes half a minute to start.
 

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from teamsrl_hf import paths
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.paths import resource
-from teamsrl_hf.quantization import guard_cpu_4bit
-from teamsrl_hf.sft import (
+from teamsrl_hf.ppo.quantization import guard_cpu_4bit
+from teamsrl_hf.sft.card import sft_card
+from teamsrl_hf.sft.data import (
     CHAT_TEMPLATE,
     build_tiny_model,
     chat_texts,
@@ -25,7 +26,6 @@ from teamsrl_hf.sft import (
     settle_chat_template,
     tokenize,
 )
-from teamsrl_hf.sft_card import sft_card
 
 
 @pytest.fixture(scope="module")

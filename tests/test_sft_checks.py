@@ -13,11 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.estimate import Launch
 from teamsrl_hf.loading import check_tokens
 from teamsrl_hf.runs import NOT_ROWS
-from teamsrl_hf.sft import build_tiny_model
-from teamsrl_hf.sft_checks import check_devices
+from teamsrl_hf.sft.checks import check_devices
+from teamsrl_hf.sft.data import build_tiny_model
+from teamsrl_hf.sft.estimate import Launch
 
 BASE = ("--tiny_model", "false", "--model_name_or_path")
 
@@ -150,7 +150,7 @@ def _settle(launch, *options):
     """Arguments as the launcher's processes would see them; without its engine, which need not be installed."""
     from trl import ModelConfig, SFTConfig
 
-    from teamsrl_hf.arguments import parse
+    from teamsrl_hf.commands.arguments import parse
 
     recipe = load_recipe("sft")
     argv = ["--config", CONFIG, "--dataset_name", "x", *options]

@@ -9,11 +9,11 @@ import yaml
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config
 
-from teamsrl_hf.arguments import parse
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.estimate import Launch, activation_bytes, count_steps, estimate_line, estimate_memory, model_shape
+from teamsrl_hf.commands.arguments import parse
 from teamsrl_hf.paths import resource
-from teamsrl_hf.sft_checks import check_adapter, check_precision, check_quantization
+from teamsrl_hf.sft.checks import check_adapter, check_precision, check_quantization
+from teamsrl_hf.sft.estimate import Launch, activation_bytes, count_steps, estimate_line, estimate_memory, model_shape
 
 SMALL = LlamaConfig(
     vocab_size=512,

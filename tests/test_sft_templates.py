@@ -6,7 +6,7 @@ from datasets import Dataset
 from sft_data import assistant, geography, row, run, user, write_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from teamsrl_hf.sft import (
+from teamsrl_hf.sft.data import (
     answer_end,
     build_tiny_model,
     chat_texts,

@@ -13,10 +13,10 @@ from datasets import Dataset
 from sft_data import CONFIG, assistant, geography, losses, run, user, write_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from teamsrl_hf.cards import recipe_text
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.sft import build_tiny_model, chat_texts, check_sft_dataset, encode_chat, mix_datasets
-from teamsrl_hf.sft_card import NOT_RECIPE, data_calls, draw_losses
+from teamsrl_hf.publish.cards import recipe_text
+from teamsrl_hf.sft.card import NOT_RECIPE, data_calls, draw_losses
+from teamsrl_hf.sft.data import build_tiny_model, chat_texts, check_sft_dataset, encode_chat, mix_datasets
 
 STEPS = ("--train_sampling_strategy", "sequential", "--logging_steps", "1", "--save_strategy", "steps")
 
@@ -217,7 +217,7 @@ def server(monkeypatch):
     from hub_server import Hub
     from huggingface_hub import HfApi, constants
 
-    from teamsrl_hf import hub
+    from teamsrl_hf.hub import push as hub
 
     with Hub() as server:
         server.accounts["hf_test"] = "me"

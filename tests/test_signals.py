@@ -17,9 +17,9 @@ from endpoint_server import ask_process, endpoint_process
 from sft_data import CONFIG, write_folder
 from signalling import heed_signals
 
-from teamsrl_hf.accounting import report
-from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.commands.arguments import guarded
+from teamsrl_hf.models.accounting import report
 from teamsrl_hf.paths import resource
 from teamsrl_hf.runs import LOCK_FILE
 
@@ -29,8 +29,9 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 def _run(code, *signals, prepare=heed_signals):
     """Start code inside `guarded`, send it (seconds, signal) once it has printed a line; seconds, status and error."""
     body = "\n".join(f"    {line}" for line in code.strip().splitlines())
-    imports = "import os, signal, sys, threading, time\nfrom teamsrl_hf.arguments import guarded"
-    whole = f"{imports}\nfrom teamsrl_hf.signals import leave\ndef main():\n{body}\nsys.exit(leave(guarded(main)))"
+    imports = "import os, signal, sys, threading, time\nfrom teamsrl_hf.commands.arguments import guarded"
+    imports += "\nfrom teamsrl_hf.commands.signals import leave"
+    whole = f"{imports}\ndef main():\n{body}\nsys.exit(leave(guarded(main)))"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", whole], preexec_fn=prepare, **pipes)
     assert process.stdout.readline() == "ready\n"

@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # The processes a study starts look its functions up by the module's name.
 from recipes.operation_policy import study  # noqa: E402
-from teamsrl_hf.evaluation import mean_interval  # noqa: E402
+from teamsrl_hf.evaluation.measures import mean_interval  # noqa: E402
 from teamsrl_hf.types import Seed  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "operation_policy"

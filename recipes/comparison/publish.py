@@ -8,10 +8,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from teamsrl_hf.arguments import guarded
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.commands.arguments import guarded
+from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.signals import leave
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("results.json", "downstream.json", "downstream_equal_rows.json")

@@ -24,19 +24,25 @@ from typing import Any
 
 import numpy as np
 
-from teamsrl_hf.arguments import guarded, parse, run_arguments, seeds_digest
-from teamsrl_hf.baselines import LinUCBChooser, ThompsonChooser, paper_chooser, train_chooser, uniform_chooser
-from teamsrl_hf.environment import Chooser, rollout, uniform
+from teamsrl_hf.commands.arguments import guarded, parse, run_arguments, seeds_digest
+from teamsrl_hf.commands.signals import leave
+from teamsrl_hf.environment.choosers import (
+    LinUCBChooser,
+    ThompsonChooser,
+    paper_chooser,
+    train_chooser,
+    uniform_chooser,
+)
+from teamsrl_hf.environment.review import novelty_reward, validity_reward
+from teamsrl_hf.environment.rollout import Chooser, rollout, uniform
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.evaluation import hashed_embeddings, mean_interval, vendi_score
-from teamsrl_hf.evolver import DatasetEvolver, EvolverConfig
-from teamsrl_hf.generation import Completion, Generator, Request
-from teamsrl_hf.operations import OPERATIONS, read_rewrite
-from teamsrl_hf.reviewer import novelty_reward, validity_reward
-from teamsrl_hf.rulebook import Rulebook
+from teamsrl_hf.evaluation.measures import hashed_embeddings, mean_interval, vendi_score
+from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
+from teamsrl_hf.models.base import Completion, Generator, Request
+from teamsrl_hf.models.rulebook.rules import Rulebook
 from teamsrl_hf.runs import finish_run, hold, open_run
-from teamsrl_hf.seeds import BUILT_IN, load_seeds, split_seeds
-from teamsrl_hf.signals import leave
+from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.seeds import BUILT_IN, load_seeds, split_seeds
 from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, Trajectory
 
 HERE = Path(__file__).resolve().parent
@@ -268,10 +274,10 @@ def train_policy(job: Job, seeds: Sequence[Seed]):
     import torch
     from transformers import PrinterCallback
 
-    from teamsrl_hf.policy import OperationPolicy, OperationPolicyConfig
-    from teamsrl_hf.ppo_config import InstructionGenPPOConfig
-    from teamsrl_hf.ppo_trainer import InstructionGenPPOTrainer
-    from teamsrl_hf.seeds import seeds_to_dataset
+    from teamsrl_hf.ppo.config import InstructionGenPPOConfig
+    from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig
+    from teamsrl_hf.ppo.trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.text.seeds import seeds_to_dataset
 
     torch.manual_seed(job.seed)
     policy = OperationPolicy(OperationPolicyConfig(**POLICIES[job.run]))

@@ -21,7 +21,7 @@ os.environ.pop("HF_HUB_OFFLINE", None)  # It would block AsyncInferenceClient ev
 
 from endpoint_server import endpoint_process  # noqa: E402
 
-from teamsrl_hf.generation import EndpointGenerator, Request, Sampling, _payload  # noqa: E402
+from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling, _payload  # noqa: E402
 
 TEXT = "Write a short plan for a day in a city by the sea, with reasons for each of its parts. " * 6
 

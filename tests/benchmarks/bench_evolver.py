@@ -64,12 +64,12 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
     """The rows an evolution wrote."""
     sys.path.insert(0, str(TESTS.parent))
     from teamsrl_hf import DatasetEvolver, EndpointGenerator, Ledger, Seed, uniform_chooser
-    from teamsrl_hf.cards import DatasetStatistics, front_matter
-    from teamsrl_hf.evolver_config import EvolverConfig
-    from teamsrl_hf.generation import ScriptedGenerator
-    from teamsrl_hf.operations import OPERATIONS, read_rewrite
-    from teamsrl_hf.scaleout import consume
-    from teamsrl_hf.schema import DatasetWriter
+    from teamsrl_hf.evolve.config import EvolverConfig
+    from teamsrl_hf.evolve.shards import consume
+    from teamsrl_hf.models.base import ScriptedGenerator
+    from teamsrl_hf.publish.cards import DatasetStatistics, front_matter
+    from teamsrl_hf.publish.dataset_writer import DatasetWriter
+    from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
 
     def instruct(request):
         return f"{read_rewrite(request.messages[0]['content'])[1]} Give one reason for each of them."
@@ -194,8 +194,8 @@ def _command(client: str, url: str, rows: int, folder: Path, args: argparse.Name
 
 
 def _frame() -> str:
-    from teamsrl_hf.operations import OPERATIONS
-    from teamsrl_hf.plans import pack_messages
+    from teamsrl_hf.text.operations import OPERATIONS
+    from teamsrl_hf.text.plans import pack_messages
 
     return pack_messages([("TEXT", OPERATIONS[:1])])[0]["content"]
 

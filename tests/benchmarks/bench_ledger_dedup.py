@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from teamsrl_hf import Budget, Completion, Ledger, Price, Request
-from teamsrl_hf.dedup import NearDuplicates
+from teamsrl_hf.evolve.dedup import NearDuplicates
 
 VOCABULARY = [f"{a}{b}" for a in ("sun", "sea", "oak", "fox", "ink", "jam") for b in range(1000)]
 

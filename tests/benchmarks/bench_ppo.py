@@ -39,9 +39,9 @@ from teamsrl_hf import (
     seeds_to_dataset,
     validity_reward,
 )
-from teamsrl_hf.environment import carry_out, next_state
-from teamsrl_hf.features import hashed_vectors, history_features
-from teamsrl_hf.operations import OPERATIONS
+from teamsrl_hf.environment.rollout import carry_out, next_state
+from teamsrl_hf.text.features import hashed_vectors, history_features
+from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.types import Trajectory
 
 CHAINS, STEPS, PASSES, MINIBATCHES = 64, 6, 4, 4

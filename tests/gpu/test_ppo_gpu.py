@@ -20,8 +20,8 @@ from teamsrl_hf import (
     load_policy,
     seeds_to_dataset,
 )
-from teamsrl_hf.operations import read_rewrite
-from teamsrl_hf.sft import build_tiny_model
+from teamsrl_hf.sft.data import build_tiny_model
+from teamsrl_hf.text.operations import read_rewrite
 
 DEVICE = os.environ.get("TEAMSRL_TEST_DEVICE", "cuda")
 pytestmark = [

@@ -1,0 +1,350 @@
+"""The methods: in go seeds and models, out come candidates, with every call that is made before they are accepted.
+
+They differ in what the expert is paid for: one operation, a plan of them, a plan and its answer, or several of these.
+
+Each call is booked on a candidate: "rewrite" and "answer" are the expert's, "review" the reviewer's (in Evol-Instruct
+the expert's, as judge), "walk" the free instructor's. One call for a rewrite and its answer is a "rewrite"; one that
+several rows share is booked on the first of them. So calls per accepted row are all calls to the expert, retries and
+those for candidates that were rejected included, over the number of rows that were accepted.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..environment.review import ask_verdict, instruction_violations, response_violations, review
+from ..environment.rollout import carry_out, is_immediate, next_state, no_rewrite, uniform
+from ..models.base import Completion, Generator, Request
+from ..text.operations import Operation, rewrite_messages
+from ..text.plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
+from ..types import BY_RULES, CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, Transition, Verdict
+from .concurrency import together
+from .config import EvolverConfig
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who does what. `choose` gives the next operation of a chain, or None to end it."""
+
+    choose: Callable[[State, Seed], Operation | None]
+    operations: tuple[Operation, ...]
+    expert: Generator
+    reviewer: Generator
+    instructor: Generator | None
+    args: EvolverConfig
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Operations that the free walk found worth paying for.
+
+    `step` is where in the walk the plan ends; `calls` are those of the walk since the plan before it.
+    """
+
+    seed: Seed
+    step: int
+    plan: tuple[Operation, ...]
+    calls: Mapping[CallKind, int]
+
+
+class Counted:
+    """A model as one chain sees it: calls are counted, none is made twice, and what was cut is asked again if wanted.
+
+    A chain asks the very same again when it tries an operation that has left a text as it was. The answer is known.
+    """
+
+    def __init__(self, generator: Generator, retry_cut: bool = False):
+        self.generator, self.retry_cut, self.model = generator, retry_cut, generator.model
+        self.calls = 0
+        self._known: dict[tuple, Completion] = {}
+
+    async def __call__(self, request: Request) -> Completion:
+        completion = await self._ask(request)
+        if self.retry_cut and completion.finish_reason == Finish.LENGTH and not completion.error:
+            more = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
+            completion = await self._ask(replace(request, sampling=more))
+        return completion
+
+    async def _ask(self, request: Request) -> Completion:
+        contents = tuple(message["content"] for message in request.messages)
+        key = (request.role, contents, request.sampling, request.sample_index)
+        known = self._known.get(key)
+        if known is None:
+            self.calls += 1
+            known = self._known[key] = await self.generator(request)
+        return known
+
+    def spent(self) -> int:
+        """Calls since last asked."""
+        calls, self.calls = self.calls, 0
+        return calls
+
+
+async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
+    """The candidates of each seed of a group, by the method that `models.args` names."""
+    method = models.args.method
+    if method == "stepwise":
+        return [await stepwise(seed, models) for seed in group]
+    if method == "evol_instruct":
+        return [await evol_instruct(seed, models) for seed in group]
+    at_once = is_immediate(models.instructor) and is_immediate(models.reviewer)
+    walked = await together([plan_ahead(seed, models) for seed in group], at_once)
+    planned = [entry for entries in walked for entry in entries if entry.plan]
+    made = await (carry_out_plans if method == "plan" else carry_out_and_answer)(planned, models)
+    by_seed: dict[int, list[Candidate]] = {}
+    owners = [place for place, entries in enumerate(walked) for entry in entries if entry.plan]
+    for place, candidate in zip(owners, made, strict=True):
+        by_seed.setdefault(place, []).append(candidate)
+    return [by_seed.get(place) or [_nothing_planned(entries[0])] for place, entries in enumerate(walked)]
+
+
+async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
+    """One expert call per operation; what the reviewer turns down is left behind. Answers are asked for later."""
+    expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
+    state, texts, parent_id, path = State(seed.text), [seed.text], seed.id, ()
+    candidates = []
+    for step in range(models.args.operations_per_episode):
+        operation = models.choose(state, seed)
+        if operation is None:
+            break
+        transition = await carry_out(texts, operation, expert, reviewer, models.args.sampling, role=Role.EXPERT)
+        calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
+        candidate = _candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
+        candidates.append(candidate)
+        if transition.review.passed:
+            texts.append(transition.rewrite)
+            parent_id, path = candidate.id, candidate.operations
+        state = next_state(state, transition)
+    return candidates or [_nothing_planned(Planned(seed, 0, (), {}))]
+
+
+async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
+    """Evol-Instruct (arXiv 2304.12244): each round a random operation, a rewrite, a verdict and an answer, all paid.
+
+    What its four rules eliminate, by the verdict, the rewrite or the answer, is left behind: the next round starts
+    from the text before. An eliminated rewrite is not answered, which spares the baseline calls that the paper made.
+    """
+    expert = Counted(models.expert, models.args.retry_cut)
+    texts, parent_id, path = [seed.text], seed.id, ()
+    candidates = []
+    for step in range(models.args.operations_per_episode):
+        draw = uniform("evol_instruct", models.args.seed, seed.id, step)
+        operation = models.operations[int(draw * len(models.operations))]
+        # A round that draws the same operation again asks for another try at it.
+        tried = sum(
+            old.transition.operation == operation.name and old.transition.instruction == texts[-1]
+            for old in candidates
+        )
+        transition, calls = await _evolve_once(texts, operation, expert, models.args, tried)
+        candidate = _candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
+        if transition.review.passed:
+            completion = await expert(answer_request(candidate, models.args))
+            candidate = answered(candidate, completion, expert.spent())
+            candidate = _eliminated(candidate, answer_problem(completion))
+        candidates.append(candidate)
+        if candidate.transition.review.passed:
+            texts.append(transition.rewrite)
+            parent_id, path = candidate.id, candidate.operations
+    return candidates
+
+
+async def _evolve_once(
+    texts: Sequence[str], operation: Operation, expert: Counted, args: EvolverConfig, sample_index: int
+) -> tuple[Transition, dict[CallKind, int]]:
+    """One rewrite by the expert, and its own verdict on it, asked for whenever there is a text to judge."""
+    text = texts[-1]
+    completion = await expert(Request(Role.EXPERT, rewrite_messages(operation, text), args.sampling, sample_index))
+    calls = {CallKind.REWRITE: expert.spent()}
+    if failed := no_rewrite(text, operation.name, completion):
+        return failed, calls
+    rewrite = completion.text.strip()
+    if not rewrite:
+        empty = Review(Verdict.NOT_EQUAL, (Reason.EMPTY,))
+        return Transition(text, operation.name, "", empty, completion.model), calls
+    verdict = await ask_verdict(text, rewrite, expert, role=Role.JUDGE)
+    violations = instruction_violations(text, rewrite, texts[:-1], operation)
+    verdict = replace(verdict, violations=(*violations, *verdict.violations))
+    made = Transition(text, operation.name, rewrite, verdict, completion.model)
+    return made, {**calls, CallKind.REVIEW: expert.spent()}
+
+
+async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
+    """Walk a chain with the free instructor and note which operations came to something; at least one entry.
+
+    An entry without a plan stands for a seed on which nothing did, or from which nothing was expected.
+    """
+    args = models.args
+    state, texts, plan = State(seed.text), [seed.text], ()
+    instructor, reviewer = Counted(models.instructor), Counted(models.reviewer)
+    entries: list[Planned] = []
+    calls: Counter[CallKind] = Counter()
+    for step in range(args.operations_per_episode):
+        operation = models.choose(state, seed)
+        if operation is None:
+            break
+        transition = await carry_out(texts, operation, instructor, reviewer, args.sampling)
+        calls.update({CallKind.WALK: instructor.spent(), CallKind.REVIEW: reviewer.spent()})
+        state = next_state(state, transition)
+        if transition.review.passed:
+            texts.append(transition.rewrite)
+            plan = (*plan, operation)
+            if args.plan_length and len(plan) % args.plan_length == 0:
+                entries.append(Planned(seed, step, plan, calls))
+                calls = Counter()
+    if not entries or len(plan) > len(entries[-1].plan):
+        return [*entries, Planned(seed, max(state.step - 1, 0), plan, calls)]
+    return [*entries[:-1], replace(entries[-1], calls=entries[-1].calls + calls)]
+
+
+async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[Candidate]:
+    """One expert call per plan; answers are asked for later."""
+    at_once = is_immediate(models.expert) and is_immediate(models.reviewer)
+    return await together([_carry_out_plan(entry, models) for entry in planned], at_once)
+
+
+async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
+    expert, text = Counted(models.expert, models.args.retry_cut), entry.seed.text
+    completion = await expert(Request(Role.EXPERT, plan_messages(text, entry.plan), models.args.sampling))
+    transition = no_rewrite(text, entry.plan[-1].name, completion)
+    if transition is None:
+        rewrite = completion.text.strip()
+        verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
+        transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model)
+    calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: _asked(transition.review)}
+    return _from_plan(entry, transition, calls)
+
+
+async def carry_out_and_answer(planned: Sequence[Planned], models: Models) -> list[Candidate]:
+    """One expert call per `pack_size` plans, for the finished instructions and their answers."""
+    size = models.args.pack_size
+    packs = [planned[start : start + size] for start in range(0, len(planned), size)]
+    at_once = is_immediate(models.expert) and is_immediate(models.reviewer)
+    made = await together([_carry_out_pack(pack, models) for pack in packs], at_once)
+    return [candidate for pack in made for candidate in pack]
+
+
+@dataclass(frozen=True)
+class _Got:
+    """What the expert gave for one plan, and the calls booked on it: a shared call on the first of those who share."""
+
+    row: PackedRow
+    completion: Completion
+    calls: int = 0
+
+
+async def _carry_out_pack(pack: Sequence[Planned], models: Models) -> list[Candidate]:
+    """Ask for a pack; then again for rows that could not be read, and for those alone.
+
+    The last retry, and that of a failed call, asks for each row by itself: one row may be what the others fail by.
+    """
+    got: dict[int, _Got] = {}
+    packs, retries = [list(range(len(pack)))], models.args.row_retries
+    for attempt in range(retries + 1):
+        asking = [_ask_pack([pack[place] for place in places], models, attempt) for places in packs]
+        asked = await together(asking, is_immediate(models.expert))
+        for places, answers in zip(packs, asked):
+            for place, new in zip(places, answers):
+                got[place] = replace(new, calls=new.calls + got[place].calls) if place in got else new
+        packs = [left for places in packs if (left := _to_ask_again(places, got))]
+        if attempt + 1 >= retries or any(got[places[0]].completion.error for places in packs):
+            packs = [[place] for places in packs for place in places]
+    at_once = is_immediate(models.reviewer)
+    return await together([_reviewed(pack[place], got[place], models) for place in range(len(pack))], at_once)
+
+
+def _to_ask_again(places: Sequence[int], got: Mapping[int, _Got]) -> list[int]:
+    """Rows without a text. A call that failed for one row alone has been retried by its generator already."""
+    left = [place for place in places if got[place].row.problem]
+    return [] if len(places) == 1 and got[places[0]].completion.error else left
+
+
+async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> list[_Got]:
+    # Cut, a pack still holds whole rows; only a single row needs the very same question with more tokens.
+    expert = Counted(models.expert, models.args.retry_cut and len(pack) == 1)
+    sampling = replace(models.args.sampling, max_tokens=models.args.max_tokens * len(pack))
+    items = [(entry.seed.text, entry.plan) for entry in pack]
+    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt))
+    rows = [PackedRow(problem=Reason.CALL_FAILED)] * len(pack)
+    if not completion.error:
+        rows = read_rows(completion.text, pack_key(items), len(pack), completion.finish_reason == Finish.LENGTH)
+    calls = expert.spent()
+    return [_Got(row, completion, 0 if place else calls) for place, row in enumerate(rows)]
+
+
+async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
+    """The candidate a row makes. Its answer is judged first: that costs nothing, the reviewer may."""
+    text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
+    problems = (row.problem,) if row.problem else response_violations(row.answer)
+    if problems:
+        rewrite, verdict = row.instruction or text, Review(Verdict.UNREADABLE, problems)
+    else:
+        rewrite = row.instruction
+        verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
+    transition = Transition(text, name, rewrite, verdict, model, got.completion.error)
+    candidate = _from_plan(entry, transition, {CallKind.REWRITE: got.calls, CallKind.REVIEW: _asked(verdict)})
+    return replace(candidate, response=row.answer, responder=model if row.answer else "")
+
+
+# What candidates are made of.
+
+
+def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
+    """The question whose answer makes a candidate a row: its text, and nothing else."""
+    question = ({"role": "user", "content": candidate.transition.rewrite},)
+    return Request(Role.EXPERT, question, args.sampling, kind=CallKind.ANSWER)
+
+
+def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Candidate:
+    """The candidate with its answer, and the call or calls that it took."""
+    response = "" if completion.error else completion.text.strip()
+    return replace(
+        candidate,
+        transition=replace(candidate.transition, error=completion.error),
+        response=response,
+        responder=completion.model,
+        calls=_sum({**dict(candidate.calls), CallKind.ANSWER: calls}),
+    )
+
+
+def answer_problem(completion: Completion) -> Reason | None:
+    """Why an answer can't be used, or None."""
+    if completion.error:
+        return Reason.CALL_FAILED
+    return next(iter(response_violations(completion.text, completion.finish_reason)), None)
+
+
+def _eliminated(candidate: Candidate, problem: Reason | None) -> Candidate:
+    if problem is None:
+        return candidate
+    verdict = replace(candidate.transition.review, violations=(problem,))
+    return replace(candidate, transition=replace(candidate.transition, review=verdict))
+
+
+def _nothing_planned(entry: Planned) -> Candidate:
+    """Stands for a seed that no expert call was spent on, so that it leaves a trace."""
+    text = entry.seed.text
+    transition = Transition(text, "stop", text, Review(Verdict.UNREADABLE, (Reason.NOTHING_PLANNED,)), "")
+    return _candidate(entry.seed, entry.seed.id, entry.step, (), transition, entry.calls)
+
+
+def _from_plan(entry: Planned, transition: Transition, calls: Mapping[CallKind, int]) -> Candidate:
+    path = tuple(operation.name for operation in entry.plan)
+    spent = Counter(entry.calls) + Counter(calls)
+    return _candidate(entry.seed, entry.seed.id, entry.step, path, transition, spent)
+
+
+def _candidate(
+    seed: Seed, parent_id: str, step: int, path: tuple[str, ...], transition: Transition, calls: Mapping[CallKind, int]
+) -> Candidate:
+    content = "\0".join((seed.id, str(step), transition.operation, transition.rewrite))
+    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return Candidate(f"r{digest}", seed, parent_id, step, path, transition, calls=_sum(calls))
+
+
+def _sum(calls: Mapping[CallKind, int]) -> tuple[tuple[CallKind, int], ...]:
+    return tuple(sorted((kind, count) for kind, count in calls.items() if count))
+
+
+def _asked(verdict: Review) -> int:
+    return int(verdict.reviewer != BY_RULES)

@@ -1,0 +1,235 @@
+"""One evolution on several processes: in go seeds and a team of processes, out comes a ledger that holds its answers.
+
+Processes share the work, not the decisions. Each walks its share of the seeds and writes down the candidates; the
+first decides on all of them in the order of the seeds, as one process would; each has its own accepted ones answered.
+Every answer lies in the ledger of the process that bought it. Merged, these replay the whole evolution for nothing, so
+that one process then writes the very dataset that it would have written alone.
+"""
+
+import atexit
+import json
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import CallsRefused, Stopped
+from ..models.calls import run_async
+from ..models.ledger import Budget, Ledger
+from ..types import Candidate, Review, Seed, Transition
+from .concurrency import close, each, in_order, together
+from .evolver import DatasetEvolver
+
+Made = TypeVar("Made")
+Advance = Callable[[int], object]
+# The first process may decide for hours while the others wait.
+PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one launch.
+
+    Attributes:
+        rank: This process, counted from 0.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls) -> "Team":
+        """The team this process was launched into by `accelerate launch` or `torchrun`; alone, a team of one."""
+        team = cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+        if team.size > 1:
+            import torch
+            from torch import distributed
+
+            if torch.cuda.is_available():  # A model in this process goes where "cuda" points to.
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+            if not distributed.is_initialized():
+                distributed.init_process_group("gloo", timeout=PATIENCE)
+                atexit.register(_leave)
+        return team
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, value: Made) -> list[Made]:
+        """The values of all processes, in the order of their ranks; waits for them."""
+        if self.size == 1:
+            return [value]
+        from torch import distributed
+
+        values: list[Any] = [None] * self.size
+        try:
+            distributed.all_gather_object(values, value)
+        except RuntimeError as error:
+            # It has told why it stopped; a second traceback would only hide that.
+            raise SystemExit(f"process {self.rank} stops: another one did ({str(error).splitlines()[0]})") from error
+        return values
+
+    def first_does(self, function: Callable[[], Made]) -> Made:
+        """What `function` returns in the first process, for all of them; if it fails there, the others stop too."""
+        if self.size == 1:
+            return function()
+        outcome = None
+        try:
+            if self.first:
+                outcome = [function()]
+        finally:
+            outcome = self.gather(outcome)[0]
+        if outcome is None:
+            raise SystemExit(2)
+        return outcome[0]
+
+
+def _leave() -> None:
+    """End the group while Python still runs: now and then one that is left to the exit aborts the process."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def share_of(budget: Budget, ledger: Ledger, size: int) -> Budget:
+    """What one of `size` processes may spend of what `ledger` leaves of a budget."""
+
+    def part(limit: float | None, spent: float) -> float | None:
+        return None if limit is None else max(0, limit - spent) / size
+
+    calls, tokens = part(budget.calls, ledger.calls), part(budget.tokens, ledger.tokens)
+    return Budget(calls and int(calls), tokens and int(tokens), part(budget.cost, ledger.cost))
+
+
+def buy_together(
+    team: Team,
+    seeds: Sequence[Seed],
+    folder: Path,
+    evolver_on: Callable[[Ledger], DatasetEvolver],
+    open_part: Callable[[], Ledger],
+    progress: Callable[[str, Ledger], AbstractContextManager[Advance]],
+) -> Stopped | None:
+    """Let all processes buy what the evolution of `seeds` needs; returns what stopped one of them, if anything did.
+
+    Args:
+        folder: Where the processes tell each other of candidates, on a file system they share; emptied before.
+        evolver_on: Makes an evolver whose calls go through a ledger.
+        open_part: Opens this process's own ledger.
+        progress: Shows how far a stage is: gives what to call with the number of seeds it has come on by.
+    """
+    walked = [folder / f"walked-{rank}.jsonl" for rank in range(team.size)]
+    decided = [folder / f"decided-{rank}.jsonl" for rank in range(team.size)]
+    mine = walked[team.rank], decided[team.rank]
+    with open_part() as ledger:
+        evolver = evolver_on(ledger)
+        groups = islice(evolver.groups(seeds), team.rank, None, team.size)
+        with progress("Walking", ledger) as advance:
+            stopped = _first(team.gather(_stopped(evolver, lambda: _walk(evolver, groups, mine[0], advance))))
+        if stopped is None:
+            team.first_does(lambda: decide(evolver_on(ledger), walked, decided))
+            with progress("Answering", ledger) as advance:
+                stopped = _stopped(evolver, lambda: _answer(evolver, *mine, advance))
+        if stopped is None:
+            ledger.conclude()
+    return _first(team.gather(stopped))  # Also lets no one merge a ledger that another still holds.
+
+
+def _stopped(evolver: DatasetEvolver, stage: Callable[[], None]) -> Stopped | None:
+    """Go through a stage to its end; returns what stopped it before, if anything did."""
+    try:
+        stage()
+    except Stopped as stopped:
+        run_async(evolver.settle(None))
+        return stopped
+    except BaseException:
+        run_async(evolver.settle())
+        raise
+    return None
+
+
+def _first(stopped: Sequence[Stopped | None]) -> Stopped | None:
+    """What to tell of all that stopped a process: one whose calls are refused goes before one out of budget."""
+    found = [reason for reason in stopped if reason is not None]
+    return min(found, key=lambda reason: not isinstance(reason, CallsRefused), default=None)
+
+
+def _walk(evolver: DatasetEvolver, groups: Iterable[Sequence[Seed]], path: Path, advance: Advance) -> None:
+    """Walk groups of seeds; write of each, in its order, the candidates of each seed as one line."""
+    with path.open("w", encoding="utf-8") as file:
+
+        def keep(chains: list[list[Candidate]]) -> None:
+            file.write(write_candidates(chains) + "\n")
+            advance(len(chains))
+
+        consume(in_order(evolver.walk, each(groups), evolver.walkers), keep)
+
+
+def decide(evolver: DatasetEvolver, walked: Sequence[Path], decided: Sequence[Path]) -> None:
+    """Decide on all candidates, in the order of the seeds; write for each process why its own are rejected.
+
+    The group of the line n of the file of rank r is the one of number n * size + r.
+    """
+    with ExitStack() as stack:
+        sources = [stack.enter_context(path.open(encoding="utf-8")) for path in walked]
+        targets = [stack.enter_context(path.open("w", encoding="utf-8")) for path in decided]
+        for lines in iter(lambda: [source.readline() for source in sources], [""] * len(sources)):
+            for line, target in zip(lines, targets):
+                if line:
+                    reasons = [[evolver.accept(candidate) for candidate in chain] for chain in read_candidates(line)]
+                    target.write(json.dumps(reasons) + "\n")
+
+
+def _answer(evolver: DatasetEvolver, walked: Path, decided: Path, advance: Advance) -> None:
+    """Have the accepted candidates of this process answered."""
+
+    async def answer(lines: tuple[str, str]) -> int:
+        chains, reasons = read_candidates(lines[0]), json.loads(lines[1])
+        pairs = [pair for chain, why in zip(chains, reasons) for pair in zip(chain, why)]
+        await together([evolver.answer(candidate, reason) for candidate, reason in pairs if reason is None])
+        return len(chains)
+
+    with walked.open(encoding="utf-8") as candidates, decided.open(encoding="utf-8") as reasons:
+        consume(in_order(answer, each(zip(candidates, reasons)), evolver.args.concurrency), advance)
+
+
+def write_candidates(chains: Sequence[Sequence[Candidate]]) -> str:
+    """The candidates of each seed of a group as one line."""
+    return json.dumps([[asdict(candidate) for candidate in chain] for chain in chains])
+
+
+def read_candidates(line: str) -> list[list[Candidate]]:
+    """What `write_candidates` made a line of."""
+    return [[_candidate(values) for values in chain] for chain in json.loads(line)]
+
+
+def _candidate(values: dict[str, Any]) -> Candidate:
+    """The candidate that `asdict` and JSON made these values of."""
+    seed, transition = Seed(**values["seed"]), values["transition"]
+    review = Review(**{**transition["review"], "violations": tuple(transition["review"]["violations"])})
+    calls = tuple((kind, count) for kind, count in values["calls"])
+    changes = {"seed": seed, "transition": Transition(**{**transition, "review": review}), "calls": calls}
+    return Candidate(**{**values, **changes, "operations": tuple(values["operations"])})
+
+
+def consume(stream: AsyncGenerator[Made], sink: Callable[[Made], object]) -> None:
+    """Give what a stream yields to `sink`, which is called in the thread of the event loop.
+
+    Handing results from thread to thread costs more than making them. Interrupted, it returns when the stream has
+    come to rest.
+    """
+
+    async def run() -> None:
+        async for made in stream:
+            sink(made)
+
+    try:
+        run_async(run())
+    finally:
+        run_async(close(stream))

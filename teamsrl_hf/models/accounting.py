@@ -1,0 +1,172 @@
+"""What a run's calls come to: in goes its folder, out come totals by role, calls per accepted row and the share of
+what Evol-Instruct would have asked for as many rows. And what came of a run, as it tells at its end.
+"""
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..redaction import shown
+from ..runs import read_run
+from .ledger import Ledger, Totals
+from .parts import part_paths
+
+# WizardLM (arXiv 2304.12244): 52,000 seeds x 4 rounds x 3 calls (rewrite, equality judge, response) gave 250,000 rows.
+EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS = 624_000, 250_000
+FORMULA = (
+    "share = requests / (rows x 624,000 / 250,000): Evol-Instruct asked 624,000 times (rewrite, judge, response) for "
+    "250,000 rows; requests include retries, failures and what was spent on rejected rows"
+)
+
+
+def report(folder: str | Path) -> dict[str, Any]:
+    """Totals of the ledgers in a folder (or of one file), as plain values for JSON.
+
+    Returns:
+        roles: For each role the fields of `Totals`; a total over all of them under "all".
+        rows: Accepted rows, or None where no finished dataset stands beside the ledger.
+        requests_per_row, share_of_evol_instruct: By role and over all, retries included; empty without rows.
+        with_training: Whether calls of policy training are among them.
+
+    Raises:
+        UserError: There is no ledger, or another process holds it.
+    """
+    folder = Path(folder)
+    totals = _totals(_ledgers(folder))
+    totals["all"] = add_up(list(totals.values()))
+    run = read_run(folder if folder.is_dir() else folder.parent) or {}
+    rows = _rows(run.get("summary"))
+    per_row = {role: total.attempts / rows for role, total in totals.items()} if rows else {}
+    return {
+        "roles": {role: asdict(total) for role, total in totals.items()},
+        "rows": rows,
+        "requests_per_row": per_row,
+        "share_of_evol_instruct": {
+            role: requests * EVOL_INSTRUCT_ROWS / EVOL_INSTRUCT_CALLS for role, requests in per_row.items()
+        },
+        "with_training": run.get("arguments", {}).get("command") == "quickstart",
+    }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """A report as text for a terminal."""
+    names = ("calls", "retries", "errors", "prompt tokens", "answer tokens", "cost", "s per call")
+    lines = [f"{'role':<12}" + "".join(f"{name:>15}" for name in names)]
+    for role, t in report["roles"].items():
+        retries, latency = t["attempts"] - t["calls"], t["seconds"] / t["calls"] if t["calls"] else 0.0
+        counts = (t["calls"], retries, t["errors"], t["prompt_tokens"], t["completion_tokens"])
+        lines.append(
+            f"{shown(role):<12}" + "".join(f"{n:>15,}" for n in counts) + f"{t['cost']:>15,.4f}{latency:>15.3f}"
+        )
+    if estimated := report["roles"]["all"]["estimated"]:
+        lines.append(f"tokens of {estimated:,} calls are estimated (one for four bytes): the server reported none")
+    if not report["rows"]:
+        reason = "the run accepted none" if report["rows"] == 0 else "no finished dataset stands beside this ledger"
+        return "\n".join([*lines, f"requests per accepted row: not known, {reason}"])
+    lines.append(f"accepted rows              {report['rows']:,}")
+    for name, key in (("requests per accepted row", "requests_per_row"), ("share of Evol-Instruct", None)):
+        values = report[key or "share_of_evol_instruct"]
+        lines.append(f"{name:<27}" + ", ".join(f"{role} {value:.3f}" for role, value in values.items()))
+    if report["with_training"]:
+        lines.append("calls of policy training (instructor, reviewer) are among them")
+    return "\n".join([*lines, FORMULA])
+
+
+def spent(ledger: Ledger) -> dict[str, Any]:
+    """What a ledger holds, as plain values for run.json.
+
+    Returns:
+        calls, failed_calls: Numbers by role, earlier runs included.
+        cost: Money, 0 where no prices are known.
+        errors: The three commonest reasons for which calls of this run failed, in the server's own words, with their
+            numbers.
+        to_ask_again: How many of these the next run asks again.
+    """
+    totals, failures = ledger.totals(), ledger.failures()
+    return {
+        "calls": {role: total.calls for role, total in totals.items()},
+        "failed_calls": {role: total.errors for role, total in totals.items() if total.errors},
+        "cost": sum(total.cost for total in totals.values()),
+        "errors": commonest(Counter(error for error, _ in failures)),
+        "to_ask_again": sum(not final for _, final in failures),
+    }
+
+
+def commonest(errors: Mapping[str, int], most: int = 3) -> dict[str, int]:
+    """The commonest errors with their numbers. Errors that differ by a number alone, as by a request's id, are one.
+
+    >>> commonest({"HTTP 500: id 81f0 after 3 attempts": 2, "HTTP 500: id 92aa": 1, "no answer within 9 s": 4})
+    {'no answer within 9 s': 4, 'HTTP 500: id 81f0': 3}
+    """
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for error, count in errors.items():
+        told = re.sub(r"( \(for [\d.]+ s\))?( after \d+ attempts)?$", "", shown(error)[:200])
+        kind = re.sub(r"(?<!HTTP )\b[\w-]*\d[\w-]*", "#", told)
+        counts[first.setdefault(kind, told)] += count
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most])
+
+
+def outcome(spent: Mapping[str, Any], results: Mapping[str, Any] | None = None, operations: Sequence[str] = ()) -> str:
+    """What came of an evolution, as text for a terminal.
+
+    Args:
+        spent: As the function of this name tells.
+        results: Rows, seeds, rejections and rows by operation, where the evolution came to its end.
+        operations: Names of those in use.
+    """
+    lines = []
+    if results is not None:
+        rejections = ", ".join(f"{reason} {count:,}" for reason, count in results["rejections"].items())
+        lines += [
+            f"rows      {results['rows']:,} from {results['seeds']:,} seeds",
+            f"rejected  {rejections or 'none'}",
+        ]
+        without = [name for name in operations if name not in results["operations"]]
+        lines += [f"no row    by {', '.join(without)}"] if without else []
+    failed = {role: f" ({count:,} failed)" for role, count in spent["failed_calls"].items()}
+    calls = ", ".join(f"{role} {count:,}{failed.get(role, '')}" for role, count in spent["calls"].items())
+    lines += [f"calls     {calls or 'none'}"]
+    lines += [f"cost      {spent['cost']:.6g}"] if spent["cost"] else []
+    lines += [f"error     {count:,} times: {error}" for error, count in spent["errors"].items()]
+    if again := spent["to_ask_again"]:
+        lines += [f"{again:,} failed calls are asked again when the same command is run again"]
+    return "\n".join(lines)
+
+
+def add_up(totals: Sequence[Totals]) -> Totals:
+    """Field by field.
+
+    >>> add_up([Totals(1, 0, 10, 5, 0.5, attempts=1), Totals(2, 1, 20, 5, 0.5, attempts=4)])
+    Totals(calls=3, errors=1, prompt_tokens=30, completion_tokens=10, seconds=1.0, cost=0.0, attempts=5, estimated=0)
+    """
+    return Totals(*map(sum, zip(*(asdict(total).values() for total in totals)))) if totals else Totals(0, 0, 0, 0, 0.0)
+
+
+def _ledgers(folder: Path) -> list[Path]:
+    ledger = folder / "ledger.sqlite" if folder.is_dir() else folder
+    if not ledger.is_file():
+        raise UserError(f"There is no ledger at {folder}; give the output folder of a run, or the ledger itself.")
+    return [ledger, *part_paths(ledger)]
+
+
+def _totals(paths: Sequence[Path]) -> dict[str, Totals]:
+    if len(paths) == 1:
+        with Ledger(paths[0]) as ledger:
+            return ledger.totals()
+    with tempfile.TemporaryDirectory() as draft, Ledger(Path(draft) / "all.sqlite") as ledger:
+        ledger.merge(paths)
+        return ledger.totals()
+
+
+def _rows(summary: Any) -> int | None:
+    """Rows in the summary of an evolution, or of a quickstart that holds one."""
+    if not isinstance(summary, dict):
+        return None
+    rows = summary.get("rows")
+    return rows if isinstance(rows, int) else _rows(summary.get("dataset"))

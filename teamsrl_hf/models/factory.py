@@ -1,0 +1,123 @@
+"""Names of models: in goes a specification from a command line or a YAML file, out comes the generator it names."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+
+from ..errors import UserError, did_you_mean
+from ..loading import refuse_policy
+from ..redaction import shown
+from .base import EndpointGenerator, Generator
+
+FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
+
+# What a mapping may say beside the kind of model, and of what type. A float may be written as an integer.
+ENDPOINT_OPTIONS = {
+    "api_key_env": str,
+    "concurrency": int,
+    "timeout": float,
+    "max_retries": int,
+    "backoff": float,
+    "max_wait": float,
+    "requests_per_minute": float,
+    "tokens_per_minute": float,
+}
+LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "gguf_file": str, "device": str}
+_TYPES = {str: "a text", int: "a whole number", float: "a number"}
+_OPTIONS = {"endpoint": ENDPOINT_OPTIONS, "transformers": LOCAL_OPTIONS, "rulebook": {}}
+
+
+def make_generator(spec: str | Mapping[str, object]) -> Generator:
+    """The generator that `spec` names.
+
+    Args:
+        spec: "rulebook" or "rulebook:SEED" for the embedded rules, "endpoint:MODEL@BASE_URL" for an OpenAI-compatible
+            endpoint, "transformers:PATH_OR_ID" for a model loaded into this process. With options it is a mapping, in
+            YAML or as JSON on a command line: `{endpoint: MODEL@BASE_URL, concurrency: 64, requests_per_minute: 600}`
+            takes the arguments of `EndpointGenerator`, `{transformers: PATH_OR_ID, batch_size: 16, quantization:
+            4bit}` those of `TransformersGenerator`.
+
+    Raises:
+        UserError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
+            what it names.
+
+    >>> make_generator({"endpoint": "tiny@http://127.0.0.1:8000/v1", "concurrency": 64}).concurrency
+    64
+    """
+    return _maker(spec)[0]()
+
+
+def check_model(spec: str | Mapping[str, object]) -> None:
+    """UserError where `make_generator` would refuse `spec`, as far as that shows without loading a model."""
+    _, local = _maker(spec)
+    if local:
+        refuse_policy(local)
+
+
+def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], str | None]:
+    """What makes the generator, and the name of a model that has to be loaded for it."""
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        spec = _from_json(spec)
+    name, options = _split(spec) if isinstance(spec, Mapping) else (spec, {})
+    kind, _, rest = name.partition(":")
+    if name == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d{1,18}", rest)):
+        from .rulebook.rules import Rulebook
+
+        return lambda: Rulebook(seed=int(rest or 0)), None
+    endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest, re.I)
+    if kind == "endpoint" and endpoint:
+        generator = EndpointGenerator(*endpoint.groups(), **options)
+        return lambda: generator, None
+    if kind == "transformers" and rest.strip():
+        return _local(rest, options), rest
+    hint = "." if kind in _OPTIONS else did_you_mean(kind, _OPTIONS)
+    raise UserError(f"No model is named by a specification {_start(name)}; write {FORMS}{hint}")
+
+
+def _start(name: str) -> str:
+    """How a specification starts, if that can be no password and no token."""
+    kind, colon, rest = name.partition("@")[0].partition(":")
+    start = kind + colon * (kind in _OPTIONS) + rest * (kind in _OPTIONS and ":" not in rest)
+    return (
+        f"that starts with {start!r}" if re.fullmatch(r"[a-z0-9._-]{0,16}(:[\w./-]{0,16})?", start) else "of this form"
+    )
+
+
+def _local(name: str, options: dict) -> Callable[[], Generator]:
+    quantization = options.pop("quantization", None)
+    if quantization not in (None, "4bit"):
+        raise UserError(f"quantization must be 4bit or left out, not {quantization!r}.")
+
+    def make() -> Generator:
+        from .local import TransformersGenerator
+
+        return TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
+
+    return make
+
+
+def _from_json(text: str) -> Mapping[str, object]:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        # From None: a chain would show the text.
+        raise UserError(f"A specification that starts with '{{' must be JSON, but: {error}.") from None
+
+
+def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
+    """A mapping as a specification without options, and the options, checked."""
+    kinds = [kind for kind in _OPTIONS if kind in spec]
+    if len(kinds) != 1:
+        given = ", ".join(map(str, spec)) or "nothing"
+        raise UserError(f"A model is one of {', '.join(_OPTIONS)}, each with its options, not a mapping of {given}.")
+    kind, allowed = kinds[0], _OPTIONS[kinds[0]]
+    options = {name: value for name, value in spec.items() if name != kind and value is not None}
+    for name, value in options.items():
+        if name not in allowed:
+            there = ", ".join(allowed) or "none"
+            raise UserError(f"Unknown option {name!r} of {kind}; there are: {there}{did_you_mean(name, allowed)}")
+        wanted = (int, float) if allowed[name] is float else allowed[name]
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            given = "something else" if name == "api_key_env" else shown(repr(value))
+            raise UserError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {given}.")
+    return f"{kind}:{spec[kind]}" if spec[kind] is not None else kind, options

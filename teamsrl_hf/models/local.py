@@ -1,0 +1,371 @@
+"""Models in this process: requests that wait at the same moment go through a transformers model in one batch."""
+
+import asyncio
+import importlib.util
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+import jinja2
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ..errors import UserError
+from ..loading import loading, refuse_policy
+from ..text.tokens import NO_ANSWER, without_thoughts
+from ..types import Finish, Role
+from .base import Completion, Request, request_seed
+
+# For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}### {{ message['role'] | capitalize }}:\n{{ message['content'] }}\n\n{% endfor %}"
+    "{{ '### Assistant:\n' }}"
+)
+
+# Said outright, because generate() fills what is not said from the model's own generation_config.
+_NEUTRAL = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,  # transformers' default; without do_sample it has no effect.
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
+
+
+@dataclass(eq=False)
+class _Job:
+    """A request that waits: its rendered prompt, and how many tokens the model's context leaves for the answer."""
+
+    request: Request
+    prompt: list[int]
+    room: int
+    answer: Completion | None = None
+
+    @property
+    def kind(self) -> tuple[float, float, int]:
+        """What requests must have in common to share a batch."""
+        return self.request.sampling.temperature, self.request.sampling.top_p, self.room
+
+
+class TransformersGenerator:
+    """A causal language model of transformers, run in a worker thread so that the event loop stays free.
+
+    While one batch runs, requests collect for the next: up to `batch_size` with equal temperature, top_p and room for
+    the answer. They are rendered by the tokenizer's chat template, or else by `PLAIN_TEMPLATE` ("### User:", a line
+    break, the text); a model that knows neither will often not find an end before `max_tokens`. Control tokens in a
+    message are encoded as ordinary text. Sampling follows the request alone: the model's own defaults for top_k,
+    repetition penalty and the like are not used.
+
+    What can be repeated: temperature 0 is greedy. With a seed each request has random numbers of its own, so that the
+    answer does not hang on who shares its batch; torch's global random state is neither used nor moved. Rounding does
+    hang on the shape of the batch, though: where two tokens are almost equally likely (often, in bfloat16) the answer
+    may differ. Exact repeats take the same hardware, versions and dtype, and batch_size=1.
+
+    Args:
+        model_name_or_path: Model id or folder; only safetensors or a GGUF file are read, and no code of its is run.
+        batch_size: Most requests per batch.
+        dtype: As in `from_pretrained`; "auto" is the dtype of the weights, and for a GGUF file bfloat16 where the
+            device computes in it, else float32.
+        quantize_4bit: Load in 4 bit (NF4); needs bitsandbytes.
+        gguf_file: Name of the GGUF file to read in that folder or repository, in place of safetensors; needs gguf.
+        device: Such as "cuda:1"; by default the GPU if there is one, and for a given `model` where it already is.
+        model: A loaded model to use under that name; it is put into evaluation mode.
+        processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
+
+    Raises:
+        UserError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing,
+            `quantize_4bit` comes with a loaded model, there is no such model, or it has no safetensors.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        *,
+        batch_size: int = 8,
+        dtype: str | torch.dtype = "auto",
+        quantize_4bit: bool = False,
+        gguf_file: str | None = None,
+        device: str | torch.device | None = None,
+        model=None,
+        processing_class=None,
+    ):
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}.")
+        if quantize_4bit and model is not None:
+            raise UserError(
+                "quantize_4bit acts while a model is loaded, but one was given; quantize that, or give none."
+            )
+        check_device(dtype, device)
+        if gguf_file and (quantize_4bit or importlib.util.find_spec("gguf") is None):
+            raise UserError("gguf_file needs gguf (pip install gguf), and goes without quantize_4bit.")
+        self.model = f"{model_name_or_path}/{gguf_file}" if gguf_file else model_name_or_path
+        self.batch_size = batch_size
+        if model is None:
+            refuse_policy(model_name_or_path, gguf_file=gguf_file)
+        if processing_class is None:
+            with loading("tokenizer", model_name_or_path):
+                processing_class = AutoTokenizer.from_pretrained(
+                    model_name_or_path, gguf_file=gguf_file, trust_remote_code=False
+                )
+        self._tokenizer = processing_class
+        if model is None:
+            with loading("model", model_name_or_path):
+                load = (
+                    partial(_load_gguf, gguf_file=gguf_file)
+                    if gguf_file
+                    else partial(_load, quantize_4bit=quantize_4bit)
+                )
+                model = load(model_name_or_path, dtype=dtype, device=device)
+        elif device is not None:
+            model.to(device)
+        self._model = model.eval()
+        self._template = None if self._tokenizer.chat_template else _plain_template(self._tokenizer)
+        self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._known = self._model.get_input_embeddings().num_embeddings
+        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._loop, self._turn, self._waiting = None, None, []
+        self._busy = threading.Lock()
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """UserError where the template refuses a plain question, or the model can't read how it is written."""
+        job = self._render(Request(Role.EXPERT, ({"role": "user", "content": "Why is the sky blue?"},)))
+        if isinstance(job, Completion):
+            raise UserError(f"The model {self.model!r} can't be asked anything: {job.error}.")
+
+    async def __call__(self, request: Request) -> Completion:
+        job = self._render(request)
+        if isinstance(job, Completion):
+            return job
+        turn, waiting = self._queue()
+        waiting.append(job)
+        try:
+            await asyncio.sleep(0)  # Whoever asks in the same breath joins the batch.
+            async with turn:
+                if job.answer is None:  # Else an earlier one took it along.
+                    others = [other for other in waiting if other is not job and other.answer is None]
+                    like = [other for other in others if other.kind == job.kind]
+                    await self._answer([job, *like][: self.batch_size])
+        finally:
+            waiting.remove(job)
+        return job.answer
+
+    def _queue(self) -> tuple[asyncio.Lock, list[_Job]]:
+        """Lock and waiting jobs of the running loop: a lock works in one loop only."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._turn, self._waiting = loop, asyncio.Lock(), []
+        return self._turn, self._waiting
+
+    def _render(self, request: Request) -> _Job | Completion:
+        try:
+            prompt = self._tokenizer.apply_chat_template(
+                list(request.messages),
+                chat_template=self._template,
+                add_generation_prompt=True,
+                return_dict=False,
+                sanitize_control_tokens=True,
+            )
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
+            reason = " ".join(f"the chat template refused the messages: {error}".split())
+            return Completion("", self.model, error=reason, request_refused=True)
+        if max(prompt, default=0) >= self._known:
+            reason = f"the tokenizer writes token {max(prompt)}, but the model has embeddings for {self._known} only"
+            return Completion("", self.model, len(prompt), error=reason)
+        room = request.sampling.max_tokens
+        if self._context is not None:
+            room = min(room, self._context - len(prompt))
+        if room < 1:
+            reason = f"the prompt of {len(prompt)} tokens leaves no room in the context of {self._context}"
+            return Completion("", self.model, len(prompt), error=reason, request_refused=True)
+        return _Job(request, prompt, room)
+
+    async def _answer(self, jobs: list[_Job]) -> None:
+        try:
+            answers = await asyncio.to_thread(self._generate, jobs)
+        except torch.OutOfMemoryError:
+            for job in jobs:
+                reason = f"out of memory in a batch of {len(jobs)}; lower batch_size or max_tokens"
+                job.answer = Completion("", self.model, len(job.prompt), error=reason)
+            return
+        for job, tokens in zip(jobs, answers, strict=True):
+            job.answer = self._completion(job, tokens)
+
+    def _generate(self, jobs: list[_Job]) -> list[list[int]]:
+        """Tokens that follow each prompt, padding included. Runs in a worker thread, one at a time."""
+        sampling = jobs[0].request.sampling
+        with self._busy:  # A cancelled batch goes on in its thread; the next one must wait for it.
+            return generate_batch(
+                self._model,
+                [job.prompt for job in jobs],
+                max_new_tokens=jobs[0].room,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seeds=[request_seed(job.request) for job in jobs],
+                end_tokens=self._ends,
+            )
+
+    def _completion(self, job: _Job, tokens: list[int]) -> Completion:
+        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        text, error = self._said(tokens[:end])
+        return Completion(
+            text=text,
+            model=self.model,
+            prompt_tokens=len(job.prompt),
+            completion_tokens=len(tokens) if end is None else end + 1,
+            finish_reason=Finish.LENGTH if end is None else Finish.STOP,
+            error=error,
+            request_refused=error is not None,
+        )
+
+    def _said(self, tokens: list[int]) -> tuple[str, str | None]:
+        """The answer that the tokens spell, and what is wrong with it if it is empty."""
+        whole = self._tokenizer.decode(tokens)
+        answer, missing = without_thoughts(whole), NO_ANSWER
+        if answer == whole:
+            answer, missing = self._tokenizer.decode(tokens, skip_special_tokens=True), "empty answer"
+        else:  # Special tokens may be what parts thoughts from the answer, so they went no earlier.
+            for token in self._tokenizer.all_special_tokens:
+                answer = answer.replace(token, "")
+        return (answer, None) if answer.strip() else ("", missing)
+
+
+def generate_batch(
+    model,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seeds: list[int | None] | None = None,
+    end_tokens: list[int] | None = None,
+) -> list[list[int]]:
+    """The tokens `model` puts after each of B prompts, all B lists equally long: what follows an end token is padding.
+
+    Args:
+        prompts: B lists of token ids of any lengths; they are padded on the left.
+        temperature: 0 takes the likeliest token.
+        seeds: B seeds, None for a random one.
+    """
+    length = max(map(len, prompts))
+    padding = end_tokens[0] if end_tokens else 0
+    ids = torch.tensor([[padding] * (length - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    processors = LogitsProcessorList()
+    if temperature > 0:
+        sampler = _Sampler(seeds or [None] * len(prompts), model.device)
+        processors += [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p), sampler]
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,  # `_Sampler` draws; generate() would draw from torch's global state.
+        return_dict_in_generate=False,
+        **_NEUTRAL,
+        eos_token_id=end_tokens or None,
+        pad_token_id=padding,
+    )
+    out = model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=processors)
+    return out[:, length:].tolist()
+
+
+class _Sampler(LogitsProcessor):
+    """Turns scores [B, V] into a race that token v of row b wins with its probability, run with the row's own seed."""
+
+    def __init__(self, seeds: list[int | None], device: torch.device):
+        self.generators = [torch.Generator(device) for _ in seeds]
+        for generator, seed in zip(self.generators, seeds, strict=True):
+            generator.seed() if seed is None else generator.manual_seed(seed)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        times = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(times, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        # Of clocks that ring at rates p, v is the first with probability p[v]. A time of 0 would win at any rate.
+        return scores.float().softmax(dim=-1) / times.clamp_min_(1e-20)
+
+
+def check_device(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
+    """Refuse what torch would refuse later, in its own words."""
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UserError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', not {dtype!r}.")
+    try:
+        wanted = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise UserError(f"device must be like 'cpu' or 'cuda:1', not {device!r}.") from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"There is no device {str(wanted)!r}: torch sees {torch.cuda.device_count()} CUDA devices here."
+        )
+    there = torch.accelerator.current_accelerator(check_available=True)
+    if wanted.type != "cpu" and (there is None or there.type != wanted.type):
+        raise UserError(f"There is no device {str(wanted)!r}: torch sees {there.type if there else 'the CPU'} only.")
+
+
+def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str | torch.device | None):
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not quantize_4bit:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        return model.to(device)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("quantize_4bit needs bitsandbytes; install it with: pip install 'teamsrl-hf[quantization]'.")
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        name,
+        dtype=dtype,
+        quantization_config=four_bit,
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    _keep_odd_rows_unpacked(model)
+    return model
+
+
+def _load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str | torch.device | None):
+    """The model of a GGUF file, its weights unpacked: packed ones were measured at two thirds of the speed."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype == "auto":
+        dtype = torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(name, gguf_file=gguf_file, dtype=dtype, trust_remote_code=False)
+    return model.to(device)
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _keep_odd_rows_unpacked(model) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes packs weights anew when they are first used, and fails at odd rows."""
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            odd = module.in_features % module.weight.quant_state.blocksize
+            module.support_avx512bf16_for_cpu = not odd
+
+
+def _plain_template(tokenizer) -> str:
+    """`PLAIN_TEMPLATE`, opened by the start token if the tokenizer opens texts with it."""
+    opens = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return "{{ bos_token }}" * opens + PLAIN_TEMPLATE
+
+
+def _end_tokens(model, tokenizer) -> list[int]:
+    """Ids that end an answer: a chat model names several, a base model may leave it to its tokenizer."""
+    ends = model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]

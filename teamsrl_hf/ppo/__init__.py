@@ -1,0 +1,1 @@
+"""The operation policy and its PPO trainer: in go seeds and models, out comes a saved policy."""

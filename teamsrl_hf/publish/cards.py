@@ -1,0 +1,372 @@
+"""Cards computed from a run: in go results and settings, out comes the text of a README.md with its YAML front matter.
+
+Text from seeds and models is untrusted: it is shown in fences it can't close, and reaches YAML only through a dumper.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from ..paths import resource
+from ..public import is_local, public_model, public_name
+from ..redaction import visible
+from ..text.features import normalise
+from ..text.operations import Operation
+from ..types import CallKind, Candidate, Example, Rejection
+from .dataset_writer import COLUMNS, schemas
+from .licenses import LICENSES
+
+RULEBOOK = "rulebook"
+PAPER_TAGS = ("teamsrl", "arxiv:2403.08694")
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+class DatasetStatistics:
+    """What a card tells of a dataset, gathered seed by seed; its size does not grow with the dataset's.
+
+    Args:
+        chains: How many chains to keep as a sample: of the seeds that led to a row, those whose ids have the lowest
+            hashes, so that neither timing nor the order of seeds decides.
+        paid: Kinds of calls that the expert is asked.
+    """
+
+    def __init__(self, chains: int = 10, paid: Sequence[CallKind] = (CallKind.REWRITE, CallKind.ANSWER)):
+        self.rows = self.seeds = 0
+        self.rejections: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.operations: Counter[str] = Counter()
+        self.operations_by_step: dict[str, Counter[int]] = {}
+        self.new_words: dict[int, list[float]] = {}
+        self.words = {"instruction": Counter(), "response": Counter()}
+        self.rulebook = False
+        self._most_chains, self._paid = chains, tuple(paid)
+        self._chains: list[tuple[bytes, dict[str, Any]]] = []
+
+    def add(self, results: Sequence[Example | Rejection]) -> None:
+        """Count the results of one seed."""
+        self.seeds += 1
+        for result in results:
+            self.calls.update(dict(result.candidate.calls))
+            self.rulebook |= RULEBOOK in (result.candidate.transition.rewriter, result.candidate.responder)
+            if isinstance(result, Rejection):
+                self.rejections[result.reason] += 1
+        rows = [result.candidate for result in results if isinstance(result, Example)]
+        for row in rows:
+            self.rows += 1
+            self.operations[row.transition.operation] += 1
+            self.operations_by_step.setdefault(row.transition.operation, Counter())[row.step] += 1
+            share = self.new_words.setdefault(row.step, [0, 0.0])
+            share[:] = share[0] + 1, share[1] + _novelty(row.transition.instruction, row.transition.rewrite)
+            self.words["instruction"][len(row.transition.rewrite.split()).bit_length()] += 1
+            self.words["response"][len(row.response.split()).bit_length()] += 1
+        if rows:
+            self._sample(rows)
+
+    @property
+    def chains(self) -> list[dict[str, Any]]:
+        """The sample: of each chain its seed, its steps that became rows, and the answer to the last."""
+        return [chain for _, chain in self._chains]
+
+    def summary(self) -> dict[str, Any]:
+        """Rows, rejections by reason, calls by kind, calls per row, operations and lengths of accepted rows."""
+        paid = sum(self.calls[kind] for kind in self._paid)
+        return {
+            "seeds": self.seeds,
+            "rows": self.rows,
+            "rejections": dict(sorted(self.rejections.items())),
+            "calls": {kind: self.calls[kind] for kind in CallKind},
+            "expert_calls_per_row": round(paid / self.rows, 3) if self.rows else None,
+            "operations": dict(sorted(self.operations.items())),
+            "operations_by_step": {
+                name: {str(step + 1): counts[step] for step in sorted(counts)}
+                for name, counts in sorted(self.operations_by_step.items())
+            },
+            "novelty_by_step": {
+                str(step + 1): round(total / rows, 3) for step, (rows, total) in sorted(self.new_words.items())
+            },
+            "words": {
+                name: {_span(bits): counts[bits] for bits in sorted(counts)} for name, counts in self.words.items()
+            },
+        }
+
+    def _sample(self, rows: Sequence[Candidate]) -> None:
+        key = hashlib.blake2b(rows[0].seed.id.encode(), digest_size=8).digest()
+        if len(self._chains) == self._most_chains and (not self._chains or key >= self._chains[-1][0]):
+            return
+        steps = [(row.transition.operation, row.transition.rewrite) for row in rows]
+        self._chains.append((key, {"seed": rows[0].seed.text, "steps": steps, "response": rows[-1].response}))
+        self._chains.sort(key=lambda kept: kept[0])
+        del self._chains[self._most_chains :]
+
+
+def _novelty(before: str, after: str) -> float:
+    """The share of a text's different words that the text before did not have.
+
+    >>> _novelty("Name a bird.", "Name a bird in Peru.")
+    0.4
+    """
+    words, known = set(normalise(after).split()), set(normalise(before).split())
+    return len(words - known) / len(words) if words else 0.0
+
+
+def _span(bits: int) -> str:
+    """The numbers of so many binary digits.
+
+    >>> [_span(bits) for bits in range(4)]
+    ['0', '1', '2-3', '4-7']
+    """
+    low, high = 2**bits // 2, 2**bits - 1
+    return str(high) if low == high or not bits else f"{low}-{high}"
+
+
+def dataset_card(
+    statistics: DatasetStatistics,
+    configs: Sequence[Mapping[str, Any]],
+    operations: Sequence[Operation],
+    script_args: Any,
+    evolver_args: Any,
+    checks: Sequence[str] = (),
+    plots: Mapping[str, str] | None = MappingProxyType({}),
+    origin: Mapping[str, Any] | None = None,
+) -> str:
+    """The dataset's card.
+
+    Args:
+        configs: Which files make up which split, as `DatasetWriter.finish` tells.
+        script_args: Attributes `license`, `language`, `expert`, `reviewer`, `chooser`, and `instructor` where there is
+            one.
+        checks: Sentences about what else rows had to pass, and what was found.
+        plots: Title and path of each picture, as `plots.plot_dataset` gives them; None where it could draw none.
+        origin: What the run recorded in lineage.json: seeds, chooser, versions and recipe; None where nothing did.
+    """
+    meta = {
+        "license": script_args.license,
+        "language": [script_args.language],
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(statistics.rows)],
+        "tags": ["synthetic", "instruction-tuning", *PAPER_TAGS],
+        "configs": list(configs),
+    }
+    words = [counts.keys() for counts in statistics.words.values()]
+    roles = {role: getattr(script_args, role, None) for role in ("expert", "reviewer", "instructor")}
+    return render(
+        "dataset_card.md",
+        meta=front_matter(meta),
+        statistics=statistics.summary(),
+        operations=operations,
+        sampling={name: value for name, value in asdict(evolver_args).items() if name != "concurrency"},
+        roles={role: public_model(spec) for role, spec in roles.items() if spec},
+        chooser=script_args.chooser,
+        spans=[_span(bits) for bits in sorted({bits for counts in words for bits in counts})],
+        rulebook=statistics.rulebook,
+        checks=checks,
+        chains=statistics.chains,
+        plots=plots,
+        columns=_columns(),
+        origin=origin and _public_origin(origin),
+    )
+
+
+def _columns() -> list[tuple[str, str, str]]:
+    """Name of each column, the configs that have it, and what it holds."""
+    names = {config: schema.names for config, schema in schemas().items()}
+    return [(name, ", ".join(c for c in names if name in names[c]), told) for name, told in COLUMNS.items()]
+
+
+def _public_origin(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset's record without paths; its lists of seeds are counted, as every row names its seed anyway."""
+    seeds, chooser = dict(origin["seeds"]), dict(origin["chooser"])
+    seeds |= {side: len(seeds[side]) for side in ("train", "test")}
+    for part in (seeds, chooser):
+        part["source"] = part["source"] and public_name(part["source"])
+    return {**origin, "seeds": seeds, "chooser": chooser}
+
+
+def policy_card(
+    summary: Mapping[str, Any] | None,
+    operations: Sequence[Operation],
+    args: Mapping[str, Any],
+    plots: Mapping[str, str] | None = MappingProxyType({}),
+    name: str = "operation policy",
+    datasets: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    models: Mapping[str, str] = MappingProxyType({}),
+    license: str = "unknown",
+) -> str:
+    """The policy's card.
+
+    Args:
+        summary: What `InstructionGenPPOTrainer.facts` says of its training; None where nothing is known of it.
+        args: The arguments of its training that are worth knowing.
+        plots: As those of `dataset_card`.
+        name: What the list of results calls it.
+        datasets: Hub ids of its seeds' datasets; paths are left out.
+        tags: Further tags.
+        models: Role and name of each model that it was trained with, such as "instructor".
+    """
+    meta = {
+        "library_name": "transformers",
+        "license": license,
+        "pipeline_tag": "reinforcement-learning",
+        "tags": list(dict.fromkeys(["ppo", "instruction-generation", *PAPER_TAGS, *tags])),
+    }
+    if online := [dataset for dataset in datasets if not is_local(dataset)]:
+        meta["datasets"] = online
+    if summary and summary["reward_after"] is not None:
+        meta["model-index"] = [{"name": name, "results": [_held_out(summary)]}]
+    return render(
+        "policy_card.md",
+        meta=front_matter(meta),
+        summary=summary,
+        operations=operations,
+        args=args,
+        plots=plots,
+        models={role: public_model(name) for role, name in models.items()},
+        rules=[role for role, name in models.items() if name == RULEBOOK],
+    )
+
+
+def _held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured on held-out seeds, as an entry of the Hub's `model-index`."""
+    metrics = (
+        ("reward", "reward_after", "reward per chain"),
+        ("accept_rate", "accept_rate_after", "accepted per call"),
+    )
+    return {
+        "task": {"type": "reinforcement-learning", "name": "choice of operations"},
+        "dataset": {"type": "seeds", "name": f"{summary['test_seeds']} held-out seeds"},
+        "metrics": [
+            {"type": type, "value": round(float(summary[key]), 4), "name": name} for type, key, name in metrics
+        ],
+    }
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of `model_cards/` filled in; a name it uses that is not given is an error."""
+    return _environment().from_string(resource(f"model_cards/{template}").read_text(encoding="utf-8")).render(**values)
+
+
+@lru_cache(maxsize=1)
+def _environment():
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"fenced": fenced, "code": inline_code}
+    return environment
+
+
+def front_matter(meta: Mapping[str, Any]) -> str:
+    """YAML between its two lines of dashes."""
+    return f"---\n{yaml.safe_dump(dict(meta), sort_keys=False, allow_unicode=True)}---"
+
+
+def read_front_matter(card: str) -> tuple[dict[str, Any], str]:
+    r"""What a card's front matter says, and the text after it; nothing of what is no mapping.
+
+    >>> read_front_matter("---\nlicense: mit\n---\n# A model")
+    ({'license': 'mit'}, '# A model')
+    """
+    front, end, body = card.removeprefix("---\n").partition("\n---\n")
+    if not (card.startswith("---\n") and end):
+        return {}, card
+    try:
+        meta = yaml.safe_load(front)
+    except yaml.YAMLError:
+        meta = None
+    return (meta, body) if isinstance(meta, dict) else ({}, body)
+
+
+def card_of(name: str, repo_type: str) -> str:
+    """The card of a folder or Hub id; empty where there is none at hand."""
+    path = Path(name) / "README.md"
+    if Path(name).exists():
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, "README.md", repo_type=repo_type)).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # Offline, or a repository without a card: what needs it says less then.
+        return ""
+
+
+def license_of(name: str, repo_type: str) -> str:
+    """The licence that the card of a folder or Hub id names; "unknown" where it names none that the Hub knows."""
+    license = read_front_matter(card_of(name, repo_type))[0].get("license")
+    return license if license in LICENSES else "unknown"
+
+
+def recipe_text(*dataclasses: Any, without: Collection[str] = ()) -> str:
+    """The arguments that differ from their defaults, as YAML that `--config` takes; paths by their last part."""
+    recipe: dict[str, Any] = {}
+    for values in dataclasses:
+        for entry in fields(values):
+            default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+            value = getattr(values, entry.name)
+            if entry.init and value not in (default, None, []) and entry.name not in without:
+                recipe[entry.name] = _public(value.value if isinstance(value, Enum) else value)
+    return yaml.safe_dump({name: value for name, value in recipe.items() if _plain(value)}, sort_keys=False).strip()
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_public(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _public(part) for name, part in value.items()}
+    return public_name(value) if isinstance(value, str) else value
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, list | dict):
+        return all(_plain(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def tags_of(name: str, repo_type: str) -> list[str]:
+    """The tags in the card of a folder or Hub id."""
+    tags = read_front_matter(card_of(name, repo_type))[0].get("tags")
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+def fenced(text: str) -> str:
+    """Untrusted text as a block of code whose fence is longer than any run of backticks in it.
+
+    >>> print(fenced("a ``` b"))
+    ````text
+    a ``` b
+    ````
+    """
+    text = _cut(text)
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{ticks}text\n{text}\n{ticks}"
+
+
+def inline_code(text: Any) -> str:
+    """Untrusted text as a span of code on one line, safe in a table."""
+    return "`" + " ".join(_cut(str(text)).split()).replace("`", "'").replace("|", "/") + "`"
+
+
+def _cut(text: str, limit: int = 2_000) -> str:
+    """Text without control and direction characters, cut where it would drown the card."""
+    text = visible(text)
+    return text if len(text) <= limit else text[:limit] + " […]"
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a dataset of this size.
+
+    >>> size_category(999), size_category(1_000)
+    ('n<1K', '1K<n<10K')
+    """
+    return next((name for limit, name in _SIZES if rows < limit), "n>1M")

@@ -1,0 +1,67 @@
+"""What choosers see, as numbers: hashed words of a text, and a chain's past; the same on every machine."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from zlib import crc32
+
+import numpy as np
+
+from ..types import State
+
+_WORD = re.compile(r"\w+(?:'\w+)?")
+
+
+@lru_cache(maxsize=20_000)
+def normalise(text: str) -> str:
+    """Words only, single-spaced: what two texts share when they differ in case, spacing or punctuation alone.
+
+    >>> normalise("  Sort these: 3, 1!") == normalise("sort these 3 1")
+    True
+    """
+    return " ".join(_WORD.findall(text.lower()))
+
+
+def word_grams(text: str) -> list[str]:
+    """Its words, and its pairs of neighbouring words.
+
+    >>> word_grams("Sort these, please!")
+    ['sort', 'these', 'please', 'sort these', 'these please']
+    """
+    tokens = normalise(text).split()
+    return tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
+
+
+def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
+    """Counts of word 1- and 2-grams in `dim` hash buckets, rows of length 1; float32 of shape (len(texts), dim)."""
+    return np.stack([_hashed_vector(text, dim) for text in texts]) if texts else np.zeros((0, dim), np.float32)
+
+
+@lru_cache(maxsize=20_000)
+def _hashed_vector(text: str, dim: int) -> np.ndarray:
+    grams = word_grams(text)
+    buckets = np.fromiter((crc32(gram.encode()) % dim for gram in grams), np.int64, len(grams))
+    counts = np.bincount(buckets, minlength=dim).astype(np.float32)
+    return counts / np.maximum(np.linalg.norm(counts), 1e-9)
+
+
+def history_features(states: Sequence[State], index: dict[str, int], length: int) -> np.ndarray:
+    """Features of N states' past, float32 of shape (N, 3 K + 2 + length): tried, accepted, last operation, [it passed,
+    start], step."""
+    return np.array([_history(state, index, length) for state in states], np.float32)
+
+
+def _history(state: State, index: dict[str, int], length: int) -> list[float]:
+    count = len(index)
+    features = [0.0] * (3 * count + 2 + length)  # A list: single elements of an array are slow to set.
+    for name, accepted in zip(state.operations, state.accepted):
+        features[index[name]] += 1.0 / length
+        features[count + index[name]] += accepted / length
+    if state.operations:
+        features[2 * count + index[state.operations[-1]]] = 1.0
+        features[3 * count] = float(state.accepted[-1])
+    else:
+        features[3 * count + 1] = 1.0
+    features[3 * count + 2 + min(state.step, length - 1)] = 1.0
+    return features
