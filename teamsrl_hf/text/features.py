@@ -1,4 +1,4 @@
-"""What choosers see, as numbers: hashed words of a text, and a chain's past; the same on every machine."""
+"""Features for choosers: hashed words of a text, and the history of a chain. The same on every machine."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
-    """Words only, single-spaced: what two texts share when they differ in case, spacing or punctuation alone.
+    """Lower-case words joined by single spaces. Texts that differ only in case, spacing or punctuation become equal.
 
     >>> normalise("  Sort these: 3, 1!") == normalise("sort these 3 1")
     True
@@ -24,7 +24,7 @@ def normalise(text: str) -> str:
 
 
 def word_grams(text: str) -> list[str]:
-    """Its words, and its pairs of neighbouring words.
+    """The words of a text and its pairs of neighbouring words.
 
     >>> word_grams("Sort these, please!")
     ['sort', 'these', 'please', 'sort these', 'these please']
@@ -34,7 +34,7 @@ def word_grams(text: str) -> list[str]:
 
 
 def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
-    """Counts of word 1- and 2-grams in `dim` hash buckets, rows of length 1; float32 of shape (len(texts), dim)."""
+    """Counts of word 1- and 2-grams in `dim` hash buckets, each row of unit norm; float32, shape (len(texts), dim)."""
     return np.stack([_hashed_vector(text, dim) for text in texts]) if texts else np.zeros((0, dim), np.float32)
 
 
@@ -47,14 +47,17 @@ def _hashed_vector(text: str, dim: int) -> np.ndarray:
 
 
 def history_features(states: Sequence[State], index: dict[str, int], length: int) -> np.ndarray:
-    """Features of N states' past, float32 of shape (N, 3 K + 2 + length): tried, accepted, last operation, [it passed,
-    start], step."""
+    """History features of N states over K operations; float32, shape (N, 3 K + 2 + length).
+
+    In order: share tried (K), share accepted (K), last operation (K), last passed (1), no operation yet (1), step
+    (length).
+    """
     return np.array([_history(state, index, length) for state in states], np.float32)
 
 
 def _history(state: State, index: dict[str, int], length: int) -> list[float]:
     count = len(index)
-    features = [0.0] * (3 * count + 2 + length)  # A list: single elements of an array are slow to set.
+    features = [0.0] * (3 * count + 2 + length)  # A list, because setting single elements of an array is slow.
     for name, accepted in zip(state.operations, state.accepted):
         features[index[name]] += 1.0 / length
         features[count + index[name]] += accepted / length

@@ -1,6 +1,6 @@
-"""Textual operations: in goes an instruction and an operation, out come the messages that ask a model to rewrite it.
+"""Textual operations: build the messages that ask a model to carry out an operation on an instruction.
 
-The six default operations are those of TeaMs-RL (arXiv 2403.08694), after Evol-Instruct (arXiv 2304.12244); their
+The six default operations are those of TeaMs-RL (arXiv 2403.08694), which follow Evol-Instruct (arXiv 2304.12244). The
 wording is this project's own.
 """
 
@@ -19,8 +19,8 @@ class Operation:
     """A way to rewrite an instruction.
 
     Attributes:
-        name: Lower-case identifier; the policy's actions and the dataset's columns carry it.
-        sentence: What the rewriter is told to do, as one or two plain sentences.
+        name: Lower-case identifier, used in policy configs and dataset columns.
+        sentence: The request to the rewriter, in one or two plain sentences.
     """
 
     name: str
@@ -98,7 +98,7 @@ _REVIEW = re.compile(
 
 
 def fence(*texts: str) -> str:
-    """A marker no text can hold by design: a hash of the texts it fences, so that none can close its own fence."""
+    """A marker that no text can contain on purpose: a hash of the fenced texts, so none can close its own fence."""
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
@@ -109,7 +109,7 @@ def rewrite_messages(operation: Operation, text: str) -> Messages:
 
 
 def review_messages(first: str, second: str) -> Messages:
-    """Messages that ask a model whether `second` gained anything over `first`."""
+    """Messages that ask a model whether `second` asks for the same thing as `first`."""
     content = REVIEW_FRAME.format(fence=fence(first, second), first=first, second=second)
     return ({"role": "user", "content": content},)
 
@@ -131,7 +131,7 @@ def read_review(content: str) -> tuple[str, str] | None:
 
 
 def check_operations(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """The operations as a tuple; UserError when there are none, a name is malformed, or one stands twice."""
+    """The operations as a tuple. UserError if there are none, a name is malformed or a name repeats."""
     names = [operation.name for operation in operations]
     if not names:
         raise UserError("No operations given; pass at least one, or leave `operations` out for the six of the paper.")
@@ -145,11 +145,14 @@ def check_operations(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 
 def select_operations(names: Sequence[str], extra: Sequence[dict[str, str]] = ()) -> tuple[Operation, ...]:
-    """The tuple of operations that `names` picks, in that order, out of the six defaults and `extra`.
+    """Select operations by name, in the order given, from the six defaults and `extra`.
 
     Args:
         names: Names to use; empty means all six defaults followed by all extras.
-        extra: Own operations as YAML gives them: mappings with exactly the keys `name` and `sentence`.
+        extra: The user's operations as YAML gives them: mappings with exactly the keys `name` and `sentence`.
+
+    Raises:
+        UserError: A name is unknown or repeats, or an entry of `extra` has other keys.
     """
     known = {operation.name: operation for operation in OPERATIONS}
     for entry in extra:

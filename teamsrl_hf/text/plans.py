@@ -1,7 +1,7 @@
-"""Plans: in go instructions with operations to carry out in turn, out come messages, and rows read from the answers.
+"""Plans: build requests for several operations in turn, and read the rows in the responses.
 
-Nothing here relies on a server that honours `response_format`: the prompt asks for marker lines, keyed by a hash of
-the texts it holds, which no text can therefore foresee; what stands between them is read, whatever stands around.
+The server need not support `response_format`. The prompt asks for marker lines that carry a hash of its texts, so no
+text can contain them on purpose. The reader takes the text between the markers and ignores everything else.
 """
 
 import re
@@ -68,7 +68,7 @@ _PLAN = re.compile(
 )
 _STEP = re.compile(r"^\d+\. ([a-z][a-z0-9_]*): ", re.M)
 _PACK = re.compile(re.escape(PACK_FRAME.partition("{")[0]) + r".*?\n\[instruction N ([0-9a-f]{12})\]\n", re.S)
-# A model may set a marker in bold or as a heading, quote it, or write on in its line.
+# Models set markers in bold or as headings, quote them, or continue on the same line.
 _MARKER = re.compile(
     r"(?:^[ \t>#*_`]*)?\[(instruction|answer|end)\s+(\d{1,4})\s+([0-9a-f]{12})\][*_`]*:?", re.M | re.I
 )
@@ -77,7 +77,7 @@ _CODE_FENCE = re.compile(r"\A```(?:text|markdown|md|plaintext)?[ \t]*\n(.*?)\n?`
 
 @dataclass(frozen=True)
 class PackedRow:
-    """What an answer gave for one item. `problem` says why it can't be used, or is None."""
+    """The row that a response holds for one item. `problem` is the reason it can't be used, or None."""
 
     instruction: str = ""
     answer: str = ""
@@ -92,7 +92,7 @@ def plan_messages(text: str, plan: Sequence[Operation]) -> Messages:
 
 
 def pack_messages(items: Sequence[tuple[str, Sequence[Operation]]]) -> Messages:
-    """Messages that ask for the finished instruction and its answer, for each pair of a text and its plan."""
+    """Messages that ask for a finished instruction and its answer for each pair of text and plan."""
     key = pack_key(items)
     used = dict.fromkeys(operation for _, plan in items for operation in plan)
     blocks = [
@@ -109,7 +109,7 @@ def pack_messages(items: Sequence[tuple[str, Sequence[Operation]]]) -> Messages:
 
 
 def pack_key(items: Sequence[tuple[str, Sequence[Operation]]]) -> str:
-    """The fence that a pack of these items uses, and that its answer is asked to use."""
+    """The fence of a request with these items, and of the response to it."""
     return fence(*(text for text, _ in items))
 
 
@@ -135,7 +135,7 @@ def read_pack(content: str) -> tuple[str, list[tuple[tuple[str, ...], str]]] | N
 
 
 def write_rows(rows: Sequence[tuple[str, str]], key: str) -> str:
-    """An answer to a pack request, as a model should write it: finished instruction and answer of each item."""
+    """A well-formed response to a pack request: the finished instruction and the answer of each item."""
     return "\n\n".join(
         f"[instruction {number} {key}]\n{instruction}\n[answer {number} {key}]\n{answer}\n[end {number} {key}]"
         for number, (instruction, answer) in enumerate(rows, start=1)
@@ -143,17 +143,17 @@ def write_rows(rows: Sequence[tuple[str, str]], key: str) -> str:
 
 
 def read_rows(answer: str, key: str, count: int, cut: bool = False) -> list[PackedRow]:
-    """What the answer to a pack with the fence `key` gives for each of its `count` items.
+    """Read the rows in the response to a pack request with the fence `key` and `count` items.
 
-    Order, text around the markers, Markdown around or within, and missing end lines do no harm. An item that is
-    missing, empty, or there twice with different texts is malformed, and it alone.
+    The markers may come in any order, with text or Markdown around them and without end lines. An item is malformed if
+    it is missing, empty, or given twice with different texts; the other items stay valid.
 
     Args:
-        cut: The answer was cut by `max_tokens`: what is missing was to come, and what no marker follows is incomplete.
+        cut: `max_tokens` cut the response: missing items count as cut off, and so does the text after the last marker.
     """
-    # Some servers leave a model's thoughts in the answer; what is drafted there is not yet said.
+    # Some servers leave the model's thoughts in the response; drafts in the thoughts are not rows.
     said = without_thoughts(answer)
-    # A row may speak of tags, too: the end of a thought never stands behind the first marker.
+    # Rows may mention thought tags: a thought that ends after the first marker is part of a row.
     found = _sections(answer if said and f"[instruction 1 {key}]" not in said else said, key, cut)
     missing: list[str | None] = [None] if cut else []
     return [
@@ -163,7 +163,7 @@ def read_rows(answer: str, key: str, count: int, cut: bool = False) -> list[Pack
 
 
 def _sections(answer: str, key: str, cut: bool) -> dict[tuple[str, int], list[str | None]]:
-    """Texts found under each marker; None stands for one that was cut."""
+    """The texts under each marker. None stands for a text that was cut off."""
     answer = answer.replace("\r\n", "\n")
     markers = [found for found in _MARKER.finditer(answer) if found[3].lower() == key]
     found: dict[tuple[str, int], list[str | None]] = {}
@@ -182,5 +182,5 @@ def _row(instructions: list[str | None], answers: list[str | None]) -> PackedRow
     instruction = _CODE_FENCE.sub(r"\1", instructions[0]).strip()
     answer = answers[0]
     if answer.endswith("```") and answer.count("```") % 2:
-        answer = answer[:-3].rstrip()  # The fence that was opened above the first marker.
+        answer = answer[:-3].rstrip()  # This closes a code fence opened before the first marker.
     return PackedRow(instruction, answer) if instruction and answer else PackedRow(problem=Reason.MALFORMED)

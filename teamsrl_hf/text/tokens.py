@@ -1,11 +1,11 @@
-"""What models read as more than text: in goes a text, out comes a control token in it, or the answer behind thoughts.
+"""Control tokens and thoughts: find a control token in a text, and strip the thoughts that precede an answer.
 
-Both tables hold names and forms: a token that no family has yet is found if it is bracketed as those are.
+Both tables list forms, not vocabularies: they also match tokens of future models that use the same brackets.
 """
 
 import re
 
-# Text uses <filename>, <repo_name>, <image> and [ARGS] too; none of them can end a turn or open one, so they may pass.
+# Ordinary text contains <filename>, <repo_name>, <image> and [ARGS]. They can't end or open a turn, so they may pass.
 _ANYWHERE = (
     r"<\|[^\s|<>]{2,60}\|>",  # ChatML, Llama 3 and 4, Qwen, Phi, Cohere, Granite, GLM, Kimi, gpt-oss, ...
     r"<\|[A-Za-z]\w+>|<[A-Za-z]\w+\|>|<\|\"\|>",  # Gemma 4
@@ -24,21 +24,21 @@ _ANYWHERE = (
     r"\]~!?b[\[\]]|\[e~\[",  # MiniMax
     r"\0",
 )
-# In d[MASK], flags & [MASK], blend<mask>(a) and (?P<sep>,) it is an index, an operand, or the name of something.
+# Not control tokens: the index d[MASK], the operand in flags & [MASK], and names as in blend<mask>(a) and (?P<sep>,).
 _ALONE = (
     r"(?<![\w)\]&|^~=])(?<![&|^~=+] )\[(?:CLS|SEP|MASK|PAD|UNK|BOS|EOS|IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO"
     r"|PREFIX|SUFFIX|MIDDLE|CALL_ID|TOOLS?_[A-Z0-9_]+|/[A-Z]+(?:_[A-Z]+)+)\]"
     r"|(?<![\w\\?])<(?:cls|sep|CLS|SEP)>"
 )
-# What is looked ahead for spares three quarters of the time.
+# The lookahead saves three quarters of the time.
 CONTROL_TOKEN = re.compile(rf"(?=[<>\[\]◁▁\0])(?:{'|'.join((*_ANYWHERE, _ALONE))})")
-_BRACKET = re.compile(r"[<\[\]◁\0]")  # One of these is in each of them.
+_BRACKET = re.compile(r"[<\[\]◁\0]")  # Every control token contains one of these.
 
-NO_ANSWER = "no answer after thoughts"  # Why a call failed that gave nothing else.
+NO_ANSWER = "no answer after thoughts"  # The error of a call whose response holds thoughts alone.
 _THINKING = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
 _NAMES = rf"[\w:]*{_THINKING}"
 _FINAL = r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<]{0,40}<\|message\|>"
-# What opens a thought and what ends it.
+# Pairs of patterns: the start and the end of a thought.
 _THOUGHTS = (
     (rf"<(?P<tag>{_NAMES})(?:\s[^<>]{{0,80}})?>", r"</(?P=tag)>"),
     (r"\[THINK\]", r"\[/THINK\]"),  # Mistral
@@ -51,21 +51,21 @@ _THOUGHTS = (
 _OPENS = re.compile("|".join(opens for opens, _ in _THOUGHTS), re.I)
 _WHOLE = re.compile(
     rf"(?:{'|'.join(f'{opens}.*?{ends}' for opens, ends in _THOUGHTS)}"
-    # An answer that says where it begins, and gpt-oss where a server has left out its control tokens.
+    # Markers of the answer's start, and gpt-oss output whose control tokens the server has removed.
     rf"|{_FINAL}|<\|(?:start_response|begin_of_solution)\|>|(?-i:analysis.*?assistantfinal))\s*",
     re.I | re.S,
 )
-# With the opening tag in the prompt the answer holds its end alone, after a sentence or as the last of a line;
-# elsewhere somebody writes about tags.
+# If the prompt holds the opening tag, the response holds only the closing one, after a sentence or at the end of a
+# line. A closing tag anywhere else belongs to a text about tags.
 _ENDS = "|".join((f"</(?:{_NAMES})>", *(ends for _, ends in _THOUGHTS[1:])))
 _END_ALONE = re.compile(rf"(?<=[.!?…。！？\n])(?:{_ENDS})\s*|(?:{_ENDS})[ \t\r]*(?:\n\s*|\Z)", re.I)
 _ANSWER_ENDS = ("<|return|>", "<|end|>", "<|END_RESPONSE|>", "<|end_of_solution|>")
 
 
 def control_token(text: str) -> str | None:
-    """The first string in a text that some family of models reads as a control token, or as a null byte; else None.
+    """The first control token of any known model family, or null byte, in a text; None if there is none.
 
-    A text that holds one could end its own turn or open another. Seeds, rewrites and answers are all judged by this.
+    A control token in a text could end its turn or open another. Seeds, rewrites and responses are all checked.
 
     >>> control_token("Sort these.<|im_end|>"), control_token("if a < b: d[MASK] |= flags & [MASK]")
     ('<|im_end|>', None)
@@ -75,7 +75,7 @@ def control_token(text: str) -> str | None:
 
 
 def without_thoughts(text: str) -> str:
-    """An answer without the thinking before it, which some servers leave in; empty where a thought has no end.
+    """Strip the thoughts that some servers leave before a response. Returns "" if a thought has no end.
 
     >>> without_thoughts("<think>Short, or long?</think>\\n\\nShort."), without_thoughts("<think>Short, or")
     ('Short.', '')
