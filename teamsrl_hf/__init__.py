@@ -20,7 +20,8 @@ _ROOMS = {
     "evolve.evolver": ("DatasetEvolver", "EvolverConfig"),
     "evolve.dedup": ("NearDuplicates",),
     "evolve.filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
-    "models.base": ("Completion", "EndpointGenerator", "Generator", "Request", "Sampling", "ScriptedGenerator"),
+    "models.base": ("Completion", "Generator", "Request", "Sampling", "ScriptedGenerator"),
+    "models.endpoint": ("EndpointGenerator",),
     "hub.push": ("push_adapter", "push_dataset", "push_folder", "push_policy"),
     "evaluation.judging": ("judge_pairs", "win_rate"),
     "models.ledger": ("Budget", "BudgetExhausted", "Ledger", "Price"),
@@ -78,11 +79,11 @@ if TYPE_CHECKING:
     from .hub.push import push_folder as push_folder
     from .hub.push import push_policy as push_policy
     from .models.base import Completion as Completion
-    from .models.base import EndpointGenerator as EndpointGenerator
     from .models.base import Generator as Generator
     from .models.base import Request as Request
     from .models.base import Sampling as Sampling
     from .models.base import ScriptedGenerator as ScriptedGenerator
+    from .models.endpoint import EndpointGenerator as EndpointGenerator
     from .models.factory import make_generator as make_generator
     from .models.ledger import Budget as Budget
     from .models.ledger import BudgetExhausted as BudgetExhausted

@@ -10,7 +10,8 @@ from endpoint_server import FAULTS, EndpointServer, ask_process, echo_answer, en
 
 from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.models import pacing
-from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling
+from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.endpoint import EndpointGenerator
 
 QUICK = {"backoff": 0.01, "timeout": 20, "concurrency": 32}
 

@@ -9,7 +9,8 @@ import time
 import pytest
 from aiohttp import web
 
-from teamsrl_hf.models.base import Completion, EndpointGenerator, Request, Sampling, ScriptedGenerator
+from teamsrl_hf.models.base import Completion, Request, Sampling, ScriptedGenerator
+from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.models.factory import make_generator
 
 TOKEN = "tok-PLANTED9f8e7d6c5b4a"

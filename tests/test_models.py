@@ -8,7 +8,8 @@ import yaml
 from serve import save_tiny_model
 
 from teamsrl_hf.models import factory as models
-from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling
+from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.models.factory import make_generator
 from teamsrl_hf.models.rulebook.rules import Rulebook
 

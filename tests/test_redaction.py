@@ -9,7 +9,7 @@ import pytest
 from teamsrl_hf.cli import main
 from teamsrl_hf.commands.arguments import guarded
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.models.base import EndpointGenerator
+from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.models.factory import check_model, make_generator
 from teamsrl_hf.redaction import excerpt, redact, refuse_secrets, shown, token_variable
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from serve import served_model
 
-from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling
+from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.models.factory import make_generator
 
 pytestmark = pytest.mark.slow  # The server takes half a minute to start.

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from ..errors import UserError, did_you_mean
 from ..loading import refuse_policy
 from ..redaction import shown
-from .base import EndpointGenerator, Generator
+from .base import Generator
+from .endpoint import EndpointGenerator
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
 

@@ -245,7 +245,7 @@ class Streak:
         self._failed, self._answered = 0, True
 
     def failed(self, reason: str, request_refused: bool) -> None:
-        """A call failed for good; `request_refused` as in `generation.Completion`."""
+        """A call failed for good; `request_refused` as in `base.Completion`."""
         self._failed, self._last, self._alone = self._failed + 1, reason, request_refused
 
     @property

@@ -21,7 +21,9 @@ os.environ.pop("HF_HUB_OFFLINE", None)  # It would block AsyncInferenceClient ev
 
 from endpoint_server import endpoint_process  # noqa: E402
 
-from teamsrl_hf.models.base import EndpointGenerator, Request, Sampling, _payload  # noqa: E402
+from teamsrl_hf.models.base import Request, Sampling  # noqa: E402
+from teamsrl_hf.models.endpoint import EndpointGenerator  # noqa: E402
+from teamsrl_hf.models.wire import payload  # noqa: E402
 
 TEXT = "Write a short plan for a day in a city by the sea, with reasons for each of its parts. " * 6
 
@@ -47,7 +49,7 @@ async def bare(url: str, asked: list[Request], concurrency: int) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def work(request):
-            async with session.post(f"{url}/chat/completions", json=_payload(request, "tiny")) as response:
+            async with session.post(f"{url}/chat/completions", json=payload(request, "tiny")) as response:
                 answer = json.loads(await response.read())
                 assert answer["choices"][0]["message"]["content"]
 

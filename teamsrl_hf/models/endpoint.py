@@ -1,0 +1,286 @@
+"""Any OpenAI-compatible endpoint as a generator: retries, pauses and rates around `wire`, which says what is sent.
+
+Requests go out through aiohttp because it was measured (tests/benchmarks/bench_endpoint.py; a local endpoint, 64 in
+flight, two cores that other work was using too). Requests/s at once and after 50 ms, CPU milliseconds per request:
+a bare loop over aiohttp 1075 / 605 and 0.18, this module 998 / 704 and 0.23, openai's client on aiohttp 158 / 181 and
+1.82, huggingface_hub's AsyncInferenceClient 146 / 166 and 1.90, openai's on its own transport 100 / 106 and 2.87.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from ..errors import UserError
+from ..redaction import excerpt
+from .base import Completion, Request
+from .pacing import Pace, Streak, Turn
+from .wire import Failure, key_variable, open_sessions, payload, read_answer, read_refusal
+
+_QUIET = 30.0  # Seconds in which failures of one kind are told once.
+_CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
+logger = logging.getLogger(__name__)
+
+
+class _Waits:
+    """Whether one request may be sent once more. `until` is set by its first refusal: when to give up waiting."""
+
+    def __init__(self, max_retries: int, max_wait: float):
+        self.max_retries, self.max_wait = max_retries, max_wait
+        self.failures, self.until, self.refused_at = 0, None, math.inf
+
+    def over(self, failure: Failure, sent_at: float, answered_at: float) -> bool:
+        """Whether this failure is the last. `sent_at` is when it was sent, `answered_at` when an answered one was."""
+        if not failure.busy:
+            self.failures += 1
+        else:
+            # Refused, though others are answered: but for 429, perhaps the endpoint can't stomach this request.
+            self.failures += failure.status != 429 and answered_at > self.refused_at
+            self.refused_at = sent_at
+            self.until = self.until or asyncio.get_running_loop().time() + self.max_wait
+        return not failure.retry or self.failures > self.max_retries or failure.retry_after > self.max_wait
+
+
+class EndpointGenerator:
+    """A chat model behind any OpenAI-compatible endpoint. What fails comes back as a `Completion` with `error`.
+
+    Timeouts, broken connections, malformed answers and the statuses 408, 409 and 5xx are tried again, after
+    exponentially growing waits and never before a `Retry-After` has passed; other statuses are final. A server that
+    charges for an answer it could not deliver charges for each attempt. A request that waits for its next attempt
+    keeps its place among the `concurrency`.
+
+    The statuses 429 (unless for want of credit), 503 and 529 say that the endpoint is busy, and so does a refused
+    connection once it has answered: everybody pauses, fewer requests go out at once and then more again (see
+    `pacing.Pace`). They do not count against `max_retries`, so that an outage costs no rows: a request is given up
+    once it has been refused for `max_wait` seconds, or (but for 429) after `max_retries` if others got answers all the
+    while. Such pauses, and other attempts to come, are told in the log. Use it from one event loop at a time.
+
+    When as many calls as may be in flight have failed in a row, and none of those under way is answered, something is
+    wrong with all of them: further calls are not sent (see `pacing.Streak`).
+
+    Args:
+        model: Name of the model, as the endpoint knows it.
+        base_url: What comes before `/chat/completions`, such as "https://router.huggingface.co/v1".
+        api_key_env: Environment variable that holds the token; it is read at each call and kept nowhere. By default
+            HF_TOKEN for huggingface.co, OPENAI_API_KEY for api.openai.com, TEAMSRL_API_KEY elsewhere; "" sends none.
+        concurrency: Most requests in flight.
+        timeout: Seconds one attempt may take.
+        max_retries: Attempts after the first.
+        backoff: Seconds before the first retry; doubled for each further one, and shortened at random by up to half.
+        max_wait: Longest wait in seconds; a `Retry-After` beyond it ends the request.
+        requests_per_minute: Most requests in any minute, attempts included; None for no limit.
+        tokens_per_minute: Most tokens in any minute, of prompts and answers, as far as they can be known beforehand
+            (see `pacing.Pace`; a prompt is taken to have a token for each four characters); None for no limit.
+
+    Raises:
+        UserError: An argument is out of range, or a token would travel over plain http to another machine.
+        CallsRefused: When called: the last calls failed, all of them.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        api_key_env: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        max_retries: int = 6,
+        backoff: float = 1.0,
+        max_wait: float = 300.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ):
+        waits = max_retries, backoff, max_wait
+        if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
+            raise UserError(
+                "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
+                f"{concurrency}, {timeout}, {max_retries}, {backoff} and {max_wait}."
+            )
+        for rate in (requests_per_minute, tokens_per_minute):
+            if rate is not None and not 0 < rate < math.inf:
+                raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
+        self.model = model
+        self.base_url = base_url.rstrip("/")
+        self.api_key_env = key_variable(base_url, api_key_env)
+        self.concurrency, self.timeout = concurrency, timeout
+        self.max_retries, self.backoff, self.max_wait = max_retries, backoff, max_wait
+        self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
+        self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
+        self._streaks: dict[tuple[str, str], Streak] = {}
+        self._warned: dict[str, tuple[float, int]] = {}
+        self._loop = self._sessions = self._session = None
+        self.waiting: set[asyncio.Task] = set()  # Tasks that wait for a turn or a retry: nothing of theirs is sent.
+
+    async def __call__(self, request: Request) -> Completion:
+        session, streak = await self._open(), self._streak(request)
+        with self._nothing_sent():
+            turn, call = await self._begin(request, streak)
+        try:
+            completion = await self._ask(session, request, turn)
+            if completion.error is None:
+                streak.answered()
+            else:
+                streak.failed(completion.error, completion.request_refused)
+            return completion
+        finally:
+            streak.end(call)
+
+    async def _begin(self, request: Request, streak: Streak) -> tuple[Turn, asyncio.Future[None]]:
+        """Wait until the request may be sent: for a turn, and while the endpoint is suspected to refuse all."""
+        while True:
+            turn = await self._turn(request, None)
+            if (call := streak.begin()) is not None:
+                return turn, call
+            # Not with the turn in hand, which one of those waited for may need for its next attempt.
+            self._pace.leave(turn)
+            await streak.clear()
+
+    async def _ask(self, session, request: Request, turn: Turn | None) -> Completion:
+        """Attempts until one is answered or the last has failed; the first has its turn."""
+        waits, failures = _Waits(self.max_retries, self.max_wait), []
+        while turn:
+            try:
+                answer = await self._attempt(session, request)
+                self._tell(turn, answer, request)
+                if isinstance(answer, Completion):
+                    return _with(answer, failures) if failures else answer
+                failures.append(answer)
+                if waits.over(answer, turn.at, self._pace.answered_at):
+                    break
+                self._warn(answer)
+                if not answer.busy:
+                    with self._nothing_sent():
+                        await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
+            finally:
+                self._pace.leave(turn)
+            with self._nothing_sent():
+                turn = await self._turn(request, waits.until)
+        return self._given_up(failures, in_time=turn is not None)
+
+    @contextmanager
+    def _nothing_sent(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        self.waiting.add(task)
+        try:
+            yield
+        finally:
+            self.waiting.discard(task)
+
+    def _streak(self, request: Request) -> Streak:
+        kind = request.role, request.kind
+        if kind not in self._streaks:
+            self._streaks[kind] = Streak(f"{self.model!r} as {request.role}", self.concurrency)
+        return self._streaks[kind]
+
+    async def _turn(self, request: Request, until: float | None) -> Turn | None:
+        """A turn, or None when it has not come `until` then, which is set once the request has been refused."""
+        if until is None:
+            return await self._pace.enter(*_size(request))
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._pace.enter(*_size(request), again=True)
+        except TimeoutError:
+            return None
+
+    def _tell(self, turn: Turn, answer: Completion | Failure, request: Request) -> None:
+        """What the answer says of the endpoint as a whole."""
+        if isinstance(answer, Completion):
+            guess, most = _size(request)
+            used = answer.completion_tokens or len(answer.text) / _CHARACTERS  # Some servers don't count.
+            self._pace.answered(turn, (answer.prompt_tokens or guess) + used, used / max(1, most))
+        elif answer.busy:
+            self._pace.refused(turn, answer.retry_after if answer.retry_after <= self.max_wait else 0.0)
+        elif answer.status:  # Not what was wanted, but it was let in.
+            self._pace.answered(turn)
+
+    def _warn(self, failure: Failure) -> None:
+        """One line in the log at the first failure of a kind, and then at most every `_QUIET` seconds."""
+        now, kind = time.monotonic(), failure.reason.partition(":")[0]
+        told_at, more = self._warned.get(kind, (-math.inf, 0))
+        if now - told_at < _QUIET:
+            self._warned[kind] = told_at, more + 1
+            return
+        self._warned[kind] = now, 0
+        then = (
+            f"requests wait, and are tried again for up to {self.max_wait:g} s"
+            if failure.busy
+            else "it is tried again"
+        )
+        again = f" ({more:,} more since the last such line)" if more else ""
+        logger.warning("%s: %s; %s%s", self.model, failure.reason, then, again)
+
+    def _delay(self, failures: int, retry_after: float) -> float:
+        return min(retry_after + self.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1), self.max_wait)
+
+    def _given_up(self, failures: list[Failure], in_time: bool) -> Completion:
+        last, *earlier = reversed(failures)
+        reason = last.reason if in_time else f"{last.reason} (for {self.max_wait:g} s)"
+        if last.retry_after > self.max_wait:
+            reason += f" (to be tried again in {last.retry_after:.0f} s)"
+        if earlier:
+            reason += f" after {len(failures)} attempts"
+        counted = last.prompt_tokens, last.completion_tokens
+        answer = Completion("", self.model, *counted, error=reason, request_refused=last.about_request)
+        return _with(answer, earlier)
+
+    async def close(self) -> None:
+        """Close the connections now rather than when the event loop ends. The next call opens new ones."""
+        self._loop = None
+        if self._sessions is not None:
+            await self._sessions.aclose()
+
+    async def _open(self):
+        """The session of the running loop: none works in another loop than its first."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._sessions = open_sessions(self.timeout)
+            self._session = await anext(self._sessions)
+            self._pace.move(loop)
+            self._loop = loop
+        return self._session
+
+    async def _attempt(self, session, request: Request) -> Completion | Failure:
+        import aiohttp
+
+        token = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+        if not (token.isascii() and token.isprintable()):
+            return Failure(f"the token in {self.api_key_env} holds characters that no header can carry")
+        url, headers = f"{self.base_url}/chat/completions", {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            # A redirect might lead the request, token and all, to another host.
+            async with session.post(
+                url, json=payload(request, self.model), headers=headers, allow_redirects=False
+            ) as response:
+                body = await response.read()
+        except TimeoutError:
+            return Failure(f"no answer within {self.timeout:g} s", retry=True)
+        except (aiohttp.ClientError, OSError) as error:
+            final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
+            reason = excerpt(f"connection failed: {type(error).__name__}: {error}", token)
+            # Nobody there, where somebody was: it is being started again. A wrong address never answered.
+            gone = isinstance(error, aiohttp.ClientConnectorError) and self._pace.answered_at > -math.inf
+            return Failure(reason, not final, gone=gone and not final)
+        if response.status == 200:
+            return read_answer(body, self.model, token)
+        return read_refusal(response.status, response.headers, body, token, self.api_key_env)
+
+
+def _with(answer: Completion, failures: list[Failure]) -> Completion:
+    """The answer with what the failed attempts before it cost."""
+    return replace(
+        answer,
+        prompt_tokens=answer.prompt_tokens + sum(failure.prompt_tokens for failure in failures),
+        completion_tokens=answer.completion_tokens + sum(failure.completion_tokens for failure in failures),
+        attempts=1 + len(failures),
+    )
+
+
+def _size(request: Request) -> tuple[float, int]:
+    """Tokens of the prompt, at a guess, and the most that the answer may have."""
+    return sum(len(message["content"]) for message in request.messages) / _CHARACTERS, request.sampling.max_tokens

@@ -1,0 +1,182 @@
+"""The wire of an OpenAI-compatible endpoint: a request becomes JSON, and what comes back a completion or a failure."""
+
+import email.utils
+import ipaddress
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..errors import UserError
+from ..redaction import excerpt, redact, token_variable
+from ..text.tokens import NO_ANSWER, without_thoughts
+from ..types import Finish
+from .base import Completion, Request, request_seed
+
+_RETRIED = {408, 409, 429}  # and everything from 500 up
+_BUSY = {429, 503, 529}
+# What a server may say to one request and not to the next: for its content, its length, its parameters.
+_ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one attempt gave no answer, whether another may, and how many seconds the server wants it to wait.
+
+    The tokens are those that the server counted, and most likely charges for.
+    """
+
+    reason: str
+    retry: bool = False
+    retry_after: float = 0.0
+    status: int = 0
+    gone: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the endpoint has too much to do or is gone for a while, which says nothing of this request."""
+        return self.gone or self.status in _BUSY
+
+    @property
+    def about_request(self) -> bool:
+        return self.status in _ABOUT_REQUEST
+
+
+async def open_sessions(timeout: float):
+    """One session. A generator, because `asyncio.run` closes those that are still open when its loop ends."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+    ) as session:
+        yield session
+
+
+def key_variable(base_url: str, given: str | None) -> str | None:
+    """Name of the variable that holds the token for this endpoint, or None when no token may be sent."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable or set(base_url) & set("@?#"):
+        given = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(redact(base_url))
+        raise UserError(f"base_url must be like 'https://host/v1', not {given}; put a token into the environment.")
+    host = parts.hostname
+    name = _default_variable(host) if given is None else given and token_variable(given)
+    if parts.scheme == "http" and not _is_loopback(host):
+        if given or (name and os.environ.get(name)):
+            raise UserError(
+                f"The token in {name} would go over plain http to {host}; use https, or api_key_env='' to send none."
+            )
+        return None
+    return name or None
+
+
+def _default_variable(host: str) -> str:
+    if host == "huggingface.co" or host.endswith(".huggingface.co"):
+        return "HF_TOKEN"
+    return "OPENAI_API_KEY" if host == "api.openai.com" else "TEAMSRL_API_KEY"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def payload(request: Request, model: str) -> dict:
+    # Always with max_tokens: servers' own defaults differ, and some cut answers after a few words.
+    sampling, seed = request.sampling, request_seed(request)
+    payload = {
+        "model": model,
+        "messages": list(request.messages),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+    }
+    return payload if seed is None else payload | {"seed": seed}
+
+
+def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
+    try:
+        answer = json.loads(body)
+        choice = answer["choices"][0]
+        text, reason = choice["message"]["content"], choice.get("finish_reason")
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return Failure(f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
+    prompt, completion = _count(answer.get("usage"), "prompt_tokens"), _count(answer.get("usage"), "completion_tokens")
+    spent = {"status": 200, "prompt_tokens": prompt, "completion_tokens": completion}
+    if reason == "content_filter":
+        return Failure("the endpoint's content filter stopped the answer", **spent)
+    said = text if isinstance(text, str) else ""
+    text = without_thoughts(said)
+    if not text.strip():
+        # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
+        cut = reason == Finish.LENGTH
+        missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
+        return Failure(f"{missing}{' at max_tokens' if cut else ''}", not cut, **spent)
+    return Completion(
+        text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
+        model=model,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        finish_reason=Finish.LENGTH if reason == Finish.LENGTH else Finish.STOP,
+    )
+
+
+def _count(usage: object, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: str, variable: str | None) -> Failure:
+    """The failure that an answer with a status other than 200 is, in the server's own words without the token."""
+    # No credit is no passing matter, although OpenAI gives it the status of one.
+    spent = status == 429 and b"insufficient_quota" in body
+    retry = (status in _RETRIED or status >= 500) and not spent
+    reason = f"HTTP {status}: {_complaint(status, body, token, variable)}".removesuffix(": ")
+    wait = _seconds(headers.get("Retry-After", ""), headers.get("Date", ""))
+    return Failure(reason, retry, wait, 402 if spent else status)
+
+
+def _complaint(status: int, body: bytes, token: str, variable: str | None) -> str:
+    text = body.decode("utf-8", "replace")
+    if status != 401:
+        return excerpt(text, token)
+    # Servers like to repeat a part of the token they refuse, with stars or dots in place of the rest.
+    text = excerpt(re.sub(r"\S*(?:\*\*|\.\.\.|…)\S*", "***", text[:4000]), token, shared=4)
+    variable = variable or "api_key_env"
+    told = f"the token is the one in {variable}" if token else f"a token is wanted, but {variable} is not set"
+    return f"{text} ({told})".strip()
+
+
+def _seconds(retry_after: str, date: str = "") -> float:
+    """Seconds that a `Retry-After` header asks for, given as seconds or as a date; 0 if it says neither.
+
+    A date is compared with the `Date` of the same answer, so that no clock of ours can be wrong about it.
+
+    >>> _seconds("2"), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon")
+    (2.0, 0.0, 0.0)
+    >>> _seconds("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:27:30 GMT")
+    30.0
+    """
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", retry_after.strip()):
+        return float(retry_after)
+    at = _timestamp(retry_after)
+    return 0.0 if at is None else max(0.0, at - (_timestamp(date) or time.time()))
+
+
+def _timestamp(date: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
