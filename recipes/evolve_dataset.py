@@ -41,9 +41,10 @@ from teamsrl_hf.evolve.evolver import DatasetEvolver
 from teamsrl_hf.evolve.shards import Team, buy_together, consume, share_of
 from teamsrl_hf.models.accounting import outcome, spent
 from teamsrl_hf.models.base import Generator
+from teamsrl_hf.models.budget import Budget, Price
 from teamsrl_hf.models.calls import run_async
 from teamsrl_hf.models.factory import make_generator
-from teamsrl_hf.models.ledger import Budget, Ledger, Price
+from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.models.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.publish.cards import RULEBOOK, DatasetStatistics, dataset_card, inline_code, recipe_text

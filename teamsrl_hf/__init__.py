@@ -24,7 +24,8 @@ _ROOMS = {
     "models.endpoint": ("EndpointGenerator",),
     "hub.push": ("push_adapter", "push_dataset", "push_folder", "push_policy"),
     "evaluation.judging": ("judge_pairs", "win_rate"),
-    "models.ledger": ("Budget", "BudgetExhausted", "Ledger", "Price"),
+    "models.budget": ("Budget", "BudgetExhausted", "Price"),
+    "models.ledger": ("Ledger",),
     "models.local": ("TransformersGenerator",),
     "models.factory": ("make_generator",),
     "text.operations": ("OPERATIONS", "Operation"),
@@ -83,12 +84,12 @@ if TYPE_CHECKING:
     from .models.base import Request as Request
     from .models.base import Sampling as Sampling
     from .models.base import ScriptedGenerator as ScriptedGenerator
+    from .models.budget import Budget as Budget
+    from .models.budget import BudgetExhausted as BudgetExhausted
+    from .models.budget import Price as Price
     from .models.endpoint import EndpointGenerator as EndpointGenerator
     from .models.factory import make_generator as make_generator
-    from .models.ledger import Budget as Budget
-    from .models.ledger import BudgetExhausted as BudgetExhausted
     from .models.ledger import Ledger as Ledger
-    from .models.ledger import Price as Price
     from .models.local import TransformersGenerator as TransformersGenerator
     from .models.rulebook.rules import Rulebook as Rulebook
     from .ppo.callbacks import EvolvedExamplesCallback as EvolvedExamplesCallback

@@ -6,7 +6,7 @@ import pytest
 from teamsrl_hf import Completion, Ledger, Request, ScriptedGenerator
 from teamsrl_hf.cli import main
 from teamsrl_hf.models.accounting import report
-from teamsrl_hf.models.ledger import Price
+from teamsrl_hf.models.budget import Price
 from teamsrl_hf.models.parts import open_part, prepare_parts
 from teamsrl_hf.runs import finish_run, open_run
 

@@ -29,7 +29,7 @@ from teamsrl_hf.environment.choosers import LinUCBChooser, train_chooser
 from teamsrl_hf.environment.rollout import next_state, uniform
 from teamsrl_hf.evolve.concurrency import in_order
 from teamsrl_hf.evolve.config import METHODS, PLANNED
-from teamsrl_hf.models.ledger import Budget, BudgetExhausted
+from teamsrl_hf.models.budget import Budget, BudgetExhausted
 from teamsrl_hf.text.operations import OPERATIONS, read_review, read_rewrite
 from teamsrl_hf.text.plans import read_pack, read_plan, write_rows
 

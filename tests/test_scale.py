@@ -26,7 +26,7 @@ from teamsrl_hf import (
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.evolve.shards import _first, _stopped, consume, decide, read_candidates, share_of, write_candidates
-from teamsrl_hf.models.ledger import Budget, BudgetExhausted
+from teamsrl_hf.models.budget import Budget, BudgetExhausted
 from teamsrl_hf.models.parts import part_paths
 from teamsrl_hf.paths import resource
 from teamsrl_hf.text.operations import OPERATIONS

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CallsRefused, Stopped
+from ..models.budget import Budget
 from ..models.calls import run_async
-from ..models.ledger import Budget, Ledger
+from ..models.ledger import Ledger
 from ..types import Candidate, Review, Seed, Transition
 from .concurrency import close, each, in_order, together
 from .evolver import DatasetEvolver

@@ -12,98 +12,21 @@ import asyncio
 import hashlib
 import json
 import math
-import operator
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
 from ..errors import Stopped, UserError
+from . import ledger_file
 from .base import Completion, Generator, Request
+from .budget import Amounts, Budget, Price, Reservations
 from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .pacing import suspicious
 
-VERSION = 3
-# Calls, tokens, money: the order of `Budget`.
-Amounts = tuple[int, int, float]
-_ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
-# What earlier versions did not have, and what their calls get for it.
-_ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
-_ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
-_NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
-# The text stands last, so that sums over the rest need not read it.
-_COLUMNS = """
-    key BLOB, role TEXT NOT NULL, model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT
-    NULL, finish_reason TEXT NOT NULL, error TEXT, seconds REAL NOT NULL, created REAL NOT NULL, {added}, text TEXT NOT
-    NULL, PRIMARY KEY ({key})
-""".replace("{added}", ", ".join(f"{name} {kind}" for name, kind in _ADDED.items()))
-# Failures that were asked again, and answers bought twice by two processes: they cost, but are replayed no more.
-_SCHEMA = {
-    "calls": _COLUMNS.replace("{key}", "key"),
-    "superseded": _COLUMNS.replace("{key}", "key, created, seconds"),
-}
-# Which file this is, and of which other one it is a part, see `parts`. Made when it is first asked for.
-_IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL, part_of TEXT, rank INTEGER)"
-_INSERT = f"INSERT OR REPLACE INTO calls ({_NAMES}) VALUES ({', '.join('?' * len(_NAMES.split(', ')))})"
-_PURCHASES = "(SELECT {0} FROM calls UNION ALL SELECT {0} FROM superseded)"
-_SAME = "a.key = b.key AND a.created = b.created AND a.seconds = b.seconds"
 # Not json.dumps: given options, it builds an encoder at each call.
 _encode = json.JSONEncoder(sort_keys=True).encode
-
-
-def _check_amounts(amounts: object, what: str) -> None:
-    for name, value in vars(amounts).items():
-        if value is None and what == "budget":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise UserError(f"The {what} {name} is {value!r}, wanted a number from 0 up; correct it or leave it out.")
-
-
-class BudgetExhausted(Stopped):
-    """The next purchase might exceed the budget. Nothing is wrong: a run under a higher budget goes on from here."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """Money per million tokens, in whatever currency the budget is in.
-
-    Raises:
-        UserError: A price is no number from 0 up.
-    """
-
-    prompt: float = 0.0
-    completion: float = 0.0
-
-    def __post_init__(self):
-        _check_amounts(self, "price")
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Money for so many tokens.
-
-        >>> Price(prompt=2.0, completion=8.0).of(1_000_000, 500_000)
-        6.0
-        """
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1_000_000
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Most that may be spent over a ledger's whole life; None is no limit. Failed calls count, replays do not.
-
-    Raises:
-        UserError: A limit is no number from 0 up.
-    """
-
-    calls: int | None = None
-    tokens: int | None = None
-    cost: float | None = None
-
-    def __post_init__(self):
-        _check_amounts(self, "budget")
 
 
 @dataclass(frozen=True)
@@ -162,7 +85,7 @@ class Ledger:
         path: str | Path,
         retry_errors: bool = False,
         prices: Mapping[str, Price] | None = None,
-        budget: Budget = Budget(),
+        budget: Budget = Budget(),  # noqa: B008 (frozen)
         read_from: Sequence[str | Path] = (),
         since: float = math.inf,
     ):
@@ -175,14 +98,14 @@ class Ledger:
         self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
         self._asked_again: set[bytes] = set()
         self._recorded: list[_Recorded] = []
-        self._desk = _Desk(budget)
-        self._connection = _open(self.path)
-        self._readers = [(self._connection, _selection(self._connection))]
+        self._reservations = Reservations(budget)
+        self._connection = ledger_file.open_to_write(self.path)
+        self._readers = [(self._connection, ledger_file.selection(self._connection))]
         try:
             self.calls, self.tokens, self.cost = self._spent()
             for other in map(Path, read_from):
-                connection = _open_to_read(other)
-                self._readers.append((connection, _selection(connection)))
+                connection = ledger_file.open_to_read(other)
+                self._readers.append((connection, ledger_file.selection(connection)))
         except BaseException:
             self.close()
             raise
@@ -210,7 +133,7 @@ class Ledger:
             try:
                 row = connection.execute(selection, (key,)).fetchone()
             except sqlite3.Error as error:
-                raise _explained(error, self.path) from error
+                raise ledger_file.explained(error, self.path) from error
             if row is not None and row[5] is None:
                 return Completion(*row[:7])
             failed = failed or row
@@ -229,7 +152,7 @@ class Ledger:
         role: str,
         completion: Completion,
         seconds: float,
-        price: Price = Price(),
+        price: Price = Price(),  # noqa: B008 (frozen)
         estimated: bool = False,
     ) -> None:
         """Commit one answer, or one failure."""
@@ -239,11 +162,11 @@ class Ledger:
         row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0)
         try:
             if key in self._asked_again:
-                self._replace_failure(key, row)
+                ledger_file.replace_failure(self._connection, key, row)
             else:
-                self._connection.execute(_INSERT, row)
+                ledger_file.insert(self._connection, row)
         except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
+            raise ledger_file.explained(error, self.path) from error
         self.calls, self.tokens, self.cost = self.calls + 1, self.tokens + sum(tokens), self.cost + cost
 
         if completion.error is not None:
@@ -260,27 +183,15 @@ class Ledger:
                 "UPDATE calls SET final = 1 WHERE key = ? AND error IS NOT NULL", [(key,) for key in keys]
             )
         except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
+            raise ledger_file.explained(error, self.path) from error
 
     def _has_answered(self, role: str, model: str) -> bool:
         found = "SELECT 1 FROM calls WHERE error IS NULL AND role = ? AND model = ? LIMIT 1"
         return self._connection.execute(found, (role, model)).fetchone() is not None
 
-    def _replace_failure(self, key: bytes, row: tuple) -> None:
-        with _transaction(self._connection):
-            self._connection.execute(
-                f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM calls WHERE key = ?", (key,)
-            )
-            self._connection.execute(_INSERT, row)
-
     def totals(self) -> dict[str, Totals]:
         """Totals by role, roles in alphabetical order."""
-        source = _PURCHASES.format(f"role, error, prompt_tokens, completion_tokens, seconds, {', '.join(_ADDED)}")
-        rows = self._connection.execute(
-            "SELECT role, COUNT(*), COUNT(error), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds), "
-            f"SUM(cost), SUM(attempts), SUM(estimated) FROM {source} GROUP BY role ORDER BY role"
-        )
-        return {role: Totals(*sums) for role, *sums in rows}
+        return {role: Totals(*sums) for role, *sums in ledger_file.sums_by_role(self._connection)}
 
     def failures(self) -> list[tuple[str, bool]]:
         """Why calls failed that this run asked for, and of each whether it is final."""
@@ -290,12 +201,10 @@ class Ledger:
         return [(error, bool(final)) for error, final in {key: rest for key, *rest in rows}.values()]
 
     def _spent(self) -> Amounts:
-        source = _PURCHASES.format("prompt_tokens + completion_tokens AS tokens, cost")
-        statement = f"SELECT COUNT(*), COALESCE(SUM(tokens), 0), COALESCE(SUM(cost), 0.0) FROM {source}"
         try:
-            return self._connection.execute(statement).fetchone()
+            return ledger_file.spent(self._connection)
         except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
+            raise ledger_file.explained(error, self.path) from error
 
     def merge(self, paths: Iterable[str | Path]) -> None:
         """Add the records of other ledgers, such as one of each process. Merging the same twice changes nothing.
@@ -309,37 +218,20 @@ class Ledger:
         for path in map(Path, paths):
             if path.resolve() == self.path.resolve():
                 continue
-            _existing(path)
-            _open(path).close()  # Refuses what is no ledger, and migrates what is old.
             try:
-                self._connection.execute("ATTACH ? AS other", (str(path),))
-                try:
-                    with _transaction(self._connection):
-                        for statement in _MERGE:
-                            self._connection.execute(statement)
-                finally:
-                    self._connection.execute("DETACH other")
+                ledger_file.merge_file(self._connection, path)
             except sqlite3.Error as error:
-                raise _explained(error, self.path) from error
+                raise ledger_file.explained(error, self.path) from error
         self.calls, self.tokens, self.cost = self._spent()
 
     @property
     def identity(self) -> str:
         """A random name that the file keeps, whatever it is called."""
-        self._identify(None, None)
-        return self._connection.execute("SELECT id FROM identity").fetchone()[0]
+        return ledger_file.identity(self._connection)
 
     def belong_to(self, identity: str, rank: int) -> None:
         """Record that this is the part of a process of a launch whose ledger has that identity."""
-        self._identify(identity, rank)
-
-    def _identify(self, *owner: object) -> None:
-        row = (secrets.token_hex(16), *owner)
-        with _transaction(self._connection):
-            self._connection.execute(_IDENTITY)
-            self._connection.execute(
-                "INSERT INTO identity SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM identity)", row
-            )
+        ledger_file.identify(self._connection, identity, rank)
 
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
         """Let what is under way end and be recorded; within `seconds`, if given, and then nothing more is sent."""
@@ -359,62 +251,6 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         pressing = kind is not None and not issubclass(kind, Stopped)
         self.close(SETTLE_SECONDS if pressing else None)
-
-
-# `a` is what is here, `b` what comes in; "wins" is when what comes in replaces what is here.
-_WINS = "a.error IS NOT NULL AND (b.error IS NULL OR b.created > a.created)"
-_MERGE = (
-    f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM other.superseded",
-    f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {', '.join(f'b.{n}' for n in _NAMES.split(', '))} "
-    f"FROM other.calls b JOIN main.calls a ON a.key = b.key WHERE NOT ({_WINS})",
-    f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {', '.join(f'a.{n}' for n in _NAMES.split(', '))} "
-    f"FROM other.calls b JOIN main.calls a ON a.key = b.key WHERE {_WINS}",
-    f"INSERT OR REPLACE INTO calls ({_NAMES}) SELECT {', '.join(f'b.{n}' for n in _NAMES.split(', '))} "
-    f"FROM other.calls b LEFT JOIN main.calls a ON a.key = b.key WHERE a.key IS NULL OR ({_WINS})",
-    # One and the same purchase, met in both files, is counted once.
-    f"DELETE FROM superseded AS b WHERE EXISTS (SELECT 1 FROM main.calls a WHERE {_SAME})",
-)
-
-
-class _Desk:
-    """What calls in flight may yet cost, held against the budget."""
-
-    def __init__(self, budget: Budget):
-        self.limits = vars(budget)
-        self.limited = budget != Budget()
-        self._in_flight, self._held = 0, (0, 0, 0.0)
-        self._freed: asyncio.Future[None] | None = None
-
-    def hold(self, spent: Amounts, most: Amounts) -> bool:
-        """Set aside `most`, what a purchase may take; False if it has to wait for one in flight.
-
-        Raises:
-            BudgetExhausted: It might exceed the budget, and nothing is in flight that could still come out cheaper.
-        """
-        held = tuple(map(operator.add, self._held, most))
-        for (name, limit), so_far, reserved, more in zip(self.limits.items(), spent, held, most):
-            if limit is not None and so_far + reserved > limit * (1 + 1e-9):  # Sums of money are rounded.
-                if self._in_flight:
-                    return False
-                raise BudgetExhausted(
-                    f"The budget of {limit:,} {name} is spent: {so_far:,.12g} so far, and the next call may take "
-                    f"{more:,.6g}; run again with a higher budget_{name} to go on where this stopped."
-                )
-        self._in_flight, self._held = self._in_flight + 1, held
-        return True
-
-    def release(self, most: Amounts) -> None:
-        self._in_flight -= 1
-        self._held = tuple(map(operator.sub, self._held, most)) if self._in_flight else (0, 0, 0.0)
-        if self._freed is not None and not self._freed.done():
-            self._freed.set_result(None)
-        self._freed = None
-
-    async def room(self) -> None:
-        """Returns when a purchase in flight has ended."""
-        if self._freed is None:
-            self._freed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._freed)
 
 
 class _Recorded:
@@ -437,10 +273,10 @@ class _Recorded:
             if (known := ledger.find(key)) is not None:
                 ledger.replayed += 1
                 return known
-            most = self._most(request) if ledger._desk.limited else None
-            if most is None or ledger._desk.hold((ledger.calls, ledger.tokens, ledger.cost), most):
+            most = self._most(request) if ledger._reservations.limited else None
+            if most is None or ledger._reservations.hold((ledger.calls, ledger.tokens, ledger.cost), most):
                 return await self._buy(key, request, most)
-            await ledger._desk.room()
+            await ledger._reservations.room()
 
     async def settle(self, seconds: float | None) -> None:
         """See `Ledger.settle`."""
@@ -461,7 +297,7 @@ class _Recorded:
     def _bought(self, key: bytes, most: Amounts | None) -> None:
         self.ledger._in_flight.pop(key, None)
         if most is not None:
-            self.ledger._desk.release(most)
+            self.ledger._reservations.release(most)
 
     async def _ask(self, key: bytes, request: Request) -> Completion:
         started = time.monotonic()
@@ -499,125 +335,3 @@ class _Recorded:
 
 def _bytes(request: Request) -> int:
     return sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """A connection that holds the file for this process alone."""
-    connection = None
-    try:
-        connection = sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
-        # Exclusive: two processes would each buy what the other has already paid for.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        _check(connection, path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        # A killed process loses nothing by it; and 40 MB between checkpoints cost a third less than the default 4.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint=10000")
-        _migrate(connection)
-    except (sqlite3.Error, UserError) as error:
-        if connection is not None:
-            connection.close()
-        raise (error if isinstance(error, UserError) else _explained(error, path)) from error
-    return connection
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """UserError unless the file is empty or a ledger that this version can read."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
-    if tables and not {"key", "role", "seconds", "created", *_ANSWER.split(", ")} <= columns:
-        raise UserError(f"{path} is not a ledger (an SQLite file of something else); give another path.")
-    if version > VERSION:
-        raise UserError(
-            f"The ledger {path} is of version {version}, this teamsrl-hf writes {VERSION}; install a newer teamsrl-hf."
-        )
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
-        return
-    with _transaction(connection):
-        for table, columns in _SCHEMA.items():
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-            present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-            for name in _ADDED.keys() - present:
-                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {_ADDED[name]}")
-        connection.execute(f"PRAGMA user_version={VERSION}")
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    _existing(path)
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-    try:
-        # Not mode=ro: what a killed process left in its write-ahead log has to be brought in first.
-        connection.execute("PRAGMA query_only=ON")
-        _check(connection, path)
-        connection.execute("SELECT 1 FROM calls").fetchone()
-    except (sqlite3.Error, UserError) as error:
-        connection.close()
-        raise (error if isinstance(error, UserError) else _explained(error, path)) from error
-    return connection
-
-
-def identity_of(path: Path) -> str | None:
-    """The identity of the ledger in a file, or None if it was never asked for one.
-
-    Raises:
-        UserError: The file is held by another process, or is no ledger.
-    """
-    with closing(_open_to_read(path)) as connection:
-        return _identity_row(connection)[0]
-
-
-def owner_of(path: Path) -> tuple[str | None, int | None]:
-    """Of which ledger a file is a part, and of which rank; nothing where that can't be told. Leaves no trace there."""
-    if not path.is_file():
-        return None, None
-    # As it stands in the main file: to bring in a write-ahead log would change a file that may be another run's.
-    name = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(name, uri=True)) as connection:
-        return _identity_row(connection)[1:]
-
-
-def _identity_row(connection: sqlite3.Connection) -> tuple[str | None, str | None, int | None]:
-    try:
-        return connection.execute("SELECT id, part_of, rank FROM identity").fetchone() or (None, None, None)
-    except sqlite3.DatabaseError:  # No such table, or no SQLite file at all.
-        return None, None, None
-
-
-def _selection(connection: sqlite3.Connection) -> str:
-    """The statement that finds, by key, the fields of a `Completion`, when it was recorded, and if it is final."""
-    present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
-    attempts, final = (name if name in present else default for name, default in (("attempts", "1"), ("final", "0")))
-    return f"SELECT {_ANSWER}, {attempts}, created, {final} FROM calls WHERE key = ?"
-
-
-def _existing(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"There is no ledger at {path}; check the path.")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection):
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):  # A full disk has already rolled it back.
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _explained(error: sqlite3.Error, path: Path) -> Exception:
-    message = str(error)
-    if "locked" in message:
-        return UserError(f"The ledger {path} is in use by another process; wait for it or stop it, then run again.")
-    if isinstance(error, sqlite3.DatabaseError) and "not a database" in message:
-        return UserError(f"{path} is not a ledger (not an SQLite file); move it away and run again.")
-    if "malformed" in message:
-        return UserError(f"The ledger {path} is damaged ({message}); put back a copy, or move it away to start anew.")
-    return OSError(f"The ledger {path} can't be written ({message}). Make room or mend its folder, then run again.")

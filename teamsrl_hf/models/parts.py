@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .ledger import Ledger, identity_of, owner_of
+from .ledger import Ledger
+from .ledger_file import identity_of, owner_of
 
 _BESIDE = ("-wal", "-shm", "-journal", "")  # What SQLite keeps in files of their own; the main file last.
 

@@ -1,0 +1,103 @@
+"""What a run may spend: prices and limits go in, out comes whether the next purchase may be made."""
+
+import asyncio
+import math
+import operator
+from dataclasses import dataclass
+
+from ..errors import Stopped, UserError
+
+# Calls, tokens, money: the order of `Budget`.
+Amounts = tuple[int, int, float]
+
+
+def _check_amounts(amounts: object, what: str) -> None:
+    for name, value in vars(amounts).items():
+        if value is None and what == "budget":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise UserError(f"The {what} {name} is {value!r}, wanted a number from 0 up; correct it or leave it out.")
+
+
+class BudgetExhausted(Stopped):
+    """The next purchase might exceed the budget. Nothing is wrong: a run under a higher budget goes on from here."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """Money per million tokens, in whatever currency the budget is in.
+
+    Raises:
+        UserError: A price is no number from 0 up.
+    """
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self):
+        _check_amounts(self, "price")
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Money for so many tokens.
+
+        >>> Price(prompt=2.0, completion=8.0).of(1_000_000, 500_000)
+        6.0
+        """
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1_000_000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Most that may be spent over a ledger's whole life; None is no limit. Failed calls count, replays do not.
+
+    Raises:
+        UserError: A limit is no number from 0 up.
+    """
+
+    calls: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+
+    def __post_init__(self):
+        _check_amounts(self, "budget")
+
+
+class Reservations:
+    """What calls in flight may yet cost, held against the budget."""
+
+    def __init__(self, budget: Budget):
+        self.limits = vars(budget)
+        self.limited = budget != Budget()
+        self._in_flight, self._held = 0, (0, 0, 0.0)
+        self._freed: asyncio.Future[None] | None = None
+
+    def hold(self, spent: Amounts, most: Amounts) -> bool:
+        """Set aside `most`, what a purchase may take; False if it has to wait for one in flight.
+
+        Raises:
+            BudgetExhausted: It might exceed the budget, and nothing is in flight that could still come out cheaper.
+        """
+        held = tuple(map(operator.add, self._held, most))
+        for (name, limit), so_far, reserved, more in zip(self.limits.items(), spent, held, most):
+            if limit is not None and so_far + reserved > limit * (1 + 1e-9):  # Sums of money are rounded.
+                if self._in_flight:
+                    return False
+                raise BudgetExhausted(
+                    f"The budget of {limit:,} {name} is spent: {so_far:,.12g} so far, and the next call may take "
+                    f"{more:,.6g}; run again with a higher budget_{name} to go on where this stopped."
+                )
+        self._in_flight, self._held = self._in_flight + 1, held
+        return True
+
+    def release(self, most: Amounts) -> None:
+        self._in_flight -= 1
+        self._held = tuple(map(operator.sub, self._held, most)) if self._in_flight else (0, 0, 0.0)
+        if self._freed is not None and not self._freed.done():
+            self._freed.set_result(None)
+        self._freed = None
+
+    async def room(self) -> None:
+        """Returns when a purchase in flight has ended."""
+        if self._freed is None:
+            self._freed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._freed)

@@ -1,0 +1,235 @@
+"""The SQLite file of a ledger: a path goes in, out comes a connection to tables of this version, or a clear error."""
+
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import UserError
+from .budget import Amounts
+
+_VERSION = 3
+_ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
+# What earlier versions did not have, and what their calls get for it.
+_ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
+_ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
+_NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
+# The text stands last, so that sums over the rest need not read it.
+_COLUMNS = """
+    key BLOB, role TEXT NOT NULL, model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT
+    NULL, finish_reason TEXT NOT NULL, error TEXT, seconds REAL NOT NULL, created REAL NOT NULL, {added}, text TEXT NOT
+    NULL, PRIMARY KEY ({key})
+""".replace("{added}", ", ".join(f"{name} {kind}" for name, kind in _ADDED.items()))
+# Failures that were asked again, and answers bought twice by two processes: they cost, but are replayed no more.
+_SCHEMA = {
+    "calls": _COLUMNS.replace("{key}", "key"),
+    "superseded": _COLUMNS.replace("{key}", "key, created, seconds"),
+}
+# Which file this is, and of which other one it is a part, see `parts`. Made when it is first asked for.
+_IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL, part_of TEXT, rank INTEGER)"
+_INSERT = f"INSERT OR REPLACE INTO calls ({_NAMES}) VALUES ({', '.join('?' * len(_NAMES.split(', ')))})"
+_PURCHASES = "(SELECT {0} FROM calls UNION ALL SELECT {0} FROM superseded)"
+_SAME = "a.key = b.key AND a.created = b.created AND a.seconds = b.seconds"
+# `a` is what is here, `b` what comes in; "wins" is when what comes in replaces what is here.
+_WINS = "a.error IS NOT NULL AND (b.error IS NULL OR b.created > a.created)"
+_MERGE = (
+    f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM other.superseded",
+    f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {', '.join(f'b.{n}' for n in _NAMES.split(', '))} "
+    f"FROM other.calls b JOIN main.calls a ON a.key = b.key WHERE NOT ({_WINS})",
+    f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {', '.join(f'a.{n}' for n in _NAMES.split(', '))} "
+    f"FROM other.calls b JOIN main.calls a ON a.key = b.key WHERE {_WINS}",
+    f"INSERT OR REPLACE INTO calls ({_NAMES}) SELECT {', '.join(f'b.{n}' for n in _NAMES.split(', '))} "
+    f"FROM other.calls b LEFT JOIN main.calls a ON a.key = b.key WHERE a.key IS NULL OR ({_WINS})",
+    # One and the same purchase, met in both files, is counted once.
+    f"DELETE FROM superseded AS b WHERE EXISTS (SELECT 1 FROM main.calls a WHERE {_SAME})",
+)
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """A connection that holds the file for this process alone."""
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
+        # Exclusive: two processes would each buy what the other has already paid for.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        _check(connection, path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        # A killed process loses nothing by it; and 40 MB between checkpoints cost a third less than the default 4.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint=10000")
+        _migrate(connection)
+    except (sqlite3.Error, UserError) as error:
+        if connection is not None:
+            connection.close()
+        raise (error if isinstance(error, UserError) else explained(error, path)) from error
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """UserError unless the file is empty or a ledger that this version can read."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
+    if tables and not {"key", "role", "seconds", "created", *_ANSWER.split(", ")} <= columns:
+        raise UserError(f"{path} is not a ledger (an SQLite file of something else); give another path.")
+    if version > _VERSION:
+        raise UserError(
+            f"The ledger {path} is of version {version}, this teamsrl-hf writes {_VERSION}; "
+            "install a newer teamsrl-hf."
+        )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == _VERSION:
+        return
+    with transaction(connection):
+        for table, columns in _SCHEMA.items():
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+            present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for name in _ADDED.keys() - present:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {_ADDED[name]}")
+        connection.execute(f"PRAGMA user_version={_VERSION}")
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that writes no record and lets other processes in."""
+    _existing(path)
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    try:
+        # Not mode=ro: what a killed process left in its write-ahead log has to be brought in first.
+        connection.execute("PRAGMA query_only=ON")
+        _check(connection, path)
+        connection.execute("SELECT 1 FROM calls").fetchone()
+    except (sqlite3.Error, UserError) as error:
+        connection.close()
+        raise (error if isinstance(error, UserError) else explained(error, path)) from error
+    return connection
+
+
+def insert(connection: sqlite3.Connection, row: Sequence[object]) -> None:
+    """Record one call; `row` has the columns in the order of `_NAMES`."""
+    connection.execute(_INSERT, row)
+
+
+def replace_failure(connection: sqlite3.Connection, key: bytes, row: Sequence[object]) -> None:
+    """Record a call in place of the failed one with this key, which is kept among what was spent."""
+    with transaction(connection):
+        connection.execute(
+            f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM calls WHERE key = ?", (key,)
+        )
+        connection.execute(_INSERT, row)
+
+
+def sums_by_role(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """The role and the fields of `ledger.Totals`, for each role."""
+    source = _PURCHASES.format(f"role, error, prompt_tokens, completion_tokens, seconds, {', '.join(_ADDED)}")
+    return connection.execute(
+        "SELECT role, COUNT(*), COUNT(error), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds), "
+        f"SUM(cost), SUM(attempts), SUM(estimated) FROM {source} GROUP BY role ORDER BY role"
+    ).fetchall()
+
+
+def spent(connection: sqlite3.Connection) -> Amounts:
+    """Calls, tokens and money over the file's whole life."""
+    source = _PURCHASES.format("prompt_tokens + completion_tokens AS tokens, cost")
+    statement = f"SELECT COUNT(*), COALESCE(SUM(tokens), 0), COALESCE(SUM(cost), 0.0) FROM {source}"
+    return connection.execute(statement).fetchone()
+
+
+def identity_of(path: Path) -> str | None:
+    """The identity of the ledger in a file, or None if it was never asked for one.
+
+    Raises:
+        UserError: The file is held by another process, or is no ledger.
+    """
+    with closing(open_to_read(path)) as connection:
+        return _identity_row(connection)[0]
+
+
+def owner_of(path: Path) -> tuple[str | None, int | None]:
+    """Of which ledger a file is a part, and of which rank; nothing where that can't be told. Leaves no trace there."""
+    if not path.is_file():
+        return None, None
+    # As it stands in the main file: to bring in a write-ahead log would change a file that may be another run's.
+    name = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(name, uri=True)) as connection:
+        return _identity_row(connection)[1:]
+
+
+def _identity_row(connection: sqlite3.Connection) -> tuple[str | None, str | None, int | None]:
+    try:
+        return connection.execute("SELECT id, part_of, rank FROM identity").fetchone() or (None, None, None)
+    except sqlite3.DatabaseError:  # No such table, or no SQLite file at all.
+        return None, None, None
+
+
+def selection(connection: sqlite3.Connection) -> str:
+    """The statement that finds, by key, the fields of a `Completion`, when it was recorded, and if it is final."""
+    present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
+    attempts, final = (name if name in present else default for name, default in (("attempts", "1"), ("final", "0")))
+    return f"SELECT {_ANSWER}, {attempts}, created, {final} FROM calls WHERE key = ?"
+
+
+def _existing(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"There is no ledger at {path}; check the path.")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All statements inside take effect, or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # A full disk has already rolled it back.
+            connection.execute("ROLLBACK")
+        raise
+
+
+def explained(error: sqlite3.Error, path: Path) -> Exception:
+    """What an error of SQLite means to a user."""
+    message = str(error)
+    if "locked" in message:
+        return UserError(f"The ledger {path} is in use by another process; wait for it or stop it, then run again.")
+    if isinstance(error, sqlite3.DatabaseError) and "not a database" in message:
+        return UserError(f"{path} is not a ledger (not an SQLite file); move it away and run again.")
+    if "malformed" in message:
+        return UserError(f"The ledger {path} is damaged ({message}); put back a copy, or move it away to start anew.")
+    return OSError(f"The ledger {path} can't be written ({message}). Make room or mend its folder, then run again.")
+
+
+def identity(connection: sqlite3.Connection) -> str:
+    """A random name that the file keeps, whatever it is called."""
+    identify(connection, None, None)
+    return connection.execute("SELECT id FROM identity").fetchone()[0]
+
+
+def identify(connection: sqlite3.Connection, part_of: str | None, rank: int | None) -> None:
+    """Name the file, once, and record of which ledger it is a part."""
+    row = (secrets.token_hex(16), part_of, rank)
+    with transaction(connection):
+        connection.execute(_IDENTITY)
+        connection.execute("INSERT INTO identity SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM identity)", row)
+
+
+def merge_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Take in the records of another ledger.
+
+    Raises:
+        UserError: It is missing, no ledger, or held by another process.
+    """
+    _existing(path)
+    open_to_write(path).close()  # Refuses what is no ledger, and migrates what is old.
+    connection.execute("ATTACH ? AS other", (str(path),))
+    try:
+        with transaction(connection):
+            for statement in _MERGE:
+                connection.execute(statement)
+    finally:
+        connection.execute("DETACH other")
