@@ -23,7 +23,7 @@ from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number, most_failed
 from teamsrl_hf.evaluation.measures import mean_interval
 from teamsrl_hf.runs import finish_run, hold, open_run, read_run
-from teamsrl_hf.types import Role
+from teamsrl_hf.types import Role, TaskKind
 
 BEGIN, END = "<!-- table: written by recipes/downstream.py -->", "<!-- end of table -->"
 BEGIN_EQUAL = "<!-- table: written by recipes/downstream.py --equal_rows true -->"
@@ -131,7 +131,7 @@ def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
 def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: DownstreamArguments) -> dict[str, list]:
     """Instructions with the expert's answers that no method made: the seeds, and each operation once on each seed."""
     from teamsrl_hf.environment.rollout import carry_out, uniform
-    from teamsrl_hf.models.base import Request
+    from teamsrl_hf.models.base import Request, Task
     from teamsrl_hf.models.calls import run_async
     from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.models.ledger import Ledger
@@ -151,7 +151,7 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
         return {name: [(text, (await expert(question(text))).text) for text in some] for name, some in chosen.items()}
 
     def question(text: str) -> Request:
-        return Request(Role.EXPERT, ({"role": "user", "content": text},))
+        return Request(Role.EXPERT, ({"role": "user", "content": text},), task=Task(TaskKind.ANSWER, (text,)))
 
     with Ledger(Path(args.output_dir) / "ledger.sqlite") as ledger:
         asked = run_async(rows(*map(ledger.record, models)))

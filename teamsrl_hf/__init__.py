@@ -20,7 +20,7 @@ _ROOMS = {
     "evolve.evolver": ("DatasetEvolver", "EvolverConfig"),
     "evolve.dedup": ("NearDuplicates",),
     "evolve.filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
-    "models.base": ("Completion", "Generator", "Request", "Sampling", "ScriptedGenerator"),
+    "models.base": ("Completion", "Generator", "Request", "Sampling", "ScriptedGenerator", "Task"),
     "models.endpoint": ("EndpointGenerator",),
     "hub.push": ("push_adapter", "push_dataset", "push_folder", "push_policy"),
     "evaluation.judging": ("judge_pairs", "win_rate"),
@@ -40,7 +40,7 @@ _ROOMS = {
     "text.seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
     "types": (
         *("CallKind", "Candidate", "Example", "Reason", "Rejection", "Review", "Role", "Seed", "State", "Trajectory"),
-        *("Transition", "Verdict"),
+        *("TaskKind", "Transition", "Verdict"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from .models.base import Request as Request
     from .models.base import Sampling as Sampling
     from .models.base import ScriptedGenerator as ScriptedGenerator
+    from .models.base import Task as Task
     from .models.budget import Budget as Budget
     from .models.budget import BudgetExhausted as BudgetExhausted
     from .models.budget import Price as Price
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from .types import Role as Role
     from .types import Seed as Seed
     from .types import State as State
+    from .types import TaskKind as TaskKind
     from .types import Trajectory as Trajectory
     from .types import Transition as Transition
     from .types import Verdict as Verdict

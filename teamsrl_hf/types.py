@@ -28,6 +28,16 @@ class CallKind(Name):
     WALK = "walk"
 
 
+class TaskKind(Name):
+    """What a request asks for."""
+
+    REWRITE = "rewrite"
+    PACK = "pack"
+    REVIEW = "review"
+    ANSWER = "answer"
+    JUDGE = "judge"
+
+
 class Finish(Name):
     """How an answer ended: by itself, or cut by `max_tokens`."""
 

@@ -119,10 +119,12 @@ class Received:
 
 
 def rulebook_answer(payload: dict) -> str:
-    """What the rulebook says to the request."""
-    from teamsrl_hf.models.rulebook.rules import _answer
+    """What the rulebook says to the request, whose task is read from the prompt."""
+    from asked import read_task
 
-    return _answer(payload["messages"][-1]["content"], payload.get("seed") or 0)
+    from teamsrl_hf.models.rulebook.rules import answer
+
+    return answer(read_task(payload["messages"][-1]["content"]), payload.get("seed") or 0)
 
 
 def echo_answer(payload: dict) -> str:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from asked import rewrite_of
 from peft import LoraConfig
 from safetensors.torch import save_file
 
@@ -23,14 +24,13 @@ from teamsrl_hf import (
     Seed,
     seeds_to_dataset,
 )
-from teamsrl_hf.text.operations import read_rewrite
 
 WORLD = int(os.environ.get("WORLD_SIZE", 1))
 
 
 def instructor(request):
     """One operation always works, another on texts of odd length."""
-    found = read_rewrite(request.messages[0]["content"])
+    found = rewrite_of(request)
     if found is None:
         return "Different"
     name, text = found

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from asked import rewrite_of
 
 from teamsrl_hf import Completion, ScriptedGenerator, Seed
 from teamsrl_hf.environment.choosers import (
@@ -19,7 +20,7 @@ from teamsrl_hf.environment.choosers import (
     upper_bounds,
 )
 from teamsrl_hf.environment.rollout import rollout, states_of, uniform
-from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.types import Review, State, Trajectory, Transition
 
 THREE = OPERATIONS[:3]
@@ -30,7 +31,7 @@ LUCK = [uniform("test", i) for i in range(300)]
 
 
 def _appending(request):
-    name, text = read_rewrite(request.messages[0]["content"])
+    name, text = rewrite_of(request)
     return f"{text} And {name} {len(text)}."
 
 
@@ -59,7 +60,7 @@ def _train(chooser, best, rounds=8, steps=3, seed=0):
 @pytest.mark.parametrize("chooser", [ThompsonChooser(THREE), LinUCBChooser(THREE)], ids=["thompson", "linucb"])
 def test_a_bandit_learns_nothing_of_an_operation_whose_calls_fail(chooser):
     def failing(request):
-        name, _ = read_rewrite(request.messages[0]["content"])
+        name, _ = rewrite_of(request)
         return Completion("", "m", error="HTTP 500") if name == THREE[1].name else _appending(request)
 
     untouched = {name: array[1].copy() for name, array in chooser.arrays.items()}

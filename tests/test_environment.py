@@ -4,11 +4,12 @@ import threading
 import weakref
 
 import pytest
+from asked import rewrite_of
 
 from teamsrl_hf import Completion, Ledger, Rulebook, Sampling, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment.rollout import carry_out, run_all, run_async, states_of, uniform
 from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.types import State
 
 DIFFERENT = ScriptedGenerator(lambda request: "Different")
@@ -17,7 +18,7 @@ SEED = Seed("s1", "Name a bird.")
 
 def _appending(request):
     """Appends the operation's name, except that deepen never changes anything."""
-    name, text = read_rewrite(request.messages[0]["content"])
+    name, text = rewrite_of(request)
     return text if name == "deepen" else f"{text} And {name} {len(text)}."
 
 
@@ -69,7 +70,7 @@ def test_states_tell_what_was_tried_and_what_came_of_it():
 
 def test_going_back_to_the_seed_is_no_gain():
     def back_and_forth(request):
-        _, text = read_rewrite(request.messages[0]["content"])
+        _, text = rewrite_of(request)
         return "Name a bird." if text != "Name a bird." else "Name a bird of prey."
 
     chain = rollout([SEED], lambda s, u: [0], OPERATIONS, ScriptedGenerator(back_and_forth), DIFFERENT, steps=2)[0]
@@ -88,7 +89,7 @@ def test_a_failed_call_is_a_counted_rejection_and_no_exception():
 
 def test_an_operation_whose_call_failed_is_no_step_of_a_chain():
     def failing(request):
-        name, text = read_rewrite(request.messages[0]["content"])
+        name, text = rewrite_of(request)
         return Completion("", "m", error="HTTP 400: no") if name == "deepen" else f"{text} And {name} {len(text)}."
 
     def judge(request):

@@ -6,6 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from asked import pack_of, review_of, rewrite_of
 from signalling import heed_signals
 
 from teamsrl_hf import (
@@ -30,19 +31,18 @@ from teamsrl_hf.environment.rollout import next_state, uniform
 from teamsrl_hf.evolve.concurrency import in_order
 from teamsrl_hf.evolve.config import METHODS, PLANNED
 from teamsrl_hf.models.budget import Budget, BudgetExhausted
-from teamsrl_hf.text.operations import OPERATIONS, read_review, read_rewrite
-from teamsrl_hf.text.plans import read_pack, read_plan, write_rows
+from teamsrl_hf.text.operations import OPERATIONS
+from teamsrl_hf.text.plans import write_rows
 
 SEEDS = [Seed(f"s{i}", f"Explain subject {i} to somebody from town {i * 7}.") for i in range(12)]
 
 
 def _expert(request):
     """Rewrites by appending, answers by quoting; deepen never changes anything."""
-    content = request.messages[-1]["content"]
-    if found := read_rewrite(content):
+    if found := rewrite_of(request):
         name, text = found
         return text if name == "deepen" else f"{text} Consider {name} {len(text)} too."
-    return f"Answer to: {content}"
+    return f"Answer to: {request.messages[-1]['content']}"
 
 
 class Late:
@@ -146,16 +146,14 @@ def test_only_rows_that_are_kept_are_answered():
 )
 def test_bad_answers_cost_their_row_and_are_kept_with_a_reason(answer, reason):
     def expert(request):
-        return _expert(request) if read_rewrite(request.messages[0]["content"]) else answer
+        return _expert(request) if rewrite_of(request) else answer
 
     evolver = _evolver(ScriptedGenerator(expert), chooser=lambda s, u: [1], operations_per_episode=1)
     assert [result.reason for result in _evolve(evolver, SEEDS[:1])] == [reason]
 
 
 def test_a_verdict_of_equal_rejects_and_the_chain_goes_on_from_before():
-    reviewer = ScriptedGenerator(
-        lambda request: "Equal" if len(read_review(request.messages[0]["content"])[0]) < 60 else "Different"
-    )
+    reviewer = ScriptedGenerator(lambda request: "Equal" if len(review_of(request)[0]) < 60 else "Different")
     evolver = _evolver(reviewer=reviewer, chooser=lambda s, u: [1], operations_per_episode=2)
     first, second = _evolve(evolver, SEEDS[:1])
     assert (first.reason, second.reason) == ("equal", "equal")
@@ -166,7 +164,7 @@ def test_a_rejected_text_does_not_block_the_rows_after_it():
     """Two seeds give one text; the verdict on the first is that nothing was gained."""
     text = "Name three birds that nest on cliffs and say what each of them eats in winter."
     verdicts = iter(["Equal", "Different"])
-    expert = ScriptedGenerator(lambda request: text if read_rewrite(request.messages[-1]["content"]) else "Gulls.")
+    expert = ScriptedGenerator(lambda request: text if rewrite_of(request) else "Gulls.")
     reviewer = ScriptedGenerator(lambda request: next(verdicts))
     results = _evolve(_evolver(expert, reviewer, operations_per_episode=1, concurrency=1), SEEDS[:2])
     assert [getattr(result, "reason", None) for result in results] == ["equal", None]
@@ -174,7 +172,7 @@ def test_a_rejected_text_does_not_block_the_rows_after_it():
 
 def test_an_answer_that_failed_leaves_its_reason_and_no_text():
     def expert(request):
-        rewriting = read_rewrite(request.messages[-1]["content"])
+        rewriting = rewrite_of(request)
         return _expert(request) if rewriting else Completion("half", "m", error="HTTP 500: gone")
 
     results = _evolve(_evolver(ScriptedGenerator(expert), chooser=lambda s, u: [1], operations_per_episode=1))
@@ -195,7 +193,7 @@ def test_candidates_are_told_apart_by_seed_and_step_though_they_say_the_same():
 def test_a_verdict_is_named_before_a_filter_and_the_threshold_of_near_duplicates_is_the_setting():
     base = "Name three birds that nest on cliffs and say what each of them eats in the long winter"
     texts = {seed.text: f"{base} of year {place}." for place, seed in enumerate(SEEDS[:2])}
-    expert = ScriptedGenerator(lambda r: texts[f[1]] if (f := read_rewrite(r.messages[-1]["content"])) else "Gulls.")
+    expert = ScriptedGenerator(lambda r: texts[f[1]] if (f := rewrite_of(r)) else "Gulls.")
     for threshold, kept in ((0.5, 1), (1.0, 2)):
         settings = {"operations_per_episode": 1, "dedup_threshold": threshold}
         assert len(_rows(_evolve(_evolver(expert, chooser=lambda s, u: [1], **settings), SEEDS[:2]))) == kept
@@ -352,14 +350,14 @@ def test_a_plan_holds_what_came_to_something_and_ends_in_one_row():
     assert (row.parent_id, row.step, row.transition.operation) == ("s", 3, "add_constraints")
     assert row.transition.instruction == "Explain how a bicycle stays upright."
     assert dict(row.calls) == {"walk": 4, "review": 4, "rewrite": 1, "answer": 1}
-    assert read_plan(expert.requests[0].messages[0]["content"])[0] == row.operations
+    assert expert.requests[0].task.plans == (row.operations,)
 
 
 def test_a_walk_does_not_go_on_from_a_rewrite_that_was_turned_down():
     asked = []
 
     def instructor(request):
-        asked.append(read_rewrite(request.messages[0]["content"])[1])
+        asked.append(rewrite_of(request)[1])
         return f"{asked[-1]} Consider point {len(asked)} too."
 
     equal = ScriptedGenerator(lambda request: "Equal")
@@ -383,9 +381,7 @@ def test_a_row_for_every_so_many_operations_of_the_plan():
 def test_calls_after_the_last_row_of_a_walk_are_booked_on_that_row():
     plan = iter([1, 2, 2])
     evolver = DatasetEvolver(
-        ScriptedGenerator(
-            lambda r: "Explain a machine that works by night." if read_plan(r.messages[0]["content"]) else "It hums."
-        ),
+        ScriptedGenerator(lambda r: "Explain a machine that works by night." if rewrite_of(r) else "It hums."),
         ScriptedGenerator(lambda request: "Different"),
         lambda s, u: [next(plan)],
         OPERATIONS,
@@ -396,9 +392,9 @@ def test_calls_after_the_last_row_of_a_walk_are_booked_on_that_row():
     assert dict(row.calls)["walk"] == 2  # One that came to something, and one that did not; it is not asked twice.
 
 
-def _answer_pack(content, rows=None, **changes):
+def _answer_pack(request, rows=None, **changes):
     """What a model answers to a pack: rows of the shape asked for, some of them changed."""
-    key, items = read_pack(content)
+    key, items = pack_of(request)
     written = [(f"{text} Add {len(text)} facts.", f"An answer to {text}") for _, text in items]
     return write_rows([changes.get(items[i][1], row) for i, row in enumerate(written)], key)
 
@@ -408,14 +404,13 @@ def test_only_the_malformed_rows_of_a_pack_are_asked_for_again():
     spoilt = seeds[2].text
 
     def answer(request, number):
-        content = request.messages[0]["content"]
-        text = _answer_pack(content)
+        text = _answer_pack(request)
         return Completion(text.replace("[answer 3", "[reply 3") if number == 1 else text, "m")
 
     expert = Counting(answer=answer)
     results = _evolve(_planned("packed", expert, chooser=lambda s, u: [2], rows_per_call=4), seeds)
     assert all(isinstance(result, Example) for result in results)
-    asked = [[text for _, text in read_pack(r.messages[0]["content"])[1]] for r in expert.requests]
+    asked = [[text for _, text in pack_of(r)[1]] for r in expert.requests]
     assert sorted(asked, key=len) == [[spoilt], [s.text for s in seeds[:4]], [s.text for s in seeds[4:]]]
     assert [dict(result.candidate.calls).get("rewrite", 0) for result in results] == [1, 0, 1, 0, 1, 0, 0, 0]
 
@@ -424,7 +419,7 @@ def test_the_call_that_a_pack_shares_stays_booked_on_its_first_row_when_that_is_
     seeds = [Seed(f"s{i}", f"Explain how machine {i} works in town {i * 7}.") for i in range(4)]
 
     def answer(request, number):
-        text = _answer_pack(request.messages[0]["content"])
+        text = _answer_pack(request)
         return Completion(text.replace("[answer 1", "[reply 1") if number == 1 else text, "m")
 
     expert = Counting(answer=answer)
@@ -437,24 +432,23 @@ def test_after_a_failed_call_each_row_is_asked_for_alone_and_a_row_that_fails_al
     seeds = [Seed(f"s{i}", f"Explain how machine {i} works in town {i * 7}.") for i in range(4)]
 
     def answer(request, number):
-        texts = [text for _, text in read_pack(request.messages[0]["content"])[1]]
+        texts = [text for _, text in pack_of(request)[1]]
         if seeds[2].text in texts:
             return Completion("", "m", error="HTTP 500")
-        return Completion(_answer_pack(request.messages[0]["content"]), "m")
+        return Completion(_answer_pack(request), "m")
 
     expert = Counting(answer=answer)
     evolver = _planned("packed", expert, chooser=lambda s, u: [2], rows_per_call=4, row_retries=3)
     results = _evolve(evolver, seeds)
     assert [isinstance(result, Example) for result in results] == [True, True, False, True]
-    sizes = [len(read_pack(request.messages[0]["content"])[1]) for request in expert.requests]
+    sizes = [len(pack_of(request)[1]) for request in expert.requests]
     assert sizes == [4, 1, 1, 1, 1]
 
 
 def test_a_cut_pack_is_not_asked_for_with_more_tokens_but_its_missing_rows_alone():
     def answer(request, number):
-        content = request.messages[0]["content"]
-        text = _answer_pack(content)
-        whole = len(read_pack(content)[1]) == 1
+        text = _answer_pack(request)
+        whole = len(pack_of(request)[1]) == 1
         return Completion(text if whole else "It begins", "m", finish_reason="stop" if whole else "length")
 
     expert = Counting(answer=answer)
@@ -471,7 +465,7 @@ def test_a_packed_row_is_held_against_all_of_its_plan_and_names_no_responder_wit
 
     def answer(request, number):
         rows = {seeds[0].text: (leak, "An answer."), seeds[1].text: ("Name a gull.", "")}
-        return Completion(_answer_pack(request.messages[0]["content"], **rows), "m")
+        return Completion(_answer_pack(request, **rows), "m")
 
     args = EvolverConfig(2, method="packed", rows_per_call=2, row_retries=0)
     models = Counting(answer=answer), Rulebook(), lambda s, u: [next(plan)]
@@ -482,7 +476,7 @@ def test_a_packed_row_is_held_against_all_of_its_plan_and_names_no_responder_wit
 
 def test_where_a_model_often_slips_packed_keeps_the_rows_that_plan_answer_keeps():
     def answer(request, number):
-        key, items = read_pack(request.messages[0]["content"])
+        key, items = pack_of(request)
         slips = [uniform(text, request.sample_index) < 0.4 for _, text in items]
         rows = [(f"{text} Add facts.", "" if slip else "An answer.") for (_, text), slip in zip(items, slips)]
         return Completion(write_rows(rows, key), "m")
@@ -503,8 +497,7 @@ def test_where_a_model_often_slips_packed_keeps_the_rows_that_plan_answer_keeps(
 
 def test_a_row_that_stays_malformed_is_rejected_and_no_other():
     def answer(request, number):
-        content = request.messages[0]["content"]
-        return Completion(_answer_pack(content, **{SEEDS[1].text: ("", "")}), "m")
+        return Completion(_answer_pack(request, **{SEEDS[1].text: ("", "")}), "m")
 
     expert = Counting(answer=answer)
     results = _evolve(_planned("packed", expert, lambda s, u: [1], rows_per_call=3, row_retries=2), SEEDS[:3])
@@ -527,7 +520,7 @@ def test_a_row_that_the_server_refuses_costs_itself_alone():
 
 def test_a_pack_that_was_cut_keeps_its_whole_rows():
     def answer(request, number):
-        text = _answer_pack(request.messages[0]["content"])
+        text = _answer_pack(request)
         return Completion(text[:-30], "m", finish_reason="length") if number == 1 else Completion(text, "m")
 
     expert = Counting(answer=answer)
@@ -548,7 +541,7 @@ def test_a_pack_that_was_cut_keeps_its_whole_rows():
 )
 def test_answers_that_come_with_their_row_are_judged_too(method, answer, reason):
     def write(request, number):
-        key, items = read_pack(request.messages[0]["content"])
+        key, items = pack_of(request)
         return Completion(write_rows([(f"{text} Add facts.", answer) for _, text in items], key), "m")
 
     results = _evolve(_planned(method, Counting(answer=write), lambda s, u: [1]), SEEDS[:2])
@@ -562,7 +555,7 @@ def test_evol_instruct_pays_for_each_round_and_goes_on_from_before_what_it_elimi
             return Completion(
                 "Equal" if "first" in request.messages[0]["content"] and number == 2 else "Not equal", "m"
             )
-        found = read_rewrite(request.messages[0]["content"])
+        found = rewrite_of(request)
         if found:
             return Completion(f"{found[1]} And {number}.", "m")
         return Completion("Sorry." if number == 5 else "Here you are: forty-two.", "m")
@@ -580,7 +573,7 @@ def test_evol_instruct_pays_for_each_round_and_goes_on_from_before_what_it_elimi
 def test_a_chain_asks_nothing_twice_but_evol_instruct_asks_for_another_try():
     asked = {}
     for method in ("stepwise", "evol_instruct"):
-        expert = Counting(ScriptedGenerator(lambda request: read_rewrite(request.messages[0]["content"])[1]))
+        expert = Counting(ScriptedGenerator(lambda request: rewrite_of(request)[1]))
         evolver = DatasetEvolver(
             expert, ScriptedGenerator([]), lambda s, u: [0], OPERATIONS[:1], EvolverConfig(method=method)
         )
@@ -601,7 +594,7 @@ def test_another_try_of_evol_instruct_is_one_at_the_same_operation_on_the_same_t
     _evolve(evolver, SEEDS[:3])
     tries = Counter()
     for request in expert.requests:
-        if found := read_rewrite(request.messages[-1]["content"]):
+        if found := rewrite_of(request):
             assert request.sample_index == tries[found]
             tries[found] += 1
     assert max(tries.values()) > 1
@@ -612,11 +605,10 @@ def test_evol_instruct_asks_which_of_both_texts_comes_first_and_judges_no_empty_
     judged = []
 
     def answer(request):
-        content = request.messages[-1]["content"]
         if request.role == "judge":
-            judged.append(read_review(content))
+            judged.append(review_of(request))
             return "Different"
-        found = read_rewrite(content)
+        found = rewrite_of(request)
         return " \n" if found and found[1] == SEEDS[1].text else _expert(request)
 
     args = EvolverConfig(1, method="evol_instruct")
@@ -632,7 +624,7 @@ def test_evol_instruct_eliminates_a_rewrite_that_goes_back_to_the_seed():
     def answer(request):
         if request.role == "judge":
             return "Different"
-        found = read_rewrite(request.messages[-1]["content"])
+        found = rewrite_of(request)
         return "An answer." if found is None else f"{seed} Name a cause." if found[1] == seed else seed
 
     args = EvolverConfig(2, method="evol_instruct")
@@ -819,7 +811,7 @@ def test_an_interrupted_run_stops_within_seconds_and_records_what_was_under_way(
     code = f"""
 import asyncio, os, signal, time
 from teamsrl_hf import Completion, DatasetEvolver, EvolverConfig, Ledger, Seed
-from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS
 
 started = []
 
@@ -830,8 +822,8 @@ async def model(request):
         os.kill(os.getpid(), signal.SIGINT)
     hangs = len(started) == 5
     await asyncio.sleep(60 if hangs else 0.2)
-    found = read_rewrite(request.messages[-1]["content"])
-    return Completion(found[1] + " More." if found else "Different", "slow")
+    rewrite = request.task.kind == "rewrite"
+    return Completion(request.task.texts[0] + " More." if rewrite else "Different", "slow")
 
 model.model = "slow"
 seeds = [Seed(f"s{{i}}", f"Explain subject {{i}}.") for i in range(1000)]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from endpoint_server import EndpointServer
 
-from teamsrl_hf import Completion, EndpointGenerator, Ledger, Request, Sampling, ScriptedGenerator
+from teamsrl_hf import Completion, EndpointGenerator, Ledger, Request, Sampling, ScriptedGenerator, Task
 from teamsrl_hf.models.budget import Budget, BudgetExhausted, Price
 from teamsrl_hf.models.calls import run_async
 from teamsrl_hf.models.ledger import Totals, request_key
@@ -92,7 +92,7 @@ def test_a_request_refused_where_a_later_one_is_answered_is_replayed_unless_the_
         (["A wren.", REFUSED], [_request("b"), _request("a")]),  # Credit may have run out in between.
         ([replace(REFUSED, request_refused=False), "A wren."], [_request("a"), _request("b")]),  # A wrong key, say.
         ([REFUSED, "A wren."], [_request("a"), _request("b", role="reviewer")]),
-        ([REFUSED, "A wren."], [_request("a"), _request("b", kind="answer")]),
+        ([REFUSED, "A wren."], [_request("a"), _request("b", task=Task("answer", ("b",)))]),
     ],
     ids=["alone", "last", "endpoint", "role", "kind"],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from asked import rewrite_of
 from peft import LoraConfig
 from transformers import AutoModel, BertConfig, BertModel
 
@@ -16,7 +17,6 @@ from teamsrl_hf import (
     seeds_to_dataset,
 )
 from teamsrl_hf.sft.data import build_tiny_model
-from teamsrl_hf.text.operations import read_rewrite
 
 STATES = [State("Why is the sky blue?"), State("Sort these.\n\n3, 1, 2", ("deepen",), (True,), 1), State("x" * 2000)]
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
@@ -41,7 +41,7 @@ def encoder(tmp_path_factory, causal_lm):
 
 
 def _instructor(request):
-    found = read_rewrite(request.messages[0]["content"])
+    found = rewrite_of(request)
     if found is None:
         return "Different"
     name, text = found

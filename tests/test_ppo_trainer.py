@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from asked import rewrite_of
 from datasets import load_dataset
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerCallback
@@ -22,7 +23,6 @@ from teamsrl_hf import (
 )
 from teamsrl_hf.errors import CallsRefused
 from teamsrl_hf.ppo.trainer import RolloutSampler
-from teamsrl_hf.text.operations import read_rewrite
 
 SEEDS = [Seed(f"s{i}", f"Explain subject number {i} to a friend.") for i in range(40)]
 
@@ -31,7 +31,7 @@ def _only(*names):
     """An instructor to whom only some operations mean anything."""
 
     def answer(request):
-        found = read_rewrite(request.messages[0]["content"])
+        found = rewrite_of(request)
         if found is None:
             return "Different"
         name, text = found
@@ -99,7 +99,7 @@ def test_failed_calls_teach_nothing(tmp_path):
     pays_alike = _only("breadth", "add_constraints", "concretize", "increase_reasoning", "complicate_input")
 
     def answer(request):
-        found = read_rewrite(request.messages[0]["content"])
+        found = rewrite_of(request)
         if found and found[0] == "deepen":
             return Completion("", "m", error="HTTP 400: the prompt is too long")
         return pays_alike._answers(request)
@@ -223,7 +223,7 @@ def test_saved_policies_hold_no_pickle(tmp_path):
 
 def _contextual(request):
     """Only one operation works on a text, and which one the text says."""
-    found = read_rewrite(request.messages[0]["content"])
+    found = rewrite_of(request)
     if found is None:
         return "Different"
     name, text = found
@@ -253,7 +253,7 @@ def test_a_text_that_does_not_tell_cannot_be_learned_from(tmp_path):
     by_number = {seed.text: ("deepen", "concretize")[i % 2] for i, seed in enumerate(_animals(0, 200, shuffled=True))}
 
     def hidden(request):
-        found = read_rewrite(request.messages[0]["content"])
+        found = rewrite_of(request)
         if found is None:
             return "Different"
         name, text = found

@@ -11,10 +11,10 @@ from itertools import pairwise
 import pytest
 
 from teamsrl_hf.environment.review import response_violations
-from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.base import Request, Sampling, Task
 from teamsrl_hf.models.rulebook import words
 from teamsrl_hf.models.rulebook.rules import Rulebook, draft, rewrite, same_request
-from teamsrl_hf.text.operations import OPERATIONS, review_messages, rewrite_messages
+from teamsrl_hf.text.operations import OPERATIONS, rewrite_messages
 
 NAMES = [operation.name for operation in OPERATIONS]
 SEEDS = range(12)
@@ -630,12 +630,13 @@ def test_a_draft_holds_no_control_token():
 # The generator.
 
 
-def ask(messages, seed=0, **options):
-    return asyncio.run(Rulebook(seed)(Request("instructor", messages, **options)))
+def ask(task, seed=0, content="Whatever a prompt may say.", **options):
+    request = Request("instructor", ({"role": "user", "content": content},), task=task, **options)
+    return asyncio.run(Rulebook(seed)(request))
 
 
-def test_a_rendered_rewrite_request_is_carried_out():
-    answer = ask(rewrite_messages(OPERATIONS[3], "Describe an animal."), seed=4)
+def test_a_rewrite_is_carried_out_whatever_the_messages_say():
+    answer = ask(Task("rewrite", ("Describe an animal.",), (("concretize",),)), seed=4)
     assert answer.text == rewrite("concretize", "Describe an animal.", 4)
     assert answer.model == "rulebook"
     assert answer.finish_reason == "stop"
@@ -645,22 +646,37 @@ def test_a_rendered_rewrite_request_is_carried_out():
 @pytest.mark.parametrize(
     ("second", "verdict"), [("explain the tides", "Equal"), ("Explain the tides to me twice.", "Different")]
 )
-def test_a_rendered_review_request_gets_a_verdict(second, verdict):
-    assert ask(review_messages("Explain the tides.", second)).text == verdict
+def test_a_review_gets_a_verdict(second, verdict):
+    assert ask(Task("review", ("Explain the tides.", second))).text == verdict
 
 
 def test_a_plain_instruction_gets_a_draft():
-    assert ask(({"role": "user", "content": "Explain the tides."},)).text == draft("Explain the tides.")
+    assert ask(Task("answer", ("Explain the tides.",))).text == draft("Explain the tides.")
+
+
+def test_a_request_without_a_task_is_refused_even_if_its_prompt_is_one_of_ours():
+    answer = ask(None, content=rewrite_messages(OPERATIONS[3], "Describe an animal.")[0]["content"])
+    assert answer.text == ""
+    assert answer.error == (
+        "The rulebook reads no prompts: give the request a task, or name a model that reads its messages."
+    )
+
+
+def test_the_rulebook_judges_no_answers():
+    answer = ask(Task("judge", ("Explain the tides.", "The moon.", "The sea.")))
+    assert answer.error == "The rulebook cannot judge answers: name a model for it."
 
 
 def test_tokens_are_counted_in_words():
-    answer = ask(({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Explain the tides."}))
+    messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Explain the tides."})
+    request = Request("expert", messages, task=Task("answer", ("Explain the tides.",)))
+    answer = asyncio.run(Rulebook()(request))
     assert answer.prompt_tokens == 5
     assert answer.completion_tokens == len(answer.text.split())
 
 
 def test_another_sample_and_another_sampling_seed_make_other_choices():
-    messages = rewrite_messages(OPERATIONS[0], "Why do cats purr?")
-    texts = {ask(messages, sample_index=index).text for index in range(6)}
+    task = Task("rewrite", ("Why do cats purr?",), (("breadth",),))
+    texts = {ask(task, sample_index=index).text for index in range(6)}
     assert len(texts) > 3
-    assert ask(messages, sampling=Sampling(seed=3)).text == ask(messages, seed=3).text
+    assert ask(task, sampling=Sampling(seed=3)).text == ask(task, seed=3).text

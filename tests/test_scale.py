@@ -40,7 +40,7 @@ import random, resource, sys
 from pathlib import Path
 from teamsrl_hf import DatasetEvolver, EvolverConfig, Ledger, ScriptedGenerator, Seed, uniform_chooser
 from teamsrl_hf.publish.cards import DatasetStatistics, front_matter
-from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.evolve.shards import consume
 from teamsrl_hf.publish.dataset_writer import DatasetWriter
 
@@ -49,8 +49,9 @@ words = ["".join(luck.choices("abcdefghiklmnoprstuvw", k=luck.randint(3, 9))) fo
 seeds = (Seed(f"s{i}", f"Explain {' '.join(luck.choices(words, k=24))}.") for i in range(int(sys.argv[1])))
 
 def answer(request):
-    found = read_rewrite(request.messages[0]["content"])
-    return f"{found[1]} Give a reason for each." if found else "Each of them rests on the one before it. " * 5
+    if request.task.kind == "rewrite":
+        return f"{request.task.texts[0]} Give a reason for each."
+    return "Each of them rests on the one before it. " * 5
 
 folder, statistics = Path(sys.argv[2]), DatasetStatistics()
 with Ledger(folder / "ledger.sqlite") as ledger, DatasetWriter(folder) as writer:

@@ -41,9 +41,9 @@ from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
 from teamsrl_hf.models.base import Completion, Generator, Request
 from teamsrl_hf.models.rulebook.rules import Rulebook
 from teamsrl_hf.runs import finish_run, hold, open_run
-from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.text.seeds import BUILT_IN, load_seeds, split_seeds
-from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, Trajectory
+from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, TaskKind, Trajectory
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir …"
@@ -339,9 +339,10 @@ class CoinInstructor:
         self._rules = Rulebook()
 
     async def __call__(self, request: Request) -> Completion:
-        found = read_rewrite(request.messages[-1]["content"])
-        if found is None:
+        task = request.task
+        if task is None or task.kind != TaskKind.REWRITE:
             return await self._rules(request)
+        found = task.plans[0][0], task.texts[0]
         self._asked[found] += 1
         toss = (self.key, found, self._asked[found])
         if uniform("toss", *toss) >= self.success:

@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..models.base import Generator, Request, Sampling
+from ..models.base import Generator, Request, Sampling, Task
 from ..text.features import hashed_vectors, normalise
 from ..text.operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
 from ..text.plans import PACK_FRAME, PLAN_FRAME
 from ..text.tokens import control_token
-from ..types import Finish, Reason, Review, Role, Trajectory, Transition, Verdict
+from ..types import Finish, Reason, Review, Role, TaskKind, Trajectory, Transition, Verdict
 
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
 MAX_CHARACTERS = 20_000
@@ -243,7 +243,9 @@ async def review(
 
 async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role: Role = Role.REVIEWER) -> Review:
     """The verdict of a model alone, without any rule."""
-    completion = await reviewer(Request(role, review_messages(instruction, rewrite), REVIEW_SAMPLING))
+    task = Task(TaskKind.REVIEW, (instruction, rewrite))
+    request = Request(role, review_messages(instruction, rewrite), REVIEW_SAMPLING, task=task)
+    completion = await reviewer(request)
     if completion.error:
         return Review(Verdict.UNREADABLE, (Reason.CALL_FAILED,), completion.model, completion.error)
     return Review(parse_verdict(completion.text), (), completion.model)

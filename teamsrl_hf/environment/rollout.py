@@ -11,10 +11,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..errors import most_failed
-from ..models.base import Completion, Generator, Request, Sampling
+from ..models.base import Completion, Generator, Request, Sampling, Task
 from ..models.calls import run_async
 from ..text.operations import Operation, rewrite_messages
-from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, Trajectory, Transition, Verdict
+from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, TaskKind, Trajectory, Transition, Verdict
 from .review import review
 
 Result = TypeVar("Result")
@@ -86,12 +86,18 @@ async def _carry_out(
     role: Role,
 ) -> Transition:
     text = texts[-1]
-    completion = await instructor(Request(role, rewrite_messages(operation, text), sampling))
+    completion = await instructor(rewrite_request(operation, text, role, sampling))
     if without_text := no_rewrite(text, operation.name, completion):
         return without_text
     rewrite = completion.text.strip()
     verdict = await review(text, rewrite, texts[:-1], operation, reviewer)
     return Transition(text, operation.name, rewrite, verdict, completion.model)
+
+
+def rewrite_request(operation: Operation, text: str, role: Role, sampling: Sampling, sample_index: int = 0) -> Request:
+    """The request to carry out `operation` on `text`."""
+    task = Task(TaskKind.REWRITE, (text,), ((operation.name,),))
+    return Request(role, rewrite_messages(operation, text), sampling, sample_index, task)
 
 
 def no_rewrite(text: str, operation: str, completion: Completion) -> Transition | None:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, check_number, most_failed
-from ..models.base import Generator, Request, Sampling
+from ..models.base import Generator, Request, Sampling, Task
 from ..models.calls import run_async
 from ..text.operations import Messages, fence
-from ..types import Reason, Role, Verdict
+from ..types import Reason, Role, TaskKind, Verdict
 from .measures import bootstrap_interval, wilson_interval
 
 JUDGE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
@@ -114,7 +114,8 @@ def judge_pairs(
     errors: list[str] = []
 
     async def verdict(*texts: str) -> str:
-        completion = await judge(Request(Role.JUDGE, judge_messages(*texts), sampling))
+        task = Task(TaskKind.JUDGE, texts)
+        completion = await judge(Request(Role.JUDGE, judge_messages(*texts), sampling, task=task))
         errors.extend([completion.error] if completion.error else [])
         return Reason.CALL_FAILED if completion.error else parse_judgement(completion.text)
 

@@ -14,11 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..environment.review import ask_verdict, instruction_violations, response_violations, review
-from ..environment.rollout import carry_out, is_immediate, next_state, no_rewrite, uniform
-from ..models.base import Completion, Generator, Request
-from ..text.operations import Operation, rewrite_messages
+from ..environment.rollout import carry_out, is_immediate, next_state, no_rewrite, rewrite_request, uniform
+from ..models.base import Completion, Generator, Request, Task
+from ..text.operations import Operation
 from ..text.plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
-from ..types import BY_RULES, CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, Transition, Verdict
+from ..types import (
+    BY_RULES,
+    CallKind,
+    Candidate,
+    Finish,
+    Reason,
+    Review,
+    Role,
+    Seed,
+    State,
+    TaskKind,
+    Transition,
+    Verdict,
+)
 from .concurrency import together
 from .config import EvolverConfig
 
@@ -154,7 +167,7 @@ async def _evolve_once(
 ) -> tuple[Transition, dict[CallKind, int]]:
     """One rewrite by the expert, and its own verdict on it, asked for whenever there is a text to judge."""
     text = texts[-1]
-    completion = await expert(Request(Role.EXPERT, rewrite_messages(operation, text), args.sampling, sample_index))
+    completion = await expert(rewrite_request(operation, text, Role.EXPERT, args.sampling, sample_index))
     calls = {CallKind.REWRITE: expert.spent()}
     if failed := no_rewrite(text, operation.name, completion):
         return failed, calls
@@ -205,7 +218,9 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[Ca
 
 async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
     expert, text = Counted(models.expert, models.args.retry_cut), entry.seed.text
-    completion = await expert(Request(Role.EXPERT, plan_messages(text, entry.plan), models.args.sampling))
+    task = Task(TaskKind.REWRITE, (text,), (_names(entry.plan),))
+    messages = plan_messages(text, entry.plan)
+    completion = await expert(Request(Role.EXPERT, messages, models.args.sampling, task=task))
     transition = no_rewrite(text, entry.plan[-1].name, completion)
     if transition is None:
         rewrite = completion.text.strip()
@@ -264,7 +279,8 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
     expert = Counted(models.expert, models.args.retry_cut and len(pack) == 1)
     sampling = replace(models.args.sampling, max_tokens=models.args.max_tokens * len(pack))
     items = [(entry.seed.text, entry.plan) for entry in pack]
-    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt))
+    task = Task(TaskKind.PACK, tuple(text for text, _ in items), tuple(_names(plan) for _, plan in items))
+    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt, task))
     rows = [PackedRow(problem=Reason.CALL_FAILED)] * len(pack)
     if not completion.error:
         rows = read_rows(completion.text, pack_key(items), len(pack), completion.finish_reason == Finish.LENGTH)
@@ -291,8 +307,9 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
 
 def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
     """The question whose answer makes a candidate a row: its text, and nothing else."""
-    question = ({"role": "user", "content": candidate.transition.rewrite},)
-    return Request(Role.EXPERT, question, args.sampling, kind=CallKind.ANSWER)
+    text = candidate.transition.rewrite
+    question = ({"role": "user", "content": text},)
+    return Request(Role.EXPERT, question, args.sampling, task=Task(TaskKind.ANSWER, (text,)))
 
 
 def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Candidate:
@@ -329,9 +346,13 @@ def _nothing_planned(entry: Planned) -> Candidate:
 
 
 def _from_plan(entry: Planned, transition: Transition, calls: Mapping[CallKind, int]) -> Candidate:
-    path = tuple(operation.name for operation in entry.plan)
+    path = _names(entry.plan)
     spent = Counter(entry.calls) + Counter(calls)
     return _candidate(entry.seed, entry.seed.id, entry.step, path, transition, spent)
+
+
+def _names(plan: Sequence[Operation]) -> tuple[str, ...]:
+    return tuple(operation.name for operation in plan)
 
 
 def _candidate(

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..errors import UserError, check_number
 from ..text.operations import Messages
-from ..types import Finish, Role
+from ..types import Finish, Role, TaskKind
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,24 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What a request asks for, for a generator that answers from this instead of the messages, as the rulebook does.
+
+    It stays in this process: no endpoint gets it, and it is no part of the ledger's key.
+
+    Attributes:
+        kind: "rewrite" (one text), "pack" (rewrite each of N texts, then answer it), "review" (a text and its
+            rewrite), "answer" (one text) or "judge" (an instruction and two answers).
+        texts: The texts, in the order in which the messages show them.
+        plans: For each text of a rewrite or pack, the names of the operations to carry out in turn.
+    """
+
+    kind: TaskKind
+    texts: tuple[str, ...]
+    plans: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Request:
     """One question to a model.
 
@@ -39,15 +57,19 @@ class Request:
         messages: Chat messages, oldest first.
         sampling: How to sample.
         sample_index: Which of several answers to the same question; part of the ledger's key.
-        kind: What sort of question, where a role is asked several: "answer" for an instruction as it stands. Failures
-            of one sort say nothing of another. No part of the ledger's key.
+        task: What the messages ask for, or None where nobody has said.
     """
 
     role: Role
     messages: Messages
     sampling: Sampling = field(default_factory=Sampling)
     sample_index: int = 0
-    kind: str = ""
+    task: Task | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of task, or "". Failures of one kind say nothing about another."""
+        return self.task.kind if self.task else ""
 
 
 @dataclass(frozen=True)

@@ -85,17 +85,6 @@ They are equal when they ask for the same thing: same requirements, same depth, 
 
 Answer with one of two words. Write "Equal" when they are equal and "Different" when they are not."""
 
-_REWRITE = re.compile(
-    r"\AYou edit instructions.*?\nOperation: (?P<name>[^\n]+)\n.*?\n\[instruction (?P<fence>[0-9a-f]{12})\]\n"
-    r"(?P<text>.*)\n\[end (?P=fence)\]\Z",
-    re.S,
-)
-_REVIEW = re.compile(
-    r"\ATwo instructions.*?\n\[first (?P<fence>[0-9a-f]{12})\]\n(?P<first>.*?)\n\[end (?P=fence)\]\n\n"
-    r"\[second (?P=fence)\]\n(?P<second>.*?)\n\[end (?P=fence)\]",
-    re.S,
-)
-
 
 def fence(*texts: str) -> str:
     """A marker that no text can contain on purpose: a hash of the fenced texts, so none can close its own fence."""
@@ -112,22 +101,6 @@ def review_messages(first: str, second: str) -> Messages:
     """Messages that ask a model whether `second` asks for the same thing as `first`."""
     content = REVIEW_FRAME.format(fence=fence(first, second), first=first, second=second)
     return ({"role": "user", "content": content},)
-
-
-def read_rewrite(content: str) -> tuple[str, str] | None:
-    """Operation name and text of a rendered rewrite request, or None if `content` is something else.
-
-    >>> read_rewrite(rewrite_messages(OPERATIONS[2], "Why is the sky blue?")[0]["content"])
-    ('deepen', 'Why is the sky blue?')
-    """
-    found = _REWRITE.match(content)
-    return (found["name"], found["text"]) if found else None
-
-
-def read_review(content: str) -> tuple[str, str] | None:
-    """Both texts of a rendered review request, or None if `content` is something else."""
-    found = _REVIEW.match(content)
-    return (found["first"], found["second"]) if found else None
 
 
 def check_operations(operations: Sequence[Operation]) -> tuple[Operation, ...]:

@@ -61,13 +61,6 @@ Plan: {plan}
 {text}
 [end {number} {fence}]"""
 
-_PLAN = re.compile(
-    re.escape(PLAN_FRAME.partition("{")[0]) + r"(?P<steps>(?:\d+\. [a-z][a-z0-9_]*: [^\n]*\n)+)\n.*?"
-    r"\n\[instruction (?P<fence>[0-9a-f]{12})\]\n(?P<text>.*)\n\[end (?P=fence)\]\Z",
-    re.S,
-)
-_STEP = re.compile(r"^\d+\. ([a-z][a-z0-9_]*): ", re.M)
-_PACK = re.compile(re.escape(PACK_FRAME.partition("{")[0]) + r".*?\n\[instruction N ([0-9a-f]{12})\]\n", re.S)
 # Models set markers in bold or as headings, quote them, or continue on the same line.
 _MARKER = re.compile(
     r"(?:^[ \t>#*_`]*)?\[(instruction|answer|end)\s+(\d{1,4})\s+([0-9a-f]{12})\][*_`]*:?", re.M | re.I
@@ -108,30 +101,13 @@ def pack_messages(items: Sequence[tuple[str, Sequence[Operation]]]) -> Messages:
     return ({"role": "user", "content": content},)
 
 
-def pack_key(items: Sequence[tuple[str, Sequence[Operation]]]) -> str:
+def pack_key(items: Sequence[tuple[str, object]]) -> str:
     """The fence of a request with these items, and of the response to it."""
     return fence(*(text for text, _ in items))
 
 
 def _described(operation: Operation) -> str:
     return f"{operation.name}: {' '.join(operation.sentence.split())}"
-
-
-def read_plan(content: str) -> tuple[tuple[str, ...], str] | None:
-    """Operation names and text of a rendered plan request, or None if `content` is something else."""
-    found = _PLAN.match(content)
-    return (tuple(_STEP.findall(found["steps"])), found["text"]) if found else None
-
-
-def read_pack(content: str) -> tuple[str, list[tuple[tuple[str, ...], str]]] | None:
-    """Fence of a rendered pack request, and operation names and text of each item; None if it is something else."""
-    found = _PACK.match(content)
-    if not found:
-        return None
-    key = found[1]
-    block = rf"^\[item \d+ {key}\]\nPlan: ([^\n]*)\n(.*?)\n\[end \d+ {key}\]$"
-    items = re.findall(block, content[found.end() :], re.S | re.M)
-    return key, [(tuple(plan.split(", ")), text) for plan, text in items]
 
 
 def write_rows(rows: Sequence[tuple[str, str]], key: str) -> str:

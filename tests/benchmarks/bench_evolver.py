@@ -69,10 +69,10 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
     from teamsrl_hf.models.base import ScriptedGenerator
     from teamsrl_hf.publish.cards import DatasetStatistics, front_matter
     from teamsrl_hf.publish.dataset_writer import DatasetWriter
-    from teamsrl_hf.text.operations import OPERATIONS, read_rewrite
+    from teamsrl_hf.text.operations import OPERATIONS
 
     def instruct(request):
-        return f"{read_rewrite(request.messages[0]['content'])[1]} Give one reason for each of them."
+        return f"{request.task.texts[0]} Give one reason for each of them."
 
     seeds = [Seed(f"s{i}", text) for i, text in enumerate(texts(rows))]
     statistics = DatasetStatistics()

@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from asked import rewrite_of
 from peft import LoraConfig
 
 from teamsrl_hf import (
@@ -21,7 +22,6 @@ from teamsrl_hf import (
     seeds_to_dataset,
 )
 from teamsrl_hf.sft.data import build_tiny_model
-from teamsrl_hf.text.operations import read_rewrite
 
 DEVICE = os.environ.get("TEAMSRL_TEST_DEVICE", "cuda")
 pytestmark = [
@@ -39,7 +39,7 @@ def causal_lm(tmp_path_factory):
 
 def _instructor(request):
     """Only one operation means anything to it."""
-    found = read_rewrite(request.messages[0]["content"])
+    found = rewrite_of(request)
     if found is None:
         return "Different"
     name, text = found

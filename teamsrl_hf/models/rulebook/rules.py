@@ -13,10 +13,10 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
-from ...text.operations import read_review, read_rewrite
-from ...text.plans import read_pack, read_plan, write_rows
+from ...text.plans import pack_key, write_rows
 from ...text.tokens import CONTROL_TOKEN
-from ..base import Completion, Request
+from ...types import TaskKind
+from ..base import Completion, Request, Task
 from . import words as words
 
 Choose = Callable[[Sequence], object]
@@ -26,10 +26,10 @@ Choose = Callable[[Sequence], object]
 class Rulebook:
     """A `Generator` that answers by rules.
 
-    It reads the same prompts as a model. A rewrite request gets the rewritten instruction, as does a plan, operation
-    by operation; a pack gets marked rows, each with its draft; a review request "Equal" or "Different"; anything else
-    a draft. The same request always gets the same answer; a further sample (`sample_index`) or another sampling seed
-    gets other choices. Token counts are word counts; `max_tokens` never cuts an answer.
+    It answers the task of a request and reads no prompt. A rewrite gets the rewritten instruction, a pack marked rows,
+    each with its draft, a review "Equal" or "Different", an answer a draft. It cannot judge answers. The same request
+    always gets the same answer; a further sample (`sample_index`) or another sampling seed gets other choices. Token
+    counts are word counts; `max_tokens` never cuts an answer.
     """
 
     seed: int = 0
@@ -39,25 +39,28 @@ class Rulebook:
     deterministic = True
 
     async def __call__(self, request: Request) -> Completion:
-        content = request.messages[-1]["content"]
-        seed = self.seed + request.sample_index + (request.sampling.seed or 0)
-        text = _answer(content, seed)
+        if request.task is None:
+            return self._refused("reads no prompts: give the request a task, or name a model that reads its messages.")
+        if request.task.kind == TaskKind.JUDGE:
+            return self._refused("cannot judge answers: name a model for it.")
+        text = answer(request.task, self.seed + request.sample_index + (request.sampling.seed or 0))
         prompt_tokens = sum(len(message["content"].split()) for message in request.messages)
         return Completion(text, self.model, prompt_tokens=prompt_tokens, completion_tokens=len(text.split()))
 
+    def _refused(self, why: str) -> Completion:
+        return Completion("", self.model, error=f"The rulebook {why}", request_refused=True)
 
-def _answer(content: str, seed: int) -> str:
-    if found := read_rewrite(content):
-        return rewrite(*found, seed=seed)
-    if found := read_review(content):
-        return "Equal" if same_request(*found) else "Different"
-    if found := read_pack(content):
-        key, items = found
-        texts = [_carry_out(*item, seed) for item in items]
-        return write_rows([(text, draft(text)) for text in texts], key)
-    if found := read_plan(content):
-        return _carry_out(*found, seed)
-    return draft(content)
+
+def answer(task: Task, seed: int = 0) -> str:
+    """The answer to a rewrite, pack, review or answer; see `Rulebook`."""
+    if task.kind == TaskKind.REVIEW:
+        return "Equal" if same_request(*task.texts) else "Different"
+    if task.kind == TaskKind.ANSWER:
+        return draft(task.texts[0])
+    texts = [_carry_out(plan, text, seed) for plan, text in zip(task.plans, task.texts, strict=True)]
+    if task.kind == TaskKind.REWRITE:
+        return texts[0]
+    return write_rows([(text, draft(text)) for text in texts], pack_key(list(zip(task.texts, task.plans))))
 
 
 def _carry_out(plan: Sequence[str], text: str, seed: int) -> str:
