@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from teamsrl_hf.text.features import hashed_vectors, normalise
+from teamsrl_hf.text.features import hashed_vectors
+from teamsrl_hf.text.words import normalise
 
 
 def test_case_spacing_and_punctuation_do_not_count():

@@ -14,10 +14,12 @@ from itertools import pairwise
 import numpy as np
 
 from ..models.base import Generator, Request, Sampling, Task
-from ..text.features import hashed_vectors, normalise
+from ..text.features import hashed_vectors
+from ..text.gate.refusals import declines_answer, declines_rewrite
 from ..text.operations import REVIEW_FRAME, REWRITE_FRAME, Operation, review_messages
 from ..text.plans import PACK_FRAME, PLAN_FRAME
 from ..text.tokens import control_token
+from ..text.words import normalise, words
 from ..types import Finish, Reason, Review, Role, TaskKind, Trajectory, Transition, Verdict
 
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
@@ -31,23 +33,6 @@ _MARKERS = re.compile(
     re.I,
 )
 _IN_MARKERS = ("prompt", "[", "048", "marker")
-_UNABLE = (
-    r"\b(?:i|we)(?: (?:can't|cannot|can not|won't|will not|couldn't|could not|must decline to)"
-    r"|(?:'m| am|'re| are) (?:unable|not able|not allowed|not permitted|not comfortable)(?: to)?) (?:\w+ ){0,2}?"
-)
-# An answer may tell of somebody who cannot help: what counts is what it begins with, and that little follows.
-_DECLINED_ANSWER = re.compile(
-    rf"{_UNABLE}(?:help(?! but| \w+ing\b| myself)|assist|comply|fulfill?|provide|answer|respond|create|generate|write"
-    r"|produce|complete|engage|support|offer|discuss|share|do (?:that|this|so))\b"
-    r"|\bas an? (?:ai|(?:large )?language|ai language) (?:model|assistant),? i\b",
-    re.I,
-)
-# An instruction may well begin with what its author cannot do; only what nobody asks of himself counts.
-_DECLINED_REWRITE = re.compile(
-    rf"{_UNABLE}(?:(?:help|assist)(?: you)? with (?:that|this|the|your) (?:request|instruction|task)|assist with that"
-    r"|comply|fulfill? (?:that|this|your|the)|rewrite|carry out (?:that|this|the|your))\b",
-    re.I,
-)
 _VERDICT = re.compile(r"\b(not[\s_-]+equal|unequal|different|equal)\b", re.I)
 _LEADING = re.compile(
     r"""\A[\s"'“”‘’*`(\[]*(?:(?:the\s+)?(?:verdict|answer|result)\s*(?:is)?\s*:?\s*)?["'“”‘’*`(\[]*
@@ -157,7 +142,7 @@ def instruction_violations(
         return (Reason.UNCHANGED,)
     broken = {
         Reason.REPEATS_EARLIER: any(plain == normalise(text) for text in earlier),
-        Reason.REFUSAL: _declines(_DECLINED_REWRITE, rewrite) and not _declines(_DECLINED_REWRITE, instruction),
+        Reason.REFUSAL: declines_rewrite(rewrite) and not declines_rewrite(instruction),
         Reason.TEMPLATE_LEAK: leaks_template(rewrite, instruction, operations),
         Reason.CONTROL_TOKENS: control_token(rewrite) is not None,
         Reason.TOO_LONG: len(rewrite) > MAX_CHARACTERS,
@@ -181,13 +166,13 @@ def leaks_template(rewrite: str, instruction: str, operations: Operation | Seque
 def _grams_of_template(text: str, operations: tuple[Operation, ...]) -> frozenset[str]:
     # Remembered in place of all grams of a text: nearly always there are none, and a long text has thousands.
     grams, starts = _template_grams(operations)
-    tokens = normalise(text).split()
+    tokens = words(text)
     near = [i for i, pair in enumerate(pairwise(tokens)) if pair in starts]
     return frozenset(" ".join(tokens[i : i + 6]) for i in near) & grams
 
 
 def _six_grams(text: str) -> frozenset[str]:
-    tokens = normalise(text).split()
+    tokens = words(text)
     return frozenset(" ".join(tokens[i : i + 6]) for i in range(len(tokens) - 5))
 
 
@@ -207,20 +192,15 @@ def response_violations(response: str, finish_reason: Finish = Finish.STOP) -> t
     >>> response_violations("It is what it is ...")
     ('empty_response',)
     """
-    tokens = normalise(response).split()
+    tokens = words(response)
     broken = {
         Reason.CUT_OFF: finish_reason == Finish.LENGTH,
-        Reason.REFUSAL: len(response.split()) < 80 and ("sorry" in tokens or _declines(_DECLINED_ANSWER, response)),
+        Reason.REFUSAL: declines_answer(response),
         Reason.EMPTY_RESPONSE: all(token in _STOP_WORDS for token in tokens),
         Reason.TEMPLATE_LEAK: "[" in response and bool(_FENCES.search(response)),
         Reason.CONTROL_TOKENS: control_token(response) is not None,
     }
     return tuple(rule for rule, is_broken in broken.items() if is_broken)
-
-
-def _declines(wording: re.Pattern, text: str) -> bool:
-    """Whether a text begins by refusing: its first 200 characters say so, whatever kind of apostrophe they use."""
-    return bool(wording.search(text[:200].replace("’", "'")))
 
 
 async def review(

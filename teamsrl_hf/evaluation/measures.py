@@ -23,8 +23,8 @@ from ..environment.review import instruction_violations, response_violations
 from ..errors import UserError
 from ..loading import loading
 from ..models.accounting import EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS, report
-from ..text.features import word_grams
 from ..text.operations import OPERATIONS, Operation
+from ..text.words import word_grams
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Interval = tuple[float, float]

@@ -5,12 +5,11 @@ measured, and this one 4 bytes in a table at most three quarters full, so that a
 """
 
 from array import array
-from itertools import pairwise
 
 import numpy as np
 from rensa import RMinHash
 
-from ..text.features import normalise
+from ..text.words import word_grams
 
 # 128 permutations in 32 bands: pairs at similarity .7 meet in some band with probability .9998. The lower 16 bits of
 # each number are kept, so that a band is one word of 64 bits.
@@ -27,7 +26,7 @@ _SALT = np.arange(1, BANDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
 class NearDuplicates:
-    """An index that grows: MinHash over word 1- and 2-grams, locality-sensitive hashing, candidates verified.
+    """An index that grows: MinHash over words and their pairs, locality-sensitive hashing, candidates verified.
 
     Rows of one seed are never held against each other: a deeper instruction repeats its parent on purpose, and
     whether it gained anything is the reviewer's question.
@@ -68,7 +67,8 @@ class NearDuplicates:
 
     def _search(self, words: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Buckets and slots that are free for a new row, or None if a near-duplicate was met on the way."""
-        mixed, bands, places = _mix(words), _ALL_BANDS, []
+        mixed, bands = _mix(words), _ALL_BANDS
+        places: list[tuple[np.ndarray, np.ndarray]] = []
         rare = [band for band, word in enumerate(mixed.tolist()) if word not in self._common]
         if 0 < len(rare) < BANDS:  # A text of common words alone is looked for by these.
             bands = np.array(rare, np.int32)
@@ -138,7 +138,6 @@ def _mix(words: np.ndarray) -> np.ndarray:
 
 def _signature(text: str) -> np.ndarray:
     """MinHash of word 1- and 2-grams, uint64 of shape (BANDS,)."""
-    tokens = normalise(text).split()
     minhash = RMinHash(PERMUTATIONS, 1)
-    minhash.update(tokens + [f"{a} {b}" for a, b in pairwise(tokens)])
+    minhash.update(word_grams(text))
     return np.frombuffer(array("I", minhash.digest()), np.uint32).astype(np.uint16).view(np.uint64)

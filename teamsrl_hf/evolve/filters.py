@@ -12,20 +12,22 @@ from functools import lru_cache
 import numpy as np
 
 from ..errors import UserError
-from ..text.features import normalise
 from ..text.tables import ENDINGS, read_table
+from ..text.words import LONG_WIDTH, count_words, normalise, units, width
 from ..types import Candidate, Reason
 
 Filter = Callable[[Candidate], str | None]
 # Columns that hold the question in the benchmarks people use, for specifications that name none.
 QUESTIONS = ("question", "instruction", "prompt", "problem", "query", "text", "input")
 _SOME_LANGUAGES = ("en", "de", "es", "fr", "it", "ja", "pt", "zh")
-# Odd, random, one for each place in an n-gram.
-_PLACES = np.random.default_rng(20).integers(1 << 62, size=64, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_LONGEST = 64  # Words of an n-gram, at most.
+# Odd, random, one for each place in an n-gram. In some scripts each word takes several places.
+_PLACES = np.random.default_rng(20).integers(1 << 62, size=int(_LONGEST * LONG_WIDTH), dtype=np.uint64)
+_PLACES = _PLACES * np.uint64(2) + np.uint64(1)
 
 
 def length_limits(min_words: int = 0, max_words: int | None = None, max_response_words: int | None = None) -> Filter:
-    """Rejects instructions and answers by their number of words (parts between spaces); None is no limit.
+    """Rejects instructions and answers by their number of words, see `words.count_words`; None is no limit.
 
     The reasons are `too_short`, `too_many_words` and `answer_too_long`.
 
@@ -46,12 +48,12 @@ def length_limits(min_words: int = 0, max_words: int | None = None, max_response
         raise UserError(f"min_words is {min_words} and max_words {max_words}; no text meets both, change one.")
 
     def filter(candidate: Candidate) -> str | None:
-        words = len(candidate.transition.rewrite.split())
+        words = count_words(candidate.transition.rewrite)
         if words < min_words:
             return Reason.TOO_SHORT
         if max_words is not None and words > max_words:
             return Reason.TOO_MANY_WORDS
-        if max_response_words is not None and len(candidate.response.split()) > max_response_words:
+        if max_response_words is not None and count_words(candidate.response) > max_response_words:
             return Reason.ANSWER_TOO_LONG
         return None
 
@@ -130,8 +132,8 @@ class Decontamination:
         embed: Callable[[list[str]], np.ndarray] | None = None,
         threshold: float = 0.95,
     ):
-        if not 1 <= short <= ngram <= len(_PLACES):
-            raise UserError(f"ngram is {ngram} and short {short}, wanted 1 <= short <= ngram <= {len(_PLACES)}.")
+        if not 1 <= short <= ngram <= _LONGEST:
+            raise UserError(f"ngram is {ngram} and short {short}, wanted 1 <= short <= ngram <= {_LONGEST}.")
         if not 0 < threshold <= 1:
             raise UserError(f"The cosine threshold is {threshold}, wanted more than 0 and at most 1.")
         self.ngram, self.short, self.threshold = ngram, short, threshold
@@ -150,7 +152,8 @@ class Decontamination:
         self._tables = {n: _sorted_together(parts) for n, parts in hashes.items()}
         self.matches = dict.fromkeys(self.texts, 0)
         # The same instruction is asked about with and without its answer, and embedding is slow.
-        self._near = lru_cache(maxsize=16_384)(lambda text: self._nearest(_unit(embed([text]))[0]))
+        if embed is not None:
+            self._near = lru_cache(maxsize=16_384)(lambda text: self._nearest(_unit(embed([text]))[0]))
 
     def __call__(self, candidate: Candidate) -> str | None:
         text = candidate.transition.rewrite
@@ -172,17 +175,18 @@ class Decontamination:
         """Distinct hashes of n-grams by n; n = 0 stands for whole texts."""
         found: dict[int, list[np.ndarray]] = {}
         for text in texts:
-            tokens = _token_hashes(normalise.__wrapped__(text))
-            n = self.ngram if len(tokens) >= self.ngram else self.short if len(tokens) >= self.short else 0
+            normal = normalise.__wrapped__(text)
+            tokens, wide = _unit_hashes(normal), _width(normal)
+            n = next((round(n * wide) for n in (self.ngram, self.short) if len(tokens) >= round(n * wide)), 0)
             found.setdefault(n, []).append(_gram_hashes(tokens, n or len(tokens)))
         return [(n, np.unique(np.concatenate(hashes))) for n, hashes in found.items()]
 
     def _sharing(self, normal: str) -> set[str]:
         """Names of the benchmarks that a normalised text shares words with."""
-        tokens, names = _token_hashes(normal), list(self.texts)
+        tokens, names, short = _unit_hashes(normal), list(self.texts), round(self.short * _width(normal))
         found: set[str] = set()
         for n, (table, owners) in self._tables.items():
-            if not len(tokens) or (n == 0 and len(tokens) >= self.short):
+            if not len(tokens) or (n == 0 and len(tokens) >= short):
                 continue
             hashes = _gram_hashes(tokens, n or len(tokens))
             places = np.searchsorted(table, hashes)
@@ -228,8 +232,19 @@ def load_benchmark(spec: str) -> list[str]:
     return texts
 
 
-def _token_hashes(normal: str) -> np.ndarray:
-    tokens = normal.split()
+def _width(normal: str) -> float:
+    """Units that make a word in the script which most of a normalised text is in."""
+    if normal.isascii():
+        return 1.0
+    counts: dict[float, int] = {}
+    for token in normal.split():
+        wide = width(token)
+        counts[wide] = counts.get(wide, 0) + (len(token) if wide > 1 else 1)
+    return max(counts, key=counts.__getitem__, default=1.0)
+
+
+def _unit_hashes(normal: str) -> np.ndarray:
+    tokens = units(normal)
     return np.fromiter(map(hash, tokens), np.int64, len(tokens)).view(np.uint64)
 
 

@@ -19,8 +19,8 @@ import yaml
 from ..paths import resource
 from ..public import is_local, public_model, public_name
 from ..redaction import visible
-from ..text.features import normalise
 from ..text.operations import Operation
+from ..text.words import words
 from ..types import CallKind, Candidate, Example, Rejection
 from .dataset_writer import COLUMNS, schemas
 from .licenses import LICENSES
@@ -114,8 +114,8 @@ def _novelty(before: str, after: str) -> float:
     >>> _novelty("Name a bird.", "Name a bird in Peru.")
     0.4
     """
-    words, known = set(normalise(after).split()), set(normalise(before).split())
-    return len(words - known) / len(words) if words else 0.0
+    found, known = set(words(after)), set(words(before))
+    return len(found - known) / len(found) if found else 0.0
 
 
 def _span(bits: int) -> str:

@@ -1,36 +1,13 @@
 """Features for choosers: hashed words of a text, and the history of a chain. The same on every machine."""
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
 
 from ..types import State
-
-_WORD = re.compile(r"\w+(?:'\w+)?")
-
-
-@lru_cache(maxsize=20_000)
-def normalise(text: str) -> str:
-    """Lower-case words joined by single spaces. Texts that differ only in case, spacing or punctuation become equal.
-
-    >>> normalise("  Sort these: 3, 1!") == normalise("sort these 3 1")
-    True
-    """
-    return " ".join(_WORD.findall(text.lower()))
-
-
-def word_grams(text: str) -> list[str]:
-    """The words of a text and its pairs of neighbouring words.
-
-    >>> word_grams("Sort these, please!")
-    ['sort', 'these', 'please', 'sort these', 'these please']
-    """
-    tokens = normalise(text).split()
-    return tokens + [f"{a} {b}" for a, b in pairwise(tokens)]
+from .words import word_grams
 
 
 def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
