@@ -12,8 +12,8 @@ import pytest
 
 from teamsrl_hf.environment.review import response_violations
 from teamsrl_hf.models.base import Request, Sampling, Task
-from teamsrl_hf.models.rulebook import words
 from teamsrl_hf.models.rulebook.rules import Rulebook, draft, rewrite, same_request
+from teamsrl_hf.models.rulebook.words import load
 from teamsrl_hf.text.operations import OPERATIONS, rewrite_messages
 
 NAMES = [operation.name for operation in OPERATIONS]
@@ -132,9 +132,9 @@ def test_breadth_makes_up_for_the_length_of_a_long_instruction():
 
 
 def test_every_field_has_many_topics_and_no_topic_stands_twice():
-    topics = [topic.strip() for field in words.FIELDS for topic in field.topics.split(";")]
-    assert len(words.FIELDS) >= 16
-    assert all(len(field.topics.split(";")) >= 20 for field in words.FIELDS)
+    topics = [topic for field in load("fields") for topic in field["topics"]]
+    assert len(load("fields")) >= 16
+    assert all(len(field["topics"]) >= 20 for field in load("fields"))
     assert len(topics) == len(set(topics))
 
 
@@ -300,10 +300,8 @@ def test_the_material_is_never_made_specific():
 
 
 def test_the_bank_of_general_nouns_is_wide_and_every_instance_begins_as_it_must():
-    lines = [line.split(":") for line in words.SINGULARS.strip().splitlines()]
-    assert len(lines) >= 80
-    for noun, instances in lines:
-        names = [name.strip() for name in instances.split(";")]
+    assert len(load("nouns")["singulars"]) >= 80
+    for noun, names in load("nouns")["singulars"].items():
         assert len(set(names)) >= 3, noun
         assert not any(re.match(r"(?:a [aeio]|an [^aeiouh])", name) for name in names), names
 

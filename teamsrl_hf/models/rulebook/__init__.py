@@ -1,1 +1,1 @@
-"""A model without a network: in go our own prompts, out come rewrites, verdicts and drafts made by rules."""
+"""A model without a network: in go the tasks of requests, out come rewrites, verdicts and drafts made by rules."""
