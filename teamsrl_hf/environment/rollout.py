@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..errors import most_failed
-from ..models.base import Completion, Generator, Request, Sampling, Task
+from ..models.base import Completion, Generator, Request, Sampling, Task, is_immediate, may_remember
 from ..models.calls import run_async
 from ..text.operations import Operation, rewrite_messages
 from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, TaskKind, Trajectory, Transition, Verdict
@@ -50,12 +50,12 @@ async def carry_out(
 ) -> Transition:
     """Apply `operation` to the last of `texts`, the chain so far, and review what comes back.
 
-    Where both models are deterministic, what they made of the same chain before is remembered.
+    Where both models are deterministic, the step of a chain that took it before is returned again.
     """
     step = texts, operation, instructor, reviewer, sampling, role
-    if not (is_deterministic(instructor) and is_deterministic(reviewer)):
+    if not (may_remember(instructor) and may_remember(reviewer)):
         return await _carry_out(*step)
-    known, key = _made_by(instructor, reviewer), (tuple(texts), operation, sampling, role)
+    known, key = _steps_of(instructor, reviewer), (tuple(texts), operation, sampling, role)
     if key not in known:
         if len(known) >= 20_000:
             known.clear()
@@ -64,17 +64,20 @@ async def carry_out(
 
 
 # By the identities of an instructor and a reviewer: to hold them here would keep whole models from being freed.
-_MADE: dict[tuple[int, int], dict[Any, Transition]] = {}
+_STEPS: dict[tuple[int, int], dict[Any, Transition]] = {}
 
 
-def _made_by(instructor: Generator, reviewer: Generator) -> dict[Any, Transition]:
-    """What these two made so far; it goes with the first of them that goes."""
+def _steps_of(instructor: Generator, reviewer: Generator) -> dict[Any, Transition]:
+    """The steps that these two took before; forgotten when the first of them is freed."""
     pair = id(instructor), id(reviewer)
-    if pair not in _MADE:
-        for generator in {id(one): one for one in (instructor, reviewer)}.values():
-            weakref.finalize(generator, _MADE.pop, pair, None).atexit = False
-        _MADE[pair] = {}
-    return _MADE[pair]
+    if pair not in _STEPS:
+        try:
+            for generator in {id(one): one for one in (instructor, reviewer)}.values():
+                weakref.finalize(generator, _STEPS.pop, pair, None).atexit = False
+        except TypeError:  # A class with __slots__ allows no weak reference, so nobody would say when it is freed.
+            return {}
+        _STEPS[pair] = {}
+    return _STEPS[pair]
 
 
 async def _carry_out(
@@ -189,19 +192,6 @@ def check_answered(made: Sequence[Transition], failed: Sequence[Transition]) -> 
     for role, answered, errors in ((Role.INSTRUCTOR, written, unwritten), (Role.REVIEWER, judged, unjudged)):
         if errors and (len(errors) > max(1, answered) or not made):
             raise most_failed(f"the {role}", errors, answered)
-
-
-def is_immediate(generator: Generator) -> bool:
-    """Whether a generator answers without ever waiting, as rules do, so that its calls need no event loop."""
-    return getattr(generator, "immediate", False)
-
-
-def is_deterministic(generator: Generator) -> bool:
-    """Whether a generator answers at once, and the same request always alike, so that it need not be asked twice.
-
-    One that a ledger records is not: the ledger is to see every call.
-    """
-    return is_immediate(generator) and getattr(generator, "deterministic", False)
 
 
 def run_all(coroutines: Sequence[Coroutine[Any, Any, Result]], at_once: bool = False) -> list[Result]:

@@ -6,16 +6,15 @@ whatever depends on the rows before it is decided in `accept`, so that timing ne
 """
 
 import asyncio
-import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..environment.rollout import Chooser, is_immediate, uniform
+from ..environment.rollout import Chooser, uniform
 from ..errors import Stopped, UserError
-from ..models.base import Generator
+from ..models.base import Generator, concurrency_of, is_immediate
 from ..models.calls import SETTLE_SECONDS, run_async
 from ..text.operations import Operation
 from ..types import Candidate, Example, Reason, Rejection, Seed, State
@@ -100,7 +99,7 @@ class DatasetEvolver:
         """
         most, models = self.args.concurrency, (self.expert, self.reviewer, self.instructor)
         waiting = [model for model in models if model is not None and not is_immediate(model)]
-        limited = all(getattr(model, "concurrency", math.inf) <= most for model in waiting)
+        limited = all(concurrency_of(model) <= most for model in waiting)
         chains = most + most // 4 if limited else most
         return max(1, chains // self.args.packs_per_group)
 

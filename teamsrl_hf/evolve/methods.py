@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..environment.review import ask_verdict, instruction_violations, response_violations, review
-from ..environment.rollout import carry_out, is_immediate, next_state, no_rewrite, rewrite_request, uniform
-from ..models.base import Completion, Generator, Request, Task
+from ..environment.rollout import carry_out, next_state, no_rewrite, rewrite_request, uniform
+from ..models.base import Completion, Generator, Request, Task, Wrapper, is_immediate
 from ..text.operations import Operation
 from ..text.plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
 from ..types import (
@@ -61,15 +61,15 @@ class Planned:
     calls: Mapping[CallKind, int]
 
 
-class Counted:
+class Counted(Wrapper):
     """A model as one chain sees it: calls are counted, none is made twice, and what was cut is asked again if wanted.
 
     A chain asks the very same again when it tries an operation that has left a text as it was. The answer is known.
     """
 
     def __init__(self, generator: Generator, retry_cut: bool = False):
-        self.generator, self.retry_cut, self.model = generator, retry_cut, generator.model
-        self.calls = 0
+        super().__init__(generator)
+        self.retry_cut, self.calls = retry_cut, 0
         self._known: dict[tuple, Completion] = {}
 
     async def __call__(self, request: Request) -> Completion:

@@ -1,6 +1,8 @@
 """Models as functions: one request in, one completion out, asynchronously."""
 
-from collections.abc import Callable, Iterable
+import asyncio
+import math
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,14 +97,59 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    One that never waits may say so with an attribute `immediate = True`; it is then called without an event loop. One
-    that moreover always answers the same request alike may add `deterministic = True`; it is then not asked twice. One
-    that sends no more than so many requests at once, and lets others wait, may tell their number as `concurrency`.
+    Three attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
+    once; it makes others wait. A `Wrapper` passes all three on.
     """
 
     model: str
 
     async def __call__(self, request: Request) -> Completion: ...
+
+
+def is_immediate(generator: Generator) -> bool:
+    """Whether a generator never waits, as rules do not, so that its calls need no event loop."""
+    return getattr(generator, "immediate", False)
+
+
+def is_deterministic(generator: Generator) -> bool:
+    """Whether a generator gives the same answer to the same request."""
+    return getattr(generator, "deterministic", False)
+
+
+def concurrency_of(generator: Generator) -> float:
+    """The most requests a generator sends at once; infinite where it does not limit itself."""
+    return getattr(generator, "concurrency", math.inf)
+
+
+class Wrapper:
+    """A generator around another. It has the other's name and waits, answers and limits itself as the other does.
+
+    A wrapper keeps its own record of calls, so what asks it has to ask every time (see `may_remember`).
+    """
+
+    def __init__(self, generator: Generator):
+        self.generator, self.model = generator, generator.model
+        self.immediate, self.deterministic = is_immediate(generator), is_deterministic(generator)
+        self.concurrency = concurrency_of(generator)
+
+    async def __call__(self, request: Request) -> Completion:
+        return await self.generator(request)
+
+    @property
+    def waiting(self) -> Collection[asyncio.Task]:
+        """Tasks of which nothing has been sent yet; a run that is cut short cancels them."""
+        return getattr(self.generator, "waiting", ())
+
+    async def settle(self, seconds: float | None) -> None:
+        """See `Ledger.settle`."""
+        if hasattr(self.generator, "settle"):
+            await self.generator.settle(seconds)
+
+
+def may_remember(generator: Generator) -> bool:
+    """Whether an answer may be kept in place of the next call: no call waits, differs or is recorded elsewhere."""
+    return not isinstance(generator, Wrapper) and is_immediate(generator) and is_deterministic(generator)
 
 
 def request_seed(request: Request) -> int | None:

@@ -32,7 +32,8 @@ class _Waits:
 
     def __init__(self, max_retries: int, max_wait: float):
         self.max_retries, self.max_wait = max_retries, max_wait
-        self.failures, self.until, self.refused_at = 0, None, math.inf
+        self.failures, self.refused_at = 0, math.inf
+        self.until: float | None = None
 
     def over(self, failure: Failure, sent_at: float, answered_at: float) -> bool:
         """Whether this failure is the last. `sent_at` is when it was sent, `answered_at` when an answered one was."""
@@ -42,7 +43,7 @@ class _Waits:
             # Refused, though others are answered: but for 429, perhaps the endpoint can't stomach this request.
             self.failures += failure.status != 429 and answered_at > self.refused_at
             self.refused_at = sent_at
-            self.until = self.until or asyncio.get_running_loop().time() + self.max_wait
+            self.until = asyncio.get_running_loop().time() + self.max_wait if self.until is None else self.until
         return not failure.retry or self.failures > self.max_retries or failure.retry_after > self.max_wait
 
 
@@ -108,14 +109,18 @@ class EndpointGenerator:
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.api_key_env = key_variable(base_url, api_key_env)
-        self.concurrency, self.timeout = concurrency, timeout
-        self.max_retries, self.backoff, self.max_wait = max_retries, backoff, max_wait
+        self.timeout, self.max_retries, self.backoff, self.max_wait = timeout, max_retries, backoff, max_wait
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
         self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
         self._streaks: dict[tuple[str, str], Streak] = {}
         self._warned: dict[str, tuple[float, int]] = {}
         self._loop = self._sessions = self._session = None
         self.waiting: set[asyncio.Task] = set()  # Tasks that wait for a turn or a retry: nothing of theirs is sent.
+
+    @property
+    def concurrency(self) -> int:
+        """Most requests in flight."""
+        return self._pace.concurrency
 
     async def __call__(self, request: Request) -> Completion:
         session, streak = await self._open(), self._streak(request)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import Stopped, UserError
 from . import ledger_file
-from .base import Completion, Generator, Request
+from .base import Completion, Generator, Request, Wrapper, is_immediate
 from .budget import Amounts, Budget, Price, Reservations
 from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .pacing import suspicious
@@ -117,7 +117,7 @@ class Ledger:
             UserError: The budget is in money, and what the model costs is not known.
             BudgetExhausted: When called: the purchase might exceed the budget.
         """
-        free = getattr(generator, "immediate", False)  # No endpoint answers without waiting.
+        free = is_immediate(generator)  # No endpoint answers without waiting.
         if self.budget.cost is not None and generator.model not in self.prices and not free:
             raise UserError(
                 f"The budget is in money but {generator.model!r} has no price; list the model in prices, with 0 if "
@@ -253,11 +253,10 @@ class Ledger:
         self.close(SETTLE_SECONDS if pressing else None)
 
 
-class _Recorded:
+class _Recorded(Wrapper):
     def __init__(self, ledger: Ledger, generator: Generator):
-        self.ledger, self.generator, self.model = ledger, generator, generator.model
-        self.immediate = getattr(generator, "immediate", False)
-        self.concurrency = getattr(generator, "concurrency", math.inf)
+        super().__init__(generator)
+        self.ledger = ledger
         self.price = ledger.prices.get(generator.model, Price())
         # By role and kind: when requests were refused, and their keys, as long as none sent later was answered.
         self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}

@@ -263,7 +263,7 @@ def generate_batch(
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     processors = LogitsProcessorList()
     if temperature > 0:
-        sampler = _Sampler(seeds or [None] * len(prompts), model.device)
+        sampler = _Sampler([None] * len(prompts) if seeds is None else seeds, model.device)
         processors += [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p), sampler]
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -310,8 +310,13 @@ def check_device(dtype: str | torch.dtype, device: str | torch.device | None) ->
         raise UserError(f"There is no device {str(wanted)!r}: torch sees {there.type if there else 'the CPU'} only.")
 
 
+def _chosen(device: str | torch.device | None) -> torch.device:
+    """The device that was asked for, else the GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+
+
 def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str | torch.device | None):
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _chosen(device)
     if not quantize_4bit:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
         return model.to(device)
@@ -337,7 +342,7 @@ def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str 
 
 def _load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str | torch.device | None):
     """The model of a GGUF file, its weights unpacked: packed ones were measured at two thirds of the speed."""
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _chosen(device)
     if dtype == "auto":
         dtype = torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     model = AutoModelForCausalLM.from_pretrained(name, gguf_file=gguf_file, dtype=dtype, trust_remote_code=False)

@@ -172,7 +172,8 @@ def _seconds(retry_after: str, date: str = "") -> float:
     if re.fullmatch(r"\d{1,9}(\.\d+)?", retry_after.strip()):
         return float(retry_after)
     at = _timestamp(retry_after)
-    return 0.0 if at is None else max(0.0, at - (_timestamp(date) or time.time()))
+    sent = _timestamp(date)
+    return 0.0 if at is None else max(0.0, at - (time.time() if sent is None else sent))
 
 
 def _timestamp(date: str) -> float | None:
