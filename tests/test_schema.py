@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import List, Value, load_dataset
@@ -10,7 +11,7 @@ from datasets.exceptions import DataFilesNotFoundError
 
 from teamsrl_hf import Candidate, Example, Rejection, Review, Seed, Transition
 from teamsrl_hf.publish.cards import front_matter
-from teamsrl_hf.publish.dataset_writer import COLUMNS, DatasetWriter, features, schemas
+from teamsrl_hf.publish.dataset_writer import COLUMNS, DatasetWriter, _array, features, schemas
 from teamsrl_hf.runs import open_run
 
 SEED, OTHER = Seed("s1", "Name a bird.", "wren, owl"), Seed("s2", "List two rivers.")
@@ -102,6 +103,34 @@ for config, folder in schema.CONFIGS.items():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("type", "values"),
+    [
+        (pa.float32(), [0.5, 1.5, None]),
+        (pa.float64(), [0.1, -2.0, 1e300]),
+        (pa.int64(), [7, None, 2**40]),
+        (pa.int8(), [-128, 127]),
+        (pa.uint16(), [65_535, None]),
+        (pa.bool_(), [True, None, False]),
+        (pa.list_(pa.float32()), [[0.25], [], [1.0, 2.0]]),
+        (pa.struct({"share": pa.float64(), "name": pa.string()}), [{"share": 0.5, "name": None}]),
+    ],
+)
+def test_a_column_of_any_number_type_is_written_as_arrow_writes_it(type, values):
+    built = _array(values, type)
+    built.validate(full=True)
+    assert built.equals(pa.array(values, type=type))
+    assert built.to_pylist() == values
+
+
+@pytest.mark.parametrize(
+    ("type", "values"), [(pa.date32(), [1]), (pa.int32(), [1.5]), (pa.int32(), ["one"]), (pa.timestamp("s"), [0])]
+)
+def test_a_column_that_cannot_be_written_right_is_refused(type, values):
+    with pytest.raises(TypeError):
+        _array(values, type)
 
 
 def test_rows_stream(folder):

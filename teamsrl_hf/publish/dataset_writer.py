@@ -8,9 +8,10 @@ chain, also the rejected ones, with its reason. Columns never depend on settings
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from itertools import accumulate, chain
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ..runs import NOT_ROWS
 from ..types import CallKind, Candidate, Example, Rejection
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from datasets import Features
 
@@ -311,12 +313,17 @@ def name_by_content(file: Path, split: str, number: int = 0, count: int = 1) -> 
     return file.rename(file.with_name(f"{split}-{number:05}-of-{count:05}-{digest}.parquet"))
 
 
-def _array(values: list[Any], type: "pa.DataType") -> "pa.Array":
-    """Python values as an Arrow array of one of the types that `schemas` uses.
+def _array(values: Sequence[Any], type: "pa.DataType") -> "pa.Array":
+    """Python values as an Arrow array.
 
-    Not by `pa.array`, whose first call imports pandas: a third of a second with answers waiting, and 40 MB.
+    Not by `pa.array`, whose first call imports pandas: up to a second while answers wait, and 40 MB.
+
+    Args:
+        values: None is a null, except in a list or a struct.
+
+    Raises:
+        TypeError: A column of this type can't be written, or a value is of another type.
     """
-    import numpy as np
     import pyarrow as pa
 
     if pa.types.is_string(type):
@@ -329,8 +336,31 @@ def _array(values: list[Any], type: "pa.DataType") -> "pa.Array":
     if pa.types.is_struct(type):
         parts = [_array([value[field.name] for value in values], field.type) for field in type]
         return pa.StructArray.from_arrays(parts, fields=list(type))
-    numbers = np.packbits(values, bitorder="little") if pa.types.is_boolean(type) else np.array(values, np.int32)
-    return pa.Array.from_buffers(type, len(values), [None, pa.py_buffer(numbers)])
+    present = [value is not None for value in values]
+    nulls = None if all(present) else pa.py_buffer(_bits(present))
+    return pa.Array.from_buffers(type, len(values), [nulls, pa.py_buffer(_numbers(values, type))])
+
+
+def _numbers(values: Sequence[Any], type: "pa.DataType") -> "np.ndarray":
+    """The data buffer of a column of truth values or numbers; a null has 0 there."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_boolean(type):
+        return _bits(values)
+    filled = [0 if value is None else value for value in values]
+    if pa.types.is_integer(type):
+        # Without `index`, numpy would cut 1.5 to 1.
+        return np.array([index(value) for value in filled], type.to_pandas_dtype())
+    if pa.types.is_floating(type):
+        return np.array(filled, type.to_pandas_dtype())
+    raise TypeError(f"A column of type {type} can't be written; use strings, truth values, numbers, lists or structs.")
+
+
+def _bits(values: Sequence[Any]) -> "np.ndarray":
+    import numpy as np
+
+    return np.packbits(np.array(values, bool), bitorder="little")
 
 
 def _text_size(candidate: Candidate) -> int:
