@@ -18,6 +18,7 @@ _ROOMS = {
     "errors": ("CallsRefused", "Stopped", "UserError"),
     "evaluation.measures": ("instruction_measures", "query_efficiency"),
     "evolve.evolver": ("DatasetEvolver", "EvolverConfig"),
+    "evolve.write": ("WrittenDataset",),
     "evolve.dedup": ("NearDuplicates",),
     "evolve.filters": ("Decontamination", "language", "length_limits", "load_benchmark"),
     "models.base": ("Completion", "Generator", "Request", "Sampling", "ScriptedGenerator", "Task"),
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from .evolve.filters import language as language
     from .evolve.filters import length_limits as length_limits
     from .evolve.filters import load_benchmark as load_benchmark
+    from .evolve.write import WrittenDataset as WrittenDataset
     from .hub.push import push_adapter as push_adapter
     from .hub.push import push_dataset as push_dataset
     from .hub.push import push_folder as push_folder

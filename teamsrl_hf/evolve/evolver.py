@@ -6,24 +6,31 @@ whatever depends on the rows before it is decided in `accept`, so that timing ne
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+import copy
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..environment.rollout import Chooser, uniform
 from ..errors import Stopped, UserError
 from ..models.base import Generator, concurrency_of, is_immediate
+from ..models.budget import Budget, Price
 from ..models.calls import SETTLE_SECONDS, run_async
+from ..models.ledger import Ledger
 from ..text.operations import Operation
 from ..types import Candidate, Example, Reason, Rejection, Seed, State
 from . import methods
 from .concurrency import close, each, in_batches, in_order, together
 from .config import PLANNED, EvolverConfig
 from .dedup import NearDuplicates
+from .evolution import ROLES
+from .filters import Filter
+from .record import CardSettings, RunRecord, record_of
+from .shards import Team
+from .write import Payment, Writing, WrittenDataset, write_dataset
 
-Filter = Callable[[Candidate], str | None]
 Decided = tuple[Candidate, str | None]
 
 
@@ -60,17 +67,10 @@ class DatasetEvolver:
         if args.method in PLANNED and instructor is None:
             raise UserError(f"The method {args.method!r} needs an instructor, a free model to walk chains with.")
         self.expert, self.reviewer, self.chooser, self.instructor = expert, reviewer, chooser, instructor
-        self.operations, self.args, self.filters = tuple(operations), args, tuple(filters)
+        self.operations, self.args = tuple(operations), args
+        self.filters: tuple[Filter, ...] = tuple(filters)
         self._value = None if args.stop_below is None else _value_function(chooser)
         self._accepted = NearDuplicates(args.dedup_threshold)
-        self._models = methods.Models(
-            self._next,
-            self.operations,
-            expert,
-            reviewer,
-            instructor,
-            args,
-        )
 
     def choose(self, state: State, seed: Seed) -> Operation:
         """The next operation of a chain. Must depend on its arguments alone, or runs can't be repeated."""
@@ -105,7 +105,8 @@ class DatasetEvolver:
 
     async def walk(self, group: Sequence[Seed]) -> list[list[Candidate]]:
         """The candidates of each seed of a group; makes every call that comes before `accept`."""
-        return await methods.walk(group, self._models)
+        roles = self.expert, self.reviewer, self.instructor
+        return await methods.walk(group, methods.Models(self._next, self.operations, *roles, self.args))
 
     async def answer(self, candidate: Candidate, reason: str | None) -> Example | Rejection:
         """What becomes of a candidate that `accept` gave `reason` for; asks for its answer if it is still missing."""
@@ -113,17 +114,102 @@ class DatasetEvolver:
             return Rejection(candidate, reason)
         if candidate.response:
             return Example(candidate)
-        expert = methods.Counted(self._models.expert, self.args.retry_cut)
+        expert = methods.Counted(self.expert, self.args.retry_cut)
         completion = await expert(methods.answer_request(candidate, self.args))
         candidate = methods.answered(candidate, completion, expert.spent())
         reason = methods.answer_problem(completion) or self._filtered(candidate)
         return Rejection(candidate, reason) if reason else Example(candidate)
 
-    def push_to_hub(self, folder: str | Path, repo_id: str, **options: Any) -> str:
-        """Push the folder that a `DatasetWriter` finished, in one commit; returns its URL. See `hub.push_dataset`."""
+    def write(
+        self,
+        seeds: Sequence[Seed],
+        output_dir: str | Path,
+        test_seeds: Sequence[Seed] = (),
+        *,
+        ledger: str | Path | Ledger | None = None,
+        retry_errors: bool = False,
+        prices: Mapping[str, Price] | None = None,
+        budget: Budget = Budget(),  # noqa: B008 (frozen)
+        license: str | None = None,
+        language: str = "en",
+        card_template: str | Path | None = None,
+        record: RunRecord | None = None,
+        show_progress: bool = True,
+    ) -> WrittenDataset:
+        """Evolve seeds into a finished folder: Parquet files, card, record, page of chains, and the ledger.
+
+        Run again after a stop, the same call continues: no answer is bought twice, and the folder gets the same bytes.
+        Under `accelerate launch` the processes share the seeds and write what one would; all return when the folder is
+        finished. The evolver itself stays as it is: the work is done by copies of it, see `fresh`.
+
+        Args:
+            seeds: Seeds of the split `train`; `load_seeds` reads them.
+            output_dir: A new folder, or that of the same run.
+            test_seeds: Seeds of the split `test`; `split_seeds` holds some out.
+            ledger: File that records all calls, or an open `Ledger` (on one process); by default the one that already
+                records the expert, else `ledger.sqlite` in the folder.
+            retry_errors, prices, budget: See `Ledger`.
+            license: Licence of the dataset, as the Hub names it; None is "unknown".
+            language: Language of the dataset.
+            card_template: Path of a Jinja file for README.md, see `dataset_card`.
+            record: What a command knows about the run; made from the evolver by default.
+
+        Raises:
+            UserError: The folder holds something else, or a run with other settings; or an argument can't be used.
+            Stopped: The budget is spent, or a model refuses all calls. Its note counts the calls.
+            NothingMade: No row was accepted. Its note counts the rejections.
+        """
+        known = getattr(self.expert, "ledger", None)
+        if ledger is None:
+            ledger = known if isinstance(known, Ledger) else Path(output_dir) / "ledger.sqlite"
+        own = {name for name in ("accept", "choose") if getattr(type(self), name) is not getattr(DatasetEvolver, name)}
+        writing = Writing(
+            self,
+            list(seeds),
+            list(test_seeds),
+            Path(output_dir),
+            Payment(ledger, retry_errors, prices, budget),
+            CardSettings(license, language, card_template),
+            record or record_of(self, seeds, test_seeds, own),
+            own,
+            show_progress,
+        )
+        return write_dataset(writing)
+
+    def fresh(self) -> Self:
+        """A copy that has accepted nothing yet; `write` works with one for each pass over the seeds.
+
+        Attributes that can be called (models, choosers, embedders) are shared with the copy, all others are copied.
+        Override it for a subclass to which that does not apply.
+        """
+        other = copy.copy(self)
+        shared = {id(value): value for value in vars(self).values() if callable(value)}
+        for name, value in vars(self).items():
+            if name not in ("filters", "_accepted"):
+                with suppress(TypeError):  # A connection or a lock can only be shared.
+                    setattr(other, name, copy.deepcopy(value, shared))
+        other.filters = tuple(judge.fresh() if hasattr(judge, "fresh") else judge for judge in self.filters)
+        other._accepted = NearDuplicates(self.args.dedup_threshold)
+        return other
+
+    def recorded(self, ledger: Ledger) -> Self:
+        """A fresh copy whose calls go through `ledger`."""
+        other = self.fresh()
+        for role in ROLES:
+            model = getattr(self, role)
+            if model is not None and getattr(model, "ledger", None) is not ledger:
+                setattr(other, role, ledger.record(model))
+        return other
+
+    def push_to_hub(self, folder: str | Path, repo_id: str, **options: Any) -> str | None:
+        """Push a finished folder in one commit, see `push_dataset`.
+
+        Returns:
+            Its URL; None, and nothing is pushed, in all but the first process of a launch.
+        """
         from ..hub.push import push_dataset
 
-        return push_dataset(folder, repo_id, **options)
+        return push_dataset(folder, repo_id, **options) if Team.join().first else None
 
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
         """Let the ledgers record what is under way, at most for `seconds`; call it when the stages were cut short."""
@@ -139,7 +225,7 @@ class DatasetEvolver:
         finally:
             run_async(close(batches))
 
-    async def stream(self, seeds: Iterable[Seed]) -> AsyncIterator[list[Example | Rejection]]:
+    async def stream(self, seeds: Iterable[Seed]) -> AsyncGenerator[list[Example | Rejection]]:
         """As `evolve`, for code that is asynchronous itself."""
         patience: float | None = SETTLE_SECONDS
         try:
@@ -163,12 +249,12 @@ class DatasetEvolver:
     def _filtered(self, candidate: Candidate) -> str | None:
         return next((reason for judge in self.filters if (reason := judge(candidate))), None)
 
-    async def _decide(self, groups: AsyncIterable[list[list[Candidate]]]) -> AsyncIterator[list[Decided]]:
+    async def _decide(self, groups: AsyncGenerator[list[list[Candidate]]]) -> AsyncGenerator[list[Decided]]:
         async for chains in groups:
             for candidates in chains:
                 yield [(candidate, self.accept(candidate)) for candidate in candidates]
 
-    async def _answer_all(self, chains: AsyncIterator[list[Decided]]) -> AsyncIterator[list[Example | Rejection]]:
+    async def _answer_all(self, chains: AsyncGenerator[list[Decided]]) -> AsyncGenerator[list[Example | Rejection]]:
         if not self.args.answered_in_walk:
             async with aclosing(in_order(self._answer_chain, chains, self.args.concurrency)) as finished:
                 async for results in finished:
@@ -178,7 +264,7 @@ class DatasetEvolver:
             yield [await self.answer(candidate, reason) for candidate, reason in chain]
 
     async def _answer_chain(self, chain: list[Decided]) -> list[Example | Rejection]:
-        at_once = is_immediate(self._models.expert)
+        at_once = is_immediate(self.expert)
         return await together([self.answer(candidate, reason) for candidate, reason in chain], at_once)
 
 

@@ -10,7 +10,7 @@ import atexit
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import islice
@@ -23,10 +23,10 @@ from ..models.calls import run_async
 from ..models.ledger import Ledger
 from ..types import Candidate, Review, Seed, Transition
 from .concurrency import close, each, in_order, together
-from .evolver import DatasetEvolver
+from .evolution import Evolution
+from .progress import Advance
 
 Made = TypeVar("Made")
-Advance = Callable[[int], object]
 # The first process may decide for hours while the others wait.
 PATIENCE = timedelta(days=30)
 
@@ -76,18 +76,19 @@ class Team:
             raise SystemExit(f"process {self.rank} stops: another one did ({str(error).splitlines()[0]})") from error
         return values
 
-    def first_does(self, function: Callable[[], Made]) -> Made:
-        """What `function` returns in the first process, for all of them; if it fails there, the others stop too."""
+    def first_does(self, function: Callable[[], Made], status: int = 2) -> Made:
+        """What `function` returns in the first process, for all of them; if it fails there, the others exit."""
         if self.size == 1:
             return function()
-        outcome = None
         try:
-            if self.first:
-                outcome = [function()]
-        finally:
-            outcome = self.gather(outcome)[0]
+            mine = [function()] if self.first else None
+        except BaseException:
+            with suppress(SystemExit):  # Others that have left already must not hide the reason.
+                self.gather(None)
+            raise
+        outcome = self.gather(mine)[0]
         if outcome is None:
-            raise SystemExit(2)
+            raise SystemExit(status)
         return outcome[0]
 
 
@@ -113,7 +114,7 @@ def buy_together(
     team: Team,
     seeds: Sequence[Seed],
     folder: Path,
-    evolver_on: Callable[[Ledger], DatasetEvolver],
+    evolver_on: Callable[[Ledger], Evolution],
     open_part: Callable[[], Ledger],
     progress: Callable[[str, Ledger], AbstractContextManager[Advance]],
 ) -> Stopped | None:
@@ -142,7 +143,7 @@ def buy_together(
     return _first(team.gather(stopped))  # Also lets no one merge a ledger that another still holds.
 
 
-def _stopped(evolver: DatasetEvolver, stage: Callable[[], None]) -> Stopped | None:
+def _stopped(evolver: Evolution, stage: Callable[[], None]) -> Stopped | None:
     """Go through a stage to its end; returns what stopped it before, if anything did."""
     try:
         stage()
@@ -161,7 +162,7 @@ def _first(stopped: Sequence[Stopped | None]) -> Stopped | None:
     return min(found, key=lambda reason: not isinstance(reason, CallsRefused), default=None)
 
 
-def _walk(evolver: DatasetEvolver, groups: Iterable[Sequence[Seed]], path: Path, advance: Advance) -> None:
+def _walk(evolver: Evolution, groups: Iterable[Sequence[Seed]], path: Path, advance: Advance) -> None:
     """Walk groups of seeds; write of each, in its order, the candidates of each seed as one line."""
     with path.open("w", encoding="utf-8") as file:
 
@@ -172,7 +173,7 @@ def _walk(evolver: DatasetEvolver, groups: Iterable[Sequence[Seed]], path: Path,
         consume(in_order(evolver.walk, each(groups), evolver.walkers), keep)
 
 
-def decide(evolver: DatasetEvolver, walked: Sequence[Path], decided: Sequence[Path]) -> None:
+def decide(evolver: Evolution, walked: Sequence[Path], decided: Sequence[Path]) -> None:
     """Decide on all candidates, in the order of the seeds; write for each process why its own are rejected.
 
     The group of the line n of the file of rank r is the one of number n * size + r.
@@ -187,7 +188,7 @@ def decide(evolver: DatasetEvolver, walked: Sequence[Path], decided: Sequence[Pa
                     target.write(json.dumps(reasons) + "\n")
 
 
-def _answer(evolver: DatasetEvolver, walked: Path, decided: Path, advance: Advance) -> None:
+def _answer(evolver: Evolution, walked: Path, decided: Path, advance: Advance) -> None:
     """Have the accepted candidates of this process answered."""
 
     async def answer(lines: tuple[str, str]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from ..errors import UserError
 from ..paths import resource
 from ..public import is_local, public_model, public_name
 from ..redaction import visible
@@ -27,6 +28,8 @@ from .licenses import LICENSES
 
 RULEBOOK = "rulebook"
 PAPER_TAGS = ("teamsrl", "arxiv:2403.08694")
+# Choosers that compete with the policy; "bandit" is how a command names either of the last two.
+_BASELINES = ("uniform", "paper", "bandit", "thompson", "linucb")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -137,6 +140,7 @@ def dataset_card(
     checks: Sequence[str] = (),
     plots: Mapping[str, str] | None = MappingProxyType({}),
     origin: Mapping[str, Any] | None = None,
+    template: str | Path | None = None,
 ) -> str:
     """The dataset's card.
 
@@ -147,6 +151,12 @@ def dataset_card(
         checks: Sentences about what else rows had to pass, and what was found.
         plots: Title and path of each picture, as `plots.plot_dataset` gives them; None where it could draw none.
         origin: What the run recorded in lineage.json: seeds, chooser, versions and recipe; None where nothing did.
+        template: Path of a Jinja file that replaces `model_cards/dataset_card.md` and may use every name that this one
+            does, such as `meta` (the YAML, with its lines of dashes), `statistics` and `chains`. Texts of models must
+            pass through the filter `fenced` or `code`.
+
+    Raises:
+        UserError: The template can't be filled in.
     """
     meta = {
         "license": script_args.license,
@@ -160,12 +170,14 @@ def dataset_card(
     roles = {role: getattr(script_args, role, None) for role in ("expert", "reviewer", "instructor")}
     return render(
         "dataset_card.md",
+        template,
         meta=front_matter(meta),
         statistics=statistics.summary(),
         operations=operations,
         sampling={name: value for name, value in asdict(evolver_args).items() if name != "concurrency"},
         roles={role: public_model(spec) for role, spec in roles.items() if spec},
         chooser=script_args.chooser,
+        baselines=_BASELINES,
         spans=[_span(bits) for bits in sorted({bits for counts in words for bits in counts})],
         rulebook=statistics.rulebook,
         checks=checks,
@@ -250,9 +262,22 @@ def _held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of `model_cards/` filled in; a name it uses that is not given is an error."""
-    return _environment().from_string(resource(f"model_cards/{template}").read_text(encoding="utf-8")).render(**values)
+def render(template: str, own: str | Path | None = None, **values: Any) -> str:
+    """A template of `model_cards/`, or a user's `own` file, filled in; a name it uses that is not given is an error.
+
+    Raises:
+        UserError: The user's file can't be filled in.
+    """
+    from jinja2 import TemplateError
+
+    path = resource(f"model_cards/{template}") if own is None else Path(own)
+    try:
+        return _environment().from_string(path.read_text(encoding="utf-8")).render(**values)
+    except (TemplateError, TypeError, ValueError) as error:
+        if own is None:
+            raise
+        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        raise UserError(f"The card template {own}{line} can't be filled in: {error}") from error
 
 
 @lru_cache(maxsize=1)

@@ -132,10 +132,16 @@ def seeds_facts(
     source: str | None,
     train: Sequence[Seed],
     test: Sequence[Seed],
-    test_size: float,
+    test_size: float | None,
     left_out: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """What a record tells of seeds; `source` is None for the built-in set, `left_out` how many of it are no seeds."""
+    """What a record says about seeds.
+
+    Args:
+        source: File, folder or Hub id; None for the built-in set, "" where it is unknown.
+        test_size: Share of the seeds that `split_seeds` held out; None where something else split them.
+        left_out: Rows of the source that are no seeds, by problem.
+    """
     return {
         "source": source,
         "number": len(train) + len(test),
