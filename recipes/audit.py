@@ -139,7 +139,7 @@ def make_split(args: AuditArguments, splits) -> dict[str, Any]:
     """Part all rows of the dataset, check the halves and write them."""
     from datasets import concatenate_datasets
 
-    from teamsrl_hf.evaluation.privacy import blind_check, split_members
+    from teamsrl_hf.evaluation.privacy.split import blind_check, split_members
     from teamsrl_hf.publish.lineage import RowSet, read_lineage, write_lineage
 
     rows = concatenate_datasets(list(splits.values()))
@@ -248,7 +248,9 @@ def looked_at(args: AuditArguments, known: dict[str, Any] | None) -> int | None:
 
 def audit_model(args: AuditArguments, splits, known: dict[str, Any] | None) -> dict[str, Any]:
     """Score both splits, say what that shows, write audit.json, the plot and the card's section."""
-    from teamsrl_hf.evaluation.privacy import attack, audit_section, blind_check, report, roc_plot
+    from teamsrl_hf.evaluation.privacy.report import audit_section, report, roc_plot
+    from teamsrl_hf.evaluation.privacy.scores import attack
+    from teamsrl_hf.evaluation.privacy.split import blind_check
     from teamsrl_hf.publish.card_sections import write_section
     from teamsrl_hf.publish.cards import front_matter, license_of
     from teamsrl_hf.publish.lineage import weights_digest

@@ -22,7 +22,8 @@ import numpy as np
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.evaluation.measures import Embed, embedder, mean_interval
+from teamsrl_hf.evaluation.embeddings import Embed, embedder
+from teamsrl_hf.evaluation.intervals import mean_interval
 from teamsrl_hf.models.factory import check_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.types import CallKind
@@ -291,7 +292,8 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
 
 def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Callable, number: int) -> dict[str, Any]:
     """All columns of the table for one run; `vendi_equal` is the mean of five draws of `equal` rows."""
-    from teamsrl_hf.evaluation.measures import flesch_kincaid_grade, novelty, vendi_score
+    from teamsrl_hf.evaluation.measures import novelty, vendi_score
+    from teamsrl_hf.evaluation.readability import flesch_kincaid_grade
 
     texts = [row["instruction"] for row in run["rows"]]
     vectors, luck = embed(texts), np.random.default_rng(number)
@@ -314,7 +316,8 @@ def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Ca
 
 def curve(rows: Sequence[Mapping[str, Any]], budget: int, embed: Callable) -> list[dict[str, float]]:
     """Rows, their Vendi score and reading grade after equal shares of the budget."""
-    from teamsrl_hf.evaluation.measures import flesch_kincaid_grade, vendi_score
+    from teamsrl_hf.evaluation.measures import vendi_score
+    from teamsrl_hf.evaluation.readability import flesch_kincaid_grade
 
     vectors = embed([row["instruction"] for row in rows])
     grades = [flesch_kincaid_grade(row["instruction"]) for row in rows]

@@ -21,7 +21,7 @@ from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number, most_failed
-from teamsrl_hf.evaluation.measures import mean_interval
+from teamsrl_hf.evaluation.intervals import mean_interval
 from teamsrl_hf.runs import finish_run, hold, open_run, read_run
 from teamsrl_hf.types import Role, TaskKind
 
@@ -83,7 +83,7 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
     """The stages: held-out rows, base model, a training for each method and repetition."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from teamsrl_hf.sft.data import build_tiny_model
+    from teamsrl_hf.sft.tiny import build_tiny_model
 
     facts, settings = compared["summary"]["facts"], compared["arguments"]
     held_out = comparison_seeds(settings, args.seeds)
@@ -167,7 +167,7 @@ def encode(rows: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> 
     """Token ids and labels of each row whose answer starts within `max_length`; the prompt is not learned."""
     import torch
 
-    from teamsrl_hf.sft.data import encode_chat
+    from teamsrl_hf.sft.template import encode_chat
 
     encoded = []
     for instruction, response in rows:

@@ -145,7 +145,7 @@ class FilterArguments:
         """
         if self == FilterArguments():
             return []
-        from teamsrl_hf.evaluation.measures import embedder
+        from teamsrl_hf.evaluation.embeddings import embedder
         from teamsrl_hf.evolve.filters import Decontamination, language, length_limits, load_benchmark
 
         benchmarks = {benchmark_name(spec): load_benchmark(spec) for spec in self.decontaminate or ()}

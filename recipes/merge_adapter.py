@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     (args,) = parse((MergeArguments,), argv, "python recipes/merge_adapter.py", __doc__)
     from teamsrl_hf.publish.lineage import weights_digest, write_lineage
     from teamsrl_hf.sft.card import merged_card
-    from teamsrl_hf.sft.data import merge_adapter
     from teamsrl_hf.sft.load import recorded_training
+    from teamsrl_hf.sft.merge import merge_adapter
 
     with hold(args.output_dir):
         if contents(args.output_dir):

@@ -218,7 +218,7 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
 
     from teamsrl_hf.loading import check_tokens
     from teamsrl_hf.publish.lineage import RowSet, model_lineage, write_lineage
-    from teamsrl_hf.sft.data import count_parameters
+    from teamsrl_hf.sft.estimate import count_parameters
 
     tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
     tokens = encode(train, tokenizer, script_args, sft_args)
@@ -286,7 +286,9 @@ def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tu
     from transformers.utils import cached_file
 
     from teamsrl_hf.loading import loading, refuse_policy
-    from teamsrl_hf.sft.data import chat_texts, settle_chat_template, tiny_config, train_tokenizer
+    from teamsrl_hf.sft.data import chat_texts
+    from teamsrl_hf.sft.template import settle_chat_template
+    from teamsrl_hf.sft.tiny import tiny_config, train_tokenizer
 
     if script_args.tiny_model:
         tokenizer = train_tokenizer(chat_texts(train))
@@ -318,7 +320,7 @@ class Tokens:
 
 def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
     """Tokenized rows that leave something to learn within `max_length`."""
-    from teamsrl_hf.sft.data import check_lengths, count_broken_prompts, tokenize
+    from teamsrl_hf.sft.template import check_lengths, count_broken_prompts, tokenize
 
     with sft_args.main_process_first():
         tokens = tokenize(rows, tokenizer, sft_args.dataset_num_proc)
@@ -393,7 +395,8 @@ def memory_per_process(sft_args, launch: Launch) -> float:
 def build_base(train, tokenizer, script_args: SFTArguments, sft_args) -> str:
     """The tiny base model's folder, `base` in the output folder; one process of a machine writes it."""
     from teamsrl_hf.sft.card import base_card
-    from teamsrl_hf.sft.data import build_tiny_model, chat_texts
+    from teamsrl_hf.sft.data import chat_texts
+    from teamsrl_hf.sft.tiny import build_tiny_model
 
     base = Path(sft_args.output_dir) / "base"
     with sft_args.main_process_first():

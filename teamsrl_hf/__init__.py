@@ -33,7 +33,7 @@ _ROOMS = {
     "ppo.policy": ("OperationPolicy", "OperationPolicyConfig", "load_policy"),
     "ppo.config": ("InstructionGenPPOConfig",),
     "ppo.trainer": ("InstructionGenPPOTrainer",),
-    "evaluation.privacy": ("audit",),
+    "evaluation.privacy.report": ("audit",),
     "publish.report": ("write_report",),
     "environment.review": ("instruction_violations", "novelty_reward", "response_violations", "validity_reward"),
     "models.rulebook.rules": ("Rulebook",),
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from .evaluation.judging import win_rate as win_rate
     from .evaluation.measures import instruction_measures as instruction_measures
     from .evaluation.measures import query_efficiency as query_efficiency
-    from .evaluation.privacy import audit as audit
+    from .evaluation.privacy.report import audit as audit
     from .evolve.dedup import NearDuplicates as NearDuplicates
     from .evolve.evolver import DatasetEvolver as DatasetEvolver
     from .evolve.evolver import EvolverConfig as EvolverConfig

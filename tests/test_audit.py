@@ -93,13 +93,13 @@ def test_what_was_learned_by_heart_is_found_and_told_in_the_card(trained):
     found = audit(trained, trained / "split")
     assert found["split_ok"] is True
     assert found["attacks"]["reference"]["auc"] > 0.9
-    assert "Members can be told from non-members" in found["conclusion"]
+    assert "The attacks separate members from non-members" in found["conclusion"]
     # The random base has seen nothing.
     assert found["control"]["interval"][0] <= 0.5 <= found["control"]["interval"][1]
     card = (trained / "model" / "README.md").read_text()
     assert card.count("## Privacy audit") == 1
     assert card.startswith("---\n")
-    assert "TPR at 1 % FPR is not told: it takes 2,000 non-members." in card
+    assert "TPR at 1 % FPR is not shown: it takes 2,000 non-members." in card
 
 
 def test_a_split_is_checked_by_the_audit_as_by_the_command_that_made_it(trained, tmp_path):
@@ -180,7 +180,7 @@ def test_without_a_record_the_audit_refuses_or_says_that_it_is_the_users_word(tr
         trained, trained / "split", *map(str, options), "--output_dir", str(tmp_path / "out"), "--trust_split", "true"
     )
     card = (trained / "unrecorded" / "README.md").read_text()
-    assert "Unknown: nothing recorded says which rows this model was trained on." in card
+    assert "Unknown: no record says which rows this model was trained on." in card
     assert "By its record" not in card
 
 

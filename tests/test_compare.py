@@ -13,7 +13,7 @@ import pytest
 
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.evaluation.measures import mean_interval
+from teamsrl_hf.evaluation.intervals import mean_interval
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "recipes" / "comparison"
@@ -70,8 +70,8 @@ def test_a_planned_row_costs_one_call_and_evol_instruct_more_than_three(toy):
 
 
 def test_the_table_holds_means_and_intervals_worked_by_hand():
-    assert mean_interval([1.0, 3.0])[1] == pytest.approx(12.706 * 2**0.5 / 2**0.5)
-    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])[1] == pytest.approx(2.776 * 2.5**0.5 / 5**0.5)
+    assert mean_interval([1.0, 3.0])[1] == pytest.approx(12.706205 * 2**0.5 / 2**0.5)
+    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])[1] == pytest.approx(2.776445 * 2.5**0.5 / 5**0.5)
     facts = {"methods": ["uniform"]}
     record = dict.fromkeys(compare.COLUMNS, 1.0) | {"method": "uniform"}
     rows = [{**record, "paid": 60, "rows": 10}, {**record, "paid": 60, "rows": 12}]
@@ -156,7 +156,7 @@ def test_sets_of_equal_size_are_compared_where_asked(toy, tmp_path):
 def test_rows_too_long_to_learn_from_are_told(tmp_path):
     from transformers import AutoTokenizer
 
-    from teamsrl_hf.sft.data import build_tiny_model
+    from teamsrl_hf.sft.tiny import build_tiny_model
 
     tokenizer = AutoTokenizer.from_pretrained(build_tiny_model(["one two three"] * 3, tmp_path / "base"))
     with pytest.raises(ValueError, match="Not one of 1 answers starts within max_length = 4 tokens"):
@@ -204,7 +204,7 @@ def test_tables_of_two_comparisons_are_not_published_together():
 def test_the_loss_is_the_mean_over_answer_tokens(toy, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from teamsrl_hf.sft.data import build_tiny_model
+    from teamsrl_hf.sft.tiny import build_tiny_model
 
     base = build_tiny_model(["one two three four five"] * 3, tmp_path / "base")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)

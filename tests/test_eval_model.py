@@ -9,7 +9,8 @@ import yaml
 
 from teamsrl_hf.cli import main
 from teamsrl_hf.publish.lineage import weights_digest
-from teamsrl_hf.sft.data import build_tiny_model, merge_adapter
+from teamsrl_hf.sft.merge import merge_adapter
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 pytestmark = pytest.mark.slow  # The harness alone takes longer to import than most test files to run.
 WORDS = ["river", "mountain", "lake", "forest", "desert", "valley", "island", "harbour", "glacier", "meadow"]

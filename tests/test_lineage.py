@@ -22,8 +22,9 @@ from teamsrl_hf.publish.lineage import (
     weights_digest,
     write_lineage,
 )
-from teamsrl_hf.sft.data import build_tiny_model, chat_texts, check_sft_dataset
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset
 from teamsrl_hf.sft.load import load_finetuned, recorded_training
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 STEPS = ("--train_sampling_strategy", "sequential", "--per_device_train_batch_size", "6")
 

@@ -13,8 +13,8 @@ from teamsrl_hf.models.accounting import table
 from teamsrl_hf.models.local import TransformersGenerator
 from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig, load_policy
 from teamsrl_hf.runs import NOT_ROWS
-from teamsrl_hf.sft.data import build_tiny_model
 from teamsrl_hf.sft.load import load_finetuned
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 import teamsrl_hf
-from teamsrl_hf.evaluation.measures import diversity_measures, hashed_embeddings
+from teamsrl_hf.evaluation.embeddings import hashed_embeddings
+from teamsrl_hf.evaluation.measures import diversity_measures
 from teamsrl_hf.models.base import Request, ScriptedGenerator
 from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.text.seeds import load_seeds

@@ -16,7 +16,7 @@ from teamsrl_hf import (
     load_policy,
     seeds_to_dataset,
 )
-from teamsrl_hf.sft.data import build_tiny_model
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 STATES = [State("Why is the sky blue?"), State("Sort these.\n\n3, 1, 2", ("deepen",), (True,), 1), State("x" * 2000)]
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}

@@ -65,7 +65,7 @@ def _logits(policy):
 
 @pytest.fixture(scope="module")
 def causal_lm(tmp_path_factory):
-    from teamsrl_hf.sft.data import build_tiny_model
+    from teamsrl_hf.sft.tiny import build_tiny_model
 
     return build_tiny_model(["Explain subject number 1 to a friend."] * 3, tmp_path_factory.mktemp("lm"))
 

@@ -7,23 +7,11 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from teamsrl_hf.evaluation.measures import bootstrap_interval
-from teamsrl_hf.evaluation.privacy import (
-    _resampled_tpr,
-    _weights,
-    attack,
-    auc,
-    audit,
-    audit_section,
-    blind_check,
-    blind_scores,
-    membership_scores,
-    report,
-    roc_curve,
-    roc_plot,
-    split_members,
-    tpr_at_fpr,
-)
+from teamsrl_hf.evaluation.intervals import bootstrap_interval
+from teamsrl_hf.evaluation.privacy.rates import auc, group_weights, resampled_tpr, roc_curve, tpr_at_fpr
+from teamsrl_hf.evaluation.privacy.report import audit, audit_section, report, roc_plot
+from teamsrl_hf.evaluation.privacy.scores import attack, membership_scores
+from teamsrl_hf.evaluation.privacy.split import blind_check, blind_scores, split_members
 
 WORDS = [f"word{i}" for i in range(60)]
 
@@ -152,7 +140,7 @@ def test_loss_is_minus_the_loss_of_the_model_and_min_k_its_worst_fifth(base, tok
 
 
 def test_min_k_plus_plus_of_a_fair_and_a_sure_prediction_is_worked_by_hand():
-    from teamsrl_hf.evaluation.privacy import _score_row
+    from teamsrl_hf.evaluation.privacy.scores import _score_row
 
     # p = (.8, .2): mean log p = .8 ln .8 + .2 ln .2, standard deviation = sqrt(.8 * .2) * ln 4.
     logits = torch.tensor([[0.8, 0.2]]).log()
@@ -287,23 +275,23 @@ def test_a_resample_of_every_row_once_gives_the_rate_itself():
     members, others = luck.normal(1, 1, 100).round(1), luck.normal(0, 1, 300).round(1)
     once = [(np.ones(100), np.ones(300))]
     for fpr in (0.01, 0.1):
-        assert _resampled_tpr(members, others, once, fpr)[0] == pytest.approx(tpr_at_fpr(members, others, fpr))
-    assert {(ours.sum(), theirs.sum()) for ours, theirs in _weights(members, others, None, 0)} == {(100, 300)}
+        assert resampled_tpr(members, others, once, fpr)[0] == pytest.approx(tpr_at_fpr(members, others, fpr))
+    assert {(ours.sum(), theirs.sum()) for ours, theirs in group_weights(members, others, None, 0)} == {(100, 300)}
 
 
 def test_members_are_said_to_be_found_only_where_an_attack_clears_chance():
     luck = np.random.default_rng(7)
     others = luck.normal(0, 1, 200)
     found = report(scores_of(luck.normal(1, 1, 200), others), FAIR)
-    assert found["conclusion"].startswith("Members can be told from non-members: best attack `loss`, AUC 0.7")
+    assert found["conclusion"].startswith("The attacks separate members from non-members: best attack `loss`, AUC 0.7")
     nothing = report(scores_of(luck.normal(0, 1, 200), others), FAIR)["conclusion"]
-    assert nothing.startswith("No attack told 200 members from 200 non-members. That is no proof of privacy")
+    assert nothing.startswith("No attack separated 200 members from 200 non-members. This does not prove privacy")
 
 
 def test_of_an_unfair_split_nothing_is_claimed_however_well_the_attack_does():
     found = report(scores_of([3, 4] * 20, [1, 2] * 20), {"auc": 0.8, "by_chance": 0.6, "p_value": 0.005})
     assert found["split_ok"] is False
-    assert found["conclusion"].startswith("No conclusion: words and lengths alone tell")
+    assert found["conclusion"].startswith("No conclusion: words and lengths alone separate")
     section = audit_section(found, "roc.png")
     assert "1.000" not in section
     assert "roc.png" not in section
@@ -332,7 +320,7 @@ def test_a_difference_in_length_alone_is_seen():
 
 def test_without_a_record_nobody_is_called_a_member():
     found = report(scores_of(range(40), range(40)), FAIR)
-    assert "Unknown: nothing recorded says which rows this model was trained on." in audit_section(found)
+    assert "Unknown: no record says which rows this model was trained on." in audit_section(found)
     assert "By its record" not in audit_section(found)
     assert "By its record, the model was trained on the 40 members and not on the 40 non-members." in audit_section(
         {**found, "membership": "recorded"}

@@ -15,17 +15,10 @@ from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.paths import resource
 from teamsrl_hf.ppo.quantization import guard_cpu_4bit
 from teamsrl_hf.sft.card import sft_card
-from teamsrl_hf.sft.data import (
-    CHAT_TEMPLATE,
-    build_tiny_model,
-    chat_texts,
-    check_sft_dataset,
-    encode_chat,
-    hold_out,
-    merge_adapter,
-    settle_chat_template,
-    tokenize,
-)
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset, hold_out
+from teamsrl_hf.sft.merge import merge_adapter
+from teamsrl_hf.sft.template import CHAT_TEMPLATE, encode_chat, settle_chat_template, tokenize
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from teamsrl_hf.errors import UserError
 from teamsrl_hf.loading import check_tokens
 from teamsrl_hf.runs import NOT_ROWS
 from teamsrl_hf.sft.checks import check_devices
-from teamsrl_hf.sft.data import build_tiny_model
 from teamsrl_hf.sft.estimate import Launch
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 BASE = ("--tiny_model", "false", "--model_name_or_path")
 

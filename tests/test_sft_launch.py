@@ -20,7 +20,8 @@ from sft_data import CONFIG, geography, losses, run, write_folder
 
 from teamsrl_hf.cli import main
 from teamsrl_hf.paths import resource
-from teamsrl_hf.sft.data import build_tiny_model, chat_texts, check_sft_dataset
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 ROOT = resource("recipes").parent
 # The whole data in one batch, so that which rows share a step does not depend on how they are handed out.

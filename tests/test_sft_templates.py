@@ -6,17 +6,16 @@ from datasets import Dataset
 from sft_data import assistant, geography, row, run, user, write_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from teamsrl_hf.sft.data import (
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset
+from teamsrl_hf.sft.template import (
     answer_end,
-    build_tiny_model,
-    chat_texts,
     check_lengths,
-    check_sft_dataset,
     count_broken_prompts,
     encode_chat,
     settle_chat_template,
     tokenize,
 )
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 # As Qwen's base models have it: turns end with <|im_end|>, and the tokenizer's end of sequence is another token.
 IM_END = (

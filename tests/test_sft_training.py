@@ -16,7 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.publish.cards import recipe_text
 from teamsrl_hf.sft.card import NOT_RECIPE, data_calls, draw_losses
-from teamsrl_hf.sft.data import build_tiny_model, chat_texts, check_sft_dataset, encode_chat, mix_datasets
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset, mix_datasets
+from teamsrl_hf.sft.template import encode_chat
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 STEPS = ("--train_sampling_strategy", "sequential", "--logging_steps", "1", "--save_strategy", "steps")
 

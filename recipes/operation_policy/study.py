@@ -36,7 +36,9 @@ from teamsrl_hf.environment.choosers import (
 from teamsrl_hf.environment.review import novelty_reward, validity_reward
 from teamsrl_hf.environment.rollout import Chooser, rollout, uniform
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.evaluation.measures import hashed_embeddings, mean_interval, vendi_score
+from teamsrl_hf.evaluation.embeddings import hashed_embeddings
+from teamsrl_hf.evaluation.intervals import mean_interval
+from teamsrl_hf.evaluation.measures import vendi_score
 from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
 from teamsrl_hf.models.base import Completion, Generator, Request
 from teamsrl_hf.models.rulebook.rules import Rulebook

@@ -1,8 +1,8 @@
-"""Pairwise judging: in go instructions with two answers each and a judge, out come win rates with intervals.
+"""Pairwise judging: in go instructions with two responses each and a judge, out come win rates with intervals.
 
-Every pair is asked in both orders, since judges favour a place; a judge that changes its mind with the order has
-called a tie. The judge is any `Generator`; wrap it with `Ledger.record` and no verdict is paid for twice. Answers are
-untrusted: they stand between marker lines that they can't close.
+The judge compares every pair in both orders, since judges favour a place; verdicts that change with the order count as
+a tie. The judge is any `Generator`; wrap it with `Ledger.record` and no verdict is paid for twice. Responses are
+untrusted: the prompt puts them between marker lines that they can't close.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from ..models.base import Generator, Request, Sampling, Task
 from ..models.calls import run_async
 from ..text.operations import Messages, fence
 from ..types import Reason, Role, TaskKind, Verdict
-from .measures import bootstrap_interval, wilson_interval
+from .intervals import bootstrap_interval, wilson_interval
 
 JUDGE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
 JUDGE_FRAME = """\
@@ -46,12 +46,12 @@ _BARE = re.compile(r"\A\W*(?:answer\W{1,3})?(a|b|tie|equal)\W*\Z", re.I)
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge said of one pair.
+    """A judge's verdicts on one pair.
 
     Attributes:
-        forward, backward: With our answer first, and second: "ours", "theirs", "tie", `Verdict.UNREADABLE` or
+        forward, backward: With our response first, and second: "ours", "theirs", "tie", `Verdict.UNREADABLE` or
             `Reason.CALL_FAILED`.
-        length_difference: Words of our answer less words of theirs.
+        length_difference: Words of our response minus words of theirs.
     """
 
     forward: str
@@ -70,14 +70,14 @@ class Judgement:
 
 
 def judge_messages(instruction: str, first: str, second: str) -> Messages:
-    """Messages that ask which of two answers is better."""
+    """Messages that ask which of two responses is better."""
     mark = fence(instruction, first, second)
     content = JUDGE_FRAME.format(fence=mark, instruction=instruction, first=first, second=second)
     return ({"role": "user", "content": content},)
 
 
 def parse_judgement(answer: str) -> str:
-    """The verdict in a judge's answer: "A", "B", "tie", or `Verdict.UNREADABLE` when there is none or several differ.
+    """The verdict in a judge's reply: "A", "B", "tie", or `Verdict.UNREADABLE` if it has none or contradicts itself.
 
     >>> [parse_judgement(a) for a in ("A is vague. Verdict: B", "**Verdict:** Tie", "b", "Verdict: A or Verdict: B?")]
     ['B', 'tie', 'B', 'unreadable']
@@ -99,7 +99,7 @@ def judge_pairs(
     sampling: Sampling = JUDGE_SAMPLING,
     concurrency: int = 16,
 ) -> list[Judgement]:
-    """Judge N pairs of answers, each in both orders: 2 N calls with the role "judge".
+    """Judge N pairs of responses, each in both orders: 2 N calls with the role "judge".
 
     Raises:
         UserError: The three lists differ in length, or are empty, or `concurrency` is below 1.
@@ -141,15 +141,15 @@ def judge_pairs(
 
 
 def win_rate(judgements: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
-    """Wins, ties, losses and what could not be judged; the win rate with ties as halves, and what length explains.
+    """Wins, ties, losses and unjudged pairs; the win rate with ties as halves, also controlled for length.
 
-    Pairs without a verdict in both orders are left out of the rates and counted in `unreadable` and `call_failed`.
+    Pairs without a verdict in both orders do not count in the rates but in `unreadable` and `call_failed`.
 
     Returns:
-        `win_rate` with its bootstrap `interval` over pairs; `decided_win_rate`, of the pairs that are no ties, with a
-        Wilson interval; `length_controlled_win_rate`: what a logistic regression on the difference in words expects
-        for answers of equal length; `first_place_rate`: how often the first answer won (a fair judge: half);
-        `consistent`: share of pairs judged alike in both orders.
+        `win_rate` with its bootstrap `interval` over pairs; `decided_win_rate`, without the ties, with a Wilson
+        interval; `length_controlled_win_rate`: the prediction of a logistic regression on the difference in words for
+        responses of equal length; `first_place_rate`: how often the first response won (a fair judge: half);
+        `consistent`: share of pairs with the same verdict in both orders.
 
     Raises:
         UserError: Not one pair was judged.
@@ -185,21 +185,23 @@ def win_rate(judgements: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
 
 
 def length_controlled(outcomes: np.ndarray, length_differences: np.ndarray, ridge: float = 1e-2) -> float:
-    """Expected outcome at equal length: logistic regression on tanh(difference / its deviation), by Newton's method.
+    """Expected outcome at equal length, by logistic regression on tanh(difference / its deviation).
 
-    The idea and the tanh are those of length-controlled AlpacaEval (arXiv 2404.04475). Where all answers of one side
-    are longer by about as much, length and quality can't be told apart; `ridge` then shares out the credit.
+    The idea and the tanh are those of length-controlled AlpacaEval (arXiv 2404.04475). If all responses of one side
+    are longer by about the same amount, length and quality can't be separated; `ridge` then divides the effect.
 
     Args:
         outcomes: N numbers in [0, 1].
         length_differences: N numbers, in words.
     """
-    deviation = float(np.sqrt(np.mean(np.square(length_differences)))) or 1.0
-    x = np.stack([np.ones(len(outcomes)), np.tanh(length_differences / deviation)], axis=1)
-    weights, penalty = np.zeros(2), ridge * np.eye(2)
-    for _ in range(50):
-        expected = 1 / (1 + np.exp(-x @ weights))
-        hessian = (x * (expected * (1 - expected))[:, None]).T @ x + penalty
-        step = np.linalg.solve(hessian, x.T @ (outcomes - expected) - penalty @ weights)
-        weights += np.clip(step, -2, 2)
-    return float(1 / (1 + np.exp(-weights[0])))
+    from sklearn.linear_model import LogisticRegression
+
+    deviation = float(np.sqrt(np.mean(np.square(length_differences))))
+    lengths = np.tanh(length_differences / deviation) if deviation else np.zeros(len(outcomes))
+    features = np.stack([np.ones(len(outcomes)), lengths], axis=1)
+    # scikit-learn's labels are whole: each pair counts as a win and as a loss, weighted by its outcome.
+    labels, weights = np.repeat([1, 0], len(outcomes)), np.concatenate([outcomes, 1 - outcomes])
+    # The column of ones is the intercept, so that `ridge` shrinks it too and a judge that is always right has one.
+    model = LogisticRegression(C=1 / ridge, fit_intercept=False, solver="newton-cholesky", tol=1e-8)
+    model.fit(np.tile(features, (2, 1)), labels, sample_weight=weights)
+    return float(model.predict_proba([[1.0, 0.0]])[0, 1])

@@ -1,90 +1,39 @@
 """Measures of a set of instructions: in come texts, embeddings or counts, out come numbers and their intervals.
 
-Set measures depend on the number of texts: compare sets of equal size. Judge a learned policy under an embedding other
-than the one that paid its reward; the default here sees words, as rule-based rewards do, so name a sentence embedding.
+Set measures depend on the number of texts: compare sets of equal size. Judge a learned policy under an embedding that
+its reward did not use. The default here compares words, as rule-based rewards do, so name a sentence embedding.
 `metrics/` holds the same measures as modules of the `evaluate` library.
 """
 
 import math
-import re
-import statistics
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from ..environment.review import instruction_violations, response_violations
 from ..errors import UserError
-from ..loading import loading
 from ..models.accounting import EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS, report
 from ..text.operations import OPERATIONS, Operation
-from ..text.words import word_grams
+from .embeddings import Embed, hashed_embeddings, unit_rows
+from .intervals import Interval, at_least, bootstrap_interval, half_sample_interval, wilson_interval
+from .readability import flesch_kincaid_grade, mtld, sentences_of, words_of
 
-Embed = Callable[[Sequence[str]], np.ndarray]
-Interval = tuple[float, float]
-HASHED_WORDS = "hashed_words"
-HASH_BUCKETS = 65_536
-# Texts whose similarities, and eigenvalues of these, a set measure takes; more would take minutes.
+# Set measures compare at most this many texts: the time for eigenvalues grows with the cube, more would take minutes.
 MOST_EMBEDDED = 2_048
-# Below this many texts half of them are too few to learn a spread from.
-TEXTS_FOR_INTERVAL = 20
-# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
-T_95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-
-
-def hashed_embeddings(texts: Sequence[str], dim: int = HASH_BUCKETS) -> np.ndarray:
-    """Word 1- and 2-grams counted in `dim` hash buckets: float32, (len(texts), dim), rows of length 1.
-
-    A bit of the hash signs each gram, so that grams that share a bucket change no cosine on average (Weinberger et al.
-    2009): with the default the Vendi score of 602 rewrites is .2 % below that of the grams themselves, that of 602
-    answers .1 %; with 1,024 unsigned buckets it was 25 and 35 %. Needs no model and is the same everywhere, but sees
-    words only: paraphrases count as different. A text without words gets a bucket of its own, since a row must point
-    somewhere.
-    """
-    vectors = np.zeros((len(_some(texts, "texts")), dim), np.float32)
-    for row, text in zip(vectors, texts):
-        hashes = np.array([zlib.crc32(gram.encode()) for gram in word_grams(text)], np.int64)
-        np.add.at(row, hashes % dim, np.where(hashes >> 31, -1.0, 1.0))
-        if not row.any():
-            row[zlib.crc32(_bytes(text)) % dim] = 1.0
-        row /= np.linalg.norm(row)
-    return vectors
-
-
-def embedder(name: str = HASHED_WORDS) -> Embed:
-    """The embedding of that name: "hashed_words" (offline, no model), or any sentence-transformers model or folder.
-
-    Raises:
-        UserError: There is no such model, it can't be reached, or sentence-transformers is not installed.
-    """
-    if name == HASHED_WORDS:
-        return hashed_embeddings
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise UserError(
-            f"The embedding {name!r} needs sentence-transformers: pip install 'teamsrl-hf[evaluation]'"
-        ) from error
-    with loading("embedding", name):
-        model = SentenceTransformer(name, trust_remote_code=False)
-    return lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
 
 def vendi_score(embeddings: np.ndarray) -> float:
-    """How many different texts there are in effect (arXiv 2210.02410): 1 for copies, N for N orthogonal rows.
+    """Effective number of different texts (arXiv 2210.02410): 1 for copies, N for N orthogonal rows.
 
     The exponential of the entropy of the eigenvalues of EᵀE/N, with E of shape (N, D) scaled to rows of length 1.
     """
-    unit = _unit(_some(embeddings, "embeddings"))
+    unit = unit_rows(at_least(embeddings, "embeddings"))
     if len(unit) < unit.shape[1]:
         return _vendi(_cosines(unit))
     return _vendi(_cosines(unit.T) * (unit.shape[1] / len(unit)))
@@ -105,7 +54,7 @@ def _cosines(unit: np.ndarray) -> np.ndarray:
 
 def mean_pairwise_distance(embeddings: np.ndarray) -> float:
     """Mean of 1 - cosine over the pairs of rows of (N, D), N at least 2: 0 for copies, 1 for orthogonal rows."""
-    unit = _unit(_some(embeddings, "embeddings", 2)).astype(np.float64)
+    unit = unit_rows(at_least(embeddings, "embeddings", 2)).astype(np.float64)
     return _mean_distance(np.square(unit.sum(axis=0)).sum(), len(unit))
 
 
@@ -115,27 +64,27 @@ def _mean_distance(sum_of_cosines: float, n: int) -> float:
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
     """Different word n-grams per n-gram over the whole set: 1 when none is used twice. Falls as a set grows."""
-    grams = list(chain.from_iterable(_ngrams(_words(text), n) for text in _some(texts, "texts")))
-    return len(set(grams)) / len(_some(grams, f"texts of {n} or more words"))
+    grams = list(chain.from_iterable(_ngrams(words_of(text), n) for text in at_least(texts, "texts")))
+    return len(set(grams)) / len(at_least(grams, f"texts of {n} or more words"))
 
 
 def compression_ratio(texts: Sequence[str]) -> float:
     """Bytes per zlib-compressed byte of the joined texts: higher is more repetitive. zlib looks back 32 KiB only."""
-    raw = _bytes("\n".join(_some(texts, "texts")))
+    raw = _bytes("\n".join(at_least(texts, "texts")))
     return len(raw) / len(zlib.compress(raw, 9))
 
 
 def self_repetition(texts: Sequence[str], n: int = 4) -> float:
     """Mean over texts of log(1 + how often their word n-grams occur in other texts, once per text): 0 when never."""
-    grams = [set(_ngrams(_words(text), n)) for text in _some(texts, "texts")]
+    grams = [set(_ngrams(words_of(text), n)) for text in at_least(texts, "texts")]
     holders = Counter(chain.from_iterable(grams))
     return sum(math.log1p(sum(holders[gram] - 1 for gram in held)) for held in grams) / len(grams)
 
 
 def novelty(texts: Sequence[str], references: Sequence[str], embed: Embed = hashed_embeddings) -> np.ndarray:
     """1 - cosine to the nearest of `references`, per text: floats of shape (len(texts),); 0 for a copy."""
-    ours = _unit(embed(_some(texts, "texts")))
-    theirs = _unit(embed(_some(references, "references")))
+    ours = unit_rows(embed(at_least(texts, "texts")))
+    theirs = unit_rows(embed(at_least(references, "references")))
     nearest = [(ours[i : i + 1024] @ theirs.T).max(axis=1) for i in range(0, len(ours), 1024)]
     return np.maximum(1 - np.concatenate(nearest), 0)
 
@@ -143,15 +92,14 @@ def novelty(texts: Sequence[str], references: Sequence[str], embed: Embed = hash
 def diversity_measures(
     texts: Sequence[str], embed: Embed = hashed_embeddings, seed: int = 0, resamples: int = 50
 ) -> dict[str, Any]:
-    """Set measures of diversity, each with `<name>_interval`: Vendi score, dispersion, distinct-1 and -2, ...
+    """Set measures of diversity, each with `<name>_interval`: Vendi score, mean pairwise distance, distinct-1, ...
 
-    All of them depend on the number of texts: compare sets of equal size. The two that embed texts, Vendi score and
-    mean pairwise distance, are of `embedded_rows`: of more than 2,048 texts so many are drawn by `seed`, since
-    eigenvalues take time by the cube.
+    All of them depend on the number of texts: compare sets of equal size. The Vendi score and the mean pairwise
+    distance embed texts. Of more than 2,048 texts they use 2,048, sampled with `seed`; `embedded_rows` says how many.
     """
-    cosines = _cosines(_unit(embed(_drawn(_some(texts, "texts", 2), seed))))
-    several = [text for text in texts if len(_words(text)) > 1]
-    wordy = [text for text in texts if _words(text)]
+    cosines = _cosines(unit_rows(embed(_drawn(at_least(texts, "texts", 2), seed))))
+    several = [text for text in texts if len(words_of(text)) > 1]
+    wordy = [text for text in texts if words_of(text)]
     measures: dict[str, tuple[Any, Callable[[Any], float]]] = {
         "vendi_score": (cosines, _vendi),
         "mean_pairwise_distance": (cosines, lambda some: _mean_distance(some.sum(), len(some))),
@@ -163,9 +111,8 @@ def diversity_measures(
     found: dict[str, Any] = {"rows": len(texts), "embedded_rows": len(cosines)}
     for name, (items, measure) in measures.items():
         found[name] = measure(items)
-        found[f"{name}_interval"] = half_sample_interval(
-            len(items), lambda rows, items=items, measure=measure: measure(_taken(items, rows)), seed, resamples
-        )
+        of_rows = partial(_measure_of_rows, measure, items)
+        found[f"{name}_interval"] = half_sample_interval(len(items), of_rows, seed, resamples)
     return found
 
 
@@ -177,78 +124,36 @@ def _drawn(texts: Sequence[str], seed: int) -> list[str]:
     return [texts[row] for row in sorted(rows)]
 
 
-def _taken(items: Any, rows: np.ndarray) -> Any:
-    """Some of the items; of a square matrix of cosines, their rows and columns."""
-    return items[np.ix_(rows, rows)] if isinstance(items, np.ndarray) else [items[i] for i in rows]
+def _measure_of_rows(measure: Callable[[Any], float], items: Any, rows: np.ndarray) -> float:
+    """The measure of some of the items; of a square matrix of cosines, of their rows and columns."""
+    return measure(items[np.ix_(rows, rows)] if isinstance(items, np.ndarray) else [items[i] for i in rows])
 
 
 def complexity_measures(texts: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """How hard texts are to read, with intervals: words, words per sentence, Flesch-Kincaid grade, MTLD of them all.
+    """How hard texts are to read, with intervals: words, words per sentence, Flesch-Kincaid grade, MTLD of the set.
 
-    `words` is length, not difficulty, and is here to be controlled for; the others don't grow when a text is repeated.
-    A reader's grade says nothing of how hard a task is to solve.
+    `words` measures length, not difficulty, so that a comparison can control for it; the others don't grow when a text
+    is repeated. A reading grade says nothing about how hard a task is to solve.
     """
-    words = [_words(text) for text in texts]
-    sentences = [max(1, len(_sentences(text))) for text in texts]
-    wordy = [text for text in texts if _words(text)]
-    samples = {
+    words = [words_of(text) for text in texts]
+    sentences = [max(1, len(sentences_of(text))) for text in texts]
+    wordy = [text for text in texts if words_of(text)]
+    samples: dict[str, list[float]] = {
         "words": [len(row) for row in words],
         "words_per_sentence": [len(row) / count for row, count in zip(words, sentences)],
-        "flesch_kincaid_grade": [flesch_kincaid_grade(text) for text in _some(wordy, "texts with words")],
+        "flesch_kincaid_grade": [flesch_kincaid_grade(text) for text in at_least(wordy, "texts with words")],
     }
     found: dict[str, Any] = {"rows": len(texts)}
     for name, values in samples.items():
         found[name] = float(np.mean(values))
         found[f"{name}_interval"] = bootstrap_interval(values, seed=seed)
 
-    def variety(rows: Sequence[int]) -> float:
+    def variety(rows: np.ndarray) -> float:
         return mtld(list(chain.from_iterable(words[i] for i in rows)))
 
-    found["mtld"] = variety(range(len(words)))
+    found["mtld"] = variety(np.arange(len(words)))
     found["mtld_interval"] = half_sample_interval(len(words), variety, seed)
     return found
-
-
-def flesch_kincaid_grade(text: str) -> float:
-    """US school grade of English text (Kincaid 1975): .39 words/sentence + 11.8 syllables/word - 15.59."""
-    words = _some(_words(text), "words")
-    per_word = sum(syllables(word) for word in words) / len(words)
-    return 0.39 * len(words) / max(1, len(_sentences(text))) + 11.8 * per_word - 15.59
-
-
-@lru_cache(maxsize=100_000)
-def syllables(word: str) -> int:
-    """Syllables of an English word by its groups of vowels, less a silent e; right for about nine words in ten.
-
-    >>> [syllables(word) for word in ("now", "table", "explain", "written", "elephant", "computer", "describe")]
-    [1, 2, 2, 2, 3, 3, 2]
-    """
-    word = word.lower()
-    groups = len(re.findall(r"[aeiouy]+", word))
-    silent = re.search(r"[^aeiouyl]e$|[^aeiouytd]ed$|[aeiouy]le$|[^aeiouyscxzgh]es$", word)
-    return max(1, groups - bool(silent))
-
-
-def mtld(words: Sequence[str], threshold: float = 0.72) -> float:
-    """Lexical diversity that does not fall with length (McCarthy and Jarvis 2010), mean of both directions.
-
-    How many words it takes until different words per word fall to `threshold`. Below some hundred words it is noise,
-    so take it over a whole set; it also rises when unrelated texts are put one after the other.
-    """
-    return (_mtld(_some(words, "words"), threshold) + _mtld(list(reversed(words)), threshold)) / 2
-
-
-def _mtld(words: Sequence[str], threshold: float) -> float:
-    factors, types, tokens, ratio = 0.0, set(), 0, 1.0
-    for word in words:
-        tokens += 1
-        types.add(word)
-        ratio = len(types) / tokens
-        if ratio <= threshold:
-            factors, types, tokens, ratio = factors + 1, set(), 0, 1.0
-    factors += (1 - ratio) / (1 - threshold)
-    # Not one repeated word: the measure is at least the length.
-    return len(words) / factors if factors else float(len(words))
 
 
 def novelty_measures(
@@ -272,19 +177,19 @@ def validity_measures(
     responses: Sequence[str] = (),
     operations: Sequence[Operation] = OPERATIONS,
 ) -> dict[str, Any]:
-    """Shares of rewrites (and answers) that break no elimination rule, with Wilson intervals, and counts by rule.
+    """Shares of rewrites (and responses) that break no elimination rule, with Wilson intervals, and counts by rule.
 
-    The rules find what is broken, not what is poor: an answer may pass all of them and be wrong.
+    The rules find broken texts, not poor ones: a response may pass all rules and be wrong.
 
     Args:
         rewrites: N texts.
-        instructions: N texts they were rewritten from.
-        responses: N answers to them, or none.
-        operations: Whose wording a rewrite must not repeat.
+        instructions: The N texts before the rewrite.
+        responses: N responses to the rewrites, or none.
+        operations: Operations whose own wording a rewrite must not repeat.
     """
     _aligned(rewrites, instructions, "instructions")
     broken = [_violations(*pair, operations) for pair in zip(instructions, rewrites)]
-    found = {"rows": len(rewrites)} | _shares("valid_instructions", broken)
+    found: dict[str, Any] = {"rows": len(rewrites)} | _shares("valid_instructions", broken)
     if len(responses):
         _aligned(rewrites, responses, "responses")
         found |= _shares("valid_responses", [response_violations(text) for text in responses])
@@ -305,8 +210,8 @@ def _shares(name: str, broken: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def _aligned(texts: Sequence[str], others: Sequence[str], name: str) -> None:
-    if len(_some(texts, "texts")) != len(others):
+def _aligned(texts: Sequence[Any] | np.ndarray, others: Sequence[Any] | np.ndarray, name: str) -> None:
+    if len(at_least(texts, "texts")) != len(others):
         raise UserError(f"Got {len(texts)} texts but {len(others)} {name}; give one for each text.")
 
 
@@ -314,90 +219,10 @@ def instruction_measures(
     texts: Sequence[str], references: Sequence[str] = (), embed: Embed = hashed_embeddings, seed: int = 0
 ) -> dict[str, Any]:
     """Length, diversity and (when there are `references` to compare with) novelty of one set, with intervals."""
-    lengths = [len(_words(text)) for text in _some(texts, "texts", 2)]
+    lengths = [len(words_of(text)) for text in at_least(texts, "texts", 2)]
     measures = {"words": float(np.mean(lengths)), "words_interval": bootstrap_interval(lengths, seed=seed)}
     measures |= diversity_measures(texts, embed, seed)
     return measures | (novelty_measures(texts, references, embed, seed) if len(references) else {})
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of two or more values and half the width of its 95 % interval, by Student's t.
-
-    >>> mean_interval([1.0, 2.0, 3.0])[0], round(mean_interval([1.0, 2.0, 3.0])[1], 3)
-    (2.0, 2.484)
-    """
-    freedom = len(values) - 1
-    quantile = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
-    return statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def half_sample_interval(
-    size: int,
-    statistic: Callable[[np.ndarray], float],
-    seed: int = 0,
-    resamples: int = 50,
-    level: float = 0.95,
-) -> Interval | None:
-    """Interval of a measure of repetition, which a bootstrap would bias since its resamples repeat texts.
-
-    Delete-half jackknife (Shao and Wu 1989): the spread over random halves, drawn without repetition, is that of the
-    whole. As such measures change with size, it is scaled by the measure of the whole over that of the halves; and as
-    none is ever negative, the interval ends at 0.
-
-    Args:
-        size: How many items there are.
-        statistic: From indices of items (int, distinct) to a number.
-
-    Returns:
-        The interval, or None below 20 items: there is too little to tell a spread from.
-    """
-    _level(level)
-    if size < TEXTS_FOR_INTERVAL:
-        return None
-    rng = np.random.default_rng(seed)
-    whole = statistic(np.arange(size))
-    halves = [statistic(np.sort(rng.permutation(size)[: size // 2])) for _ in range(resamples)]
-    scale = whole / np.mean(halves) if np.mean(halves) else 1.0
-    half_width = NormalDist().inv_cdf((1 + level) / 2) * float(np.std(halves, ddof=1) * scale)
-    return max(0.0, float(whole - half_width)), float(whole + half_width)
-
-
-def bootstrap_interval(
-    values: Sequence[float] | tuple[np.ndarray, ...],
-    statistic: Callable[..., float] = np.mean,
-    level: float = 0.95,
-    seed: int = 0,
-    resamples: int = 1000,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of `statistic`.
-
-    Of no use for measures of repetition (Vendi score, distinct-n ...): a resample repeats texts and so lowers them.
-
-    Args:
-        values: One sample; or a tuple of arrays, each resampled on its own and passed as one argument to `statistic`.
-        level: Share of intervals that should hold the truth, between 0 and 1.
-    """
-    _level(level)
-    samples = [np.asarray(sample) for sample in (values if isinstance(values, tuple) else (values,))]
-    sizes = [len(_some(sample, "values")) for sample in samples]
-    rng = np.random.default_rng(seed)
-    drawn = [
-        statistic(*(sample[rng.integers(size, size=size)] for sample, size in zip(samples, sizes)))
-        for _ in range(resamples)
-    ]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def wilson_interval(wins: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of the rate behind `wins` out of `n`; stays within [0, 1] and is honest near both ends."""
-    _level(level)
-    if not 0 <= wins <= n or n < 1:
-        raise UserError(f"{wins} wins out of {n} is no rate; give 0 <= wins <= n and n of at least 1.")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    rate, spread = wins / n, z * math.sqrt(wins * (n - wins) / n + z * z / 4) / (n + z * z)
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
 def query_efficiency(
@@ -406,21 +231,21 @@ def query_efficiency(
     calls_per_seed: Sequence[int] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Calls spent for what was accepted, and their share of what Evol-Instruct spent.
+    """Calls per accepted row, and their share of the calls of Evol-Instruct.
 
-    Read both: `share_of_baseline_total` also falls when the dataset is merely smaller, the share per row does not.
+    Read both shares: `share_of_baseline_total` also falls when the dataset is merely smaller, the other does not.
 
     Args:
         calls_by_role: As `ledger_calls` counts them.
-        accepted_rows: How many rows; or how many of each seed, which gives `calls_per_row_interval` (seeds resampled).
-        calls_per_seed: Calls of each seed, for that interval; left out: as if each seed had cost the same.
+        accepted_rows: Number of rows; or the number per seed, which adds `calls_per_row_interval` (seeds resampled).
+        calls_per_seed: Calls of each seed, for that interval; by default all seeds cost the same.
     """
     per_seed = None if isinstance(accepted_rows, int) else np.asarray(accepted_rows, float)
-    rows = accepted_rows if per_seed is None else int(per_seed.sum())
+    rows = accepted_rows if isinstance(accepted_rows, int) else int(sum(accepted_rows))
     if rows < 1 or any(calls < 0 for calls in calls_by_role.values()):
         raise UserError(f"{rows} rows from calls {dict(calls_by_role)}: need one row or more, no negative count.")
     calls = sum(calls_by_role.values())
-    found = {
+    found: dict[str, Any] = {
         "calls": calls,
         "accepted_rows": rows,
         "calls_per_row": calls / rows,
@@ -430,7 +255,7 @@ def query_efficiency(
     }
     if per_seed is not None:
         spent = np.full(len(per_seed), calls / len(per_seed)) if calls_per_seed is None else np.asarray(calls_per_seed)
-        _aligned(list(per_seed), list(spent), "counts of calls")
+        _aligned(per_seed, spent, "counts of calls")
         found["calls_per_row_interval"] = _ratio_interval(spent, per_seed, seed)
     return found
 
@@ -445,18 +270,13 @@ def ledger_calls(path: str | Path) -> dict[str, int]:
 
 
 def _ratio_interval(calls: np.ndarray, rows: np.ndarray, seed: int) -> Interval:
-    """Bootstrap interval of sum(calls) / sum(rows), resampled together; without end where a resample has no row."""
-    pairs = np.stack([rows, calls], axis=1)
-    low, high = bootstrap_interval(pairs, lambda drawn: drawn[:, 0].sum() / max(drawn[:, 1].sum(), 1), seed=seed)
+    """Bootstrap interval of sum(calls) / sum(rows), by seed; the upper end is infinite if a resample has no row."""
+
+    def rows_per_call(rows: np.ndarray, calls: np.ndarray, axis: int = -1) -> np.ndarray:
+        return rows.sum(axis) / np.maximum(calls.sum(axis), 1)
+
+    low, high = bootstrap_interval((rows, calls), rows_per_call, seed=seed, paired=True)
     return 1 / high if high else math.inf, 1 / low if low else math.inf
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def _sentences(text: str) -> list[str]:
-    return [piece for piece in re.split(r"[.!?]+(?:\s|$)|\n+", text) if _words(piece)]
 
 
 def _bytes(text: str) -> bytes:
@@ -465,25 +285,3 @@ def _bytes(text: str) -> bytes:
 
 def _ngrams(words: list[str], n: int) -> list[str]:
     return [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
-
-
-def _some(items, name: str, least: int = 1):
-    if len(items) < least:
-        raise UserError(f"Got {len(items)} {name}; this measure needs at least {least}.")
-    return items
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = np.asarray(vectors)
-    if vectors.ndim != 2:
-        raise UserError(f"Embeddings have shape {vectors.shape}; they must have two dimensions, (texts, features).")
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.all(np.isfinite(norms) & (norms > 0)):
-        row = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
-        raise UserError(f"Embedding {row} is zero or not finite, so it has no direction; drop that text.")
-    return vectors / norms
-
-
-def _level(level: float) -> None:
-    if not 0 < level < 1:
-        raise UserError(f"level is {level}; it must lie between 0 and 1, such as 0.95.")

@@ -110,11 +110,12 @@ def model_shape(config: Any, peft_config: Any = None) -> Shape:
     import torch
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if model_class is None:
         raise UserError(f"A {config.model_type!r} model is no causal language model; give one that generates text.")
     with torch.device("meta"):
         # Not AutoModel.from_config: once ZeRO-3 arguments exist, that would partition what has no storage.
-        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+        model = model_class(config)
     parameters = trainable = sum(p.numel() for p in model.parameters())
     head = model.get_output_embeddings()
     packed = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not head]
@@ -137,6 +138,15 @@ def model_shape(config: Any, peft_config: Any = None) -> Shape:
         trainable, everything = adapted.get_nb_trainable_parameters()
         adapter = everything - parameters
     return Shape(parameters, trainable, adapter, linear, largest, *_widths(config.get_text_config()))
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """Trainable and all parameters, before any quantization or sharding."""
+    if hasattr(model, "get_nb_trainable_parameters"):  # PEFT's, which unpacks 4-bit weights in its count
+        return model.get_nb_trainable_parameters()
+    # Under ZeRO-3 a process holds a part of each parameter; `ds_numel` is the whole's size.
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 
 
 def _widths(config: Any) -> tuple[int, int, int, int, int]:

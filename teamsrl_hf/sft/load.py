@@ -1,6 +1,6 @@
-"""What fine-tuning wrote, loaded for measuring: in goes a folder or Hub id, out come model, tokenizer and base.
+"""Loading a fine-tuned model to measure it: in goes a folder or Hub id, out come model, tokenizer and base.
 
-An adapter comes as a PEFT model, so that its base is one `disable_adapter()` away.
+An adapter is loaded as a PEFT model; `disable_adapter()` gives its base.
 """
 
 from pathlib import Path
@@ -12,43 +12,43 @@ from ..errors import UserError
 from ..loading import loading, refuse_policy
 from ..models.local import check_device
 from ..publish.lineage import model_lineage, weights_digest
-from .data import CHAT_TEMPLATE
+from .template import tokenizer_with_template
 
 
 def load_finetuned(
     name: str, reference: str | None = None, dtype: str = "float32", device: str = "cpu"
 ) -> tuple[Any, PreTrainedTokenizerBase, PreTrainedModel | None]:
-    """Model, tokenizer and, where it has to be loaded apart, the reference model, ready for inference.
+    """Model, tokenizer and, for a whole model, its reference model, ready for inference.
 
     Args:
         name: Folder or Hub id of an adapter or of a whole model. A folder `base` in it is its base model.
-        reference: Folder or Hub id of the base, where neither the adapter's config nor a folder `base` tells it.
+        reference: Folder or Hub id of the base, if neither the adapter's config nor a folder `base` names it.
 
     Raises:
-        UserError: What is named can't be loaded.
+        UserError: A model or tokenizer can't be loaded.
     """
     check_device(dtype, device)
     (base, revision), is_adapter = base_of(name, reference), _adapter_base(name) is not None
-    refuse_policy(base if is_adapter else name)
+    refuse_policy(base if is_adapter and base else name)
     with loading("tokenizer", name):
         tokenizer = tokenizer_with_template(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-    if not is_adapter:
-        return _load(name, dtype).to(device).eval(), tokenizer, base and _load(base, dtype, revision).to(device).eval()
-    from peft import PeftModel
+    loaded: Any = None if base is None else _load(base, dtype, revision)
+    if is_adapter:
+        from peft import PeftModel
 
-    model = _load(base, dtype, revision)
-    with loading("adapter", name):
-        model = PeftModel.from_pretrained(model, name)
-    return model.to(device).eval(), tokenizer, None
+        with loading("adapter", name):
+            return PeftModel.from_pretrained(loaded, name).to(device).eval(), tokenizer, None
+    model = _load(name, dtype).to(device).eval()
+    return model, tokenizer, None if loaded is None else loaded.to(device).eval()
 
 
 def recorded_training(name: str, reference: str | None = None) -> dict[str, Any] | None:
-    """The record of the model's training, held against its weights and those of the base that `load_finetuned` takes.
+    """The record of the model's training, checked against its weights and those of the base that is loaded.
 
-    None where there is no record: of a model from the Hub, or one that another program made.
+    None if there is no record, as for a model from the Hub or from another program.
 
     Raises:
-        UserError: The record is of other weights, or of another base.
+        UserError: The record describes other weights, or another base.
     """
     known, (base, revision) = model_lineage(name), base_of(name, reference)
     if known and base and weights_digest(base, revision) != known["base"]["weights"]:
@@ -60,8 +60,7 @@ def recorded_training(name: str, reference: str | None = None) -> dict[str, Any]
 
 
 def base_of(name: str, reference: str | None = None) -> tuple[str | None, str | None]:
-    """The base that `load_finetuned` takes, and its revision: the given one, what a folder `base` holds, or what an
-    adapter names."""
+    """The base that `load_finetuned` loads, and its revision: `reference`, a folder `base`, or the adapter's base."""
     own = Path(name) / "base"
     return (reference, None) if reference else _adapter_base(name) or (str(own) if own.is_dir() else None, None)
 
@@ -78,13 +77,7 @@ def _adapter_base(name: str) -> tuple[str, str | None] | None:
         return (str(own), None) if own.is_dir() else (config.base_model_name_or_path, config.revision)
 
 
-def _load(name: str, dtype: str, revision: str | None = None) -> PreTrainedModel:
-    options = {"dtype": dtype, "revision": revision or "main", "use_safetensors": True}
+def _load(name: str, dtype: str, revision: str | None = None) -> Any:
+    options: dict[str, Any] = {"dtype": dtype, "revision": revision or "main", "use_safetensors": True}
     with loading("model", name):
         return AutoModelForCausalLM.from_pretrained(name, **options, trust_remote_code=False)
-
-
-def tokenizer_with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer with the chat template that fine-tuning gave one without."""
-    tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
-    return tokenizer

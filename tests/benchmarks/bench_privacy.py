@@ -21,8 +21,10 @@ from transformers.utils import logging
 
 from teamsrl_hf import DatasetEvolver, Example, Rulebook, load_seeds, uniform_chooser
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.evaluation.privacy import attack, blind_check, report, split_members
-from teamsrl_hf.sft.data import build_tiny_model
+from teamsrl_hf.evaluation.privacy.report import report
+from teamsrl_hf.evaluation.privacy.scores import attack
+from teamsrl_hf.evaluation.privacy.split import blind_check, split_members
+from teamsrl_hf.sft.tiny import build_tiny_model
 from teamsrl_hf.text.operations import OPERATIONS
 
 TRAININGS = (("none", 0), ("LoRA", 3), ("LoRA", 10), ("all weights", 1), ("all weights", 3), ("all weights", 10))

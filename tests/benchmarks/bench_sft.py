@@ -30,7 +30,8 @@ from trl import SFTConfig, SFTTrainer
 
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.paths import resource
-from teamsrl_hf.sft.data import build_tiny_model, chat_texts, check_sft_dataset
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 WARM = 5  # First steps allocate.
 SHARED = {

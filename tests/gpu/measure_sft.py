@@ -24,7 +24,8 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from teamsrl_hf.cli import load_recipe
-from teamsrl_hf.sft.data import chat_texts, check_sft_dataset, train_tokenizer
+from teamsrl_hf.sft.data import chat_texts, check_sft_dataset
+from teamsrl_hf.sft.tiny import train_tokenizer
 
 LLAMA_1B = {
     "vocab_size": 128256,

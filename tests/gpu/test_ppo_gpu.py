@@ -21,7 +21,7 @@ from teamsrl_hf import (
     load_policy,
     seeds_to_dataset,
 )
-from teamsrl_hf.sft.data import build_tiny_model
+from teamsrl_hf.sft.tiny import build_tiny_model
 
 DEVICE = os.environ.get("TEAMSRL_TEST_DEVICE", "cuda")
 pytestmark = [

@@ -3,7 +3,8 @@
 import datasets
 import evaluate
 
-from teamsrl_hf.evaluation.measures import HASHED_WORDS, diversity_measures, embedder
+from teamsrl_hf.evaluation.embeddings import HASHED_WORDS, embedder
+from teamsrl_hf.evaluation.measures import diversity_measures
 
 _DESCRIPTION = """How different the instructions of a set are from one another: Vendi score and mean pairwise
 distance of embeddings, distinct-1 and distinct-2, compression ratio, self-repetition of

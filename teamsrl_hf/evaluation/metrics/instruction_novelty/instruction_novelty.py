@@ -3,7 +3,8 @@
 import datasets
 import evaluate
 
-from teamsrl_hf.evaluation.measures import HASHED_WORDS, embedder, novelty_measures
+from teamsrl_hf.evaluation.embeddings import HASHED_WORDS, embedder
+from teamsrl_hf.evaluation.measures import novelty_measures
 
 _DESCRIPTION = """How far instructions are from the nearest seed: mean of 1 - cosine of embeddings, with a 95 %
 bootstrap interval, and the share of copies, with a Wilson interval. With the default
