@@ -1,7 +1,5 @@
 import math
-import re
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from teamsrl_hf.evaluation.readability import flesch_kincaid_grade, mtld, syllab
 from teamsrl_hf.models.base import Request, ScriptedGenerator
 from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.text.seeds import load_seeds
+from teamsrl_hf.text.words import word_grams
 
 TEXTS = [
     "Sort these three numbers.",
@@ -39,8 +38,7 @@ def test_vendi_score_of_two_rows_at_sixty_degrees_is_worked_by_hand():
 
 def grams_themselves(texts):
     """Word 1- and 2-grams counted in a column for each: what hashed embeddings stand for."""
-    words = [re.findall(r"\w+(?:'\w+)?", text.lower()) for text in texts]
-    counts = [Counter([*row, *pairwise(row)]) for row in words]
+    counts = [Counter(word_grams(text)) for text in texts]
     columns = {gram: place for place, gram in enumerate(dict.fromkeys(gram for row in counts for gram in row))}
     matrix = np.zeros((len(texts), len(columns)))
     for row, count in zip(matrix, counts):
