@@ -6,7 +6,21 @@ import pytest
 
 from teamsrl_hf.evaluation.embeddings import embedder, hashed_embeddings
 from teamsrl_hf.evaluation.intervals import bootstrap_interval, half_sample_interval, wilson_interval
-from teamsrl_hf.evaluation.measures import complexity_measures, compression_ratio, distinct_n, diversity_measures, instruction_measures, ledger_calls, mean_pairwise_distance, novelty, novelty_measures, query_efficiency, self_repetition, validity_measures, vendi_score
+from teamsrl_hf.evaluation.measures import (
+    complexity_measures,
+    compression_ratio,
+    distinct_n,
+    diversity_measures,
+    instruction_measures,
+    ledger_calls,
+    mean_pairwise_distance,
+    novelty,
+    novelty_measures,
+    query_efficiency,
+    self_repetition,
+    validity_measures,
+    vendi_score,
+)
 from teamsrl_hf.evaluation.readability import flesch_kincaid_grade, mtld, syllables
 from teamsrl_hf.models.base import Request, ScriptedGenerator
 from teamsrl_hf.models.ledger import Ledger
