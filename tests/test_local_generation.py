@@ -228,6 +228,15 @@ def test_without_a_chat_template_roles_are_headings(model, seen):
     assert tokenizer.decode(seen[0][0]) == "### System:\nBe brief.\n\n### User:\nWhy?\n\n### Assistant:\n"
 
 
+def test_a_missing_chat_template_is_one_line_in_the_log(model, tokenizer, caplog):
+    caplog.set_level("INFO", "teamsrl_hf")
+    TransformersGenerator("tiny", model=model, processing_class=tokenizer)
+    assert caplog.messages == []
+    generator = TransformersGenerator("tiny", model=model, processing_class=make_tokenizer(None))
+    ask(generator, request("Why?"), request("Hello there"))
+    assert caplog.messages == ["tiny has no chat template; messages are written under '### User:' instead."]
+
+
 def test_a_prompt_beyond_the_context_is_an_error_and_a_long_one_gets_what_room_is_left(model, tokenizer, seen):
     generator = TransformersGenerator("tiny", model=model, processing_class=tokenizer)
     too_long, long, short = ask(generator, request("ж" * 200), request("q" * (CONTEXT - 9)), request("Why?"))

@@ -22,7 +22,7 @@ from .base import Completion, Request
 from .pacing import Pace, Streak, Turn
 from .wire import Failure, key_variable, open_sessions, payload, read_answer, read_refusal
 
-_QUIET = 30.0  # Seconds in which failures of one kind are told once.
+_QUIET = 30.0  # Seconds between two lines about failures of one kind.
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,70 @@ class _Waits:
         return not failure.retry or self.failures > self.max_retries or failure.retry_after > self.max_wait
 
 
+class _Log:
+    """What the log says about one endpoint: a line when it stops taking requests, and one when it takes them again.
+
+    Other failures that are retried get a line per kind, at most one every `_QUIET` seconds.
+    """
+
+    def __init__(self, model: str, max_wait: float):
+        self.model, self.max_wait = model, max_wait
+        self._last: dict[str, tuple[float, int]] = {}  # By kind: the time of the last line, and failures since.
+        self._paused_at: float | None = None
+        self._refused, self._announced, self._gave_up = 0, False, False
+        self._kinds: set[str] = set()
+
+    def refused(self, failure: Failure) -> None:
+        """The endpoint is busy or gone."""
+        if self._paused_at is None:
+            self._paused_at, self._refused, self._kinds = time.monotonic(), 0, set()
+            self._announced = self._gave_up = False
+        self._refused += 1
+        kind = _kind(failure)
+        if kind not in self._kinds:
+            self._kinds.add(kind)
+            self._announced |= self._warn(failure, self._then(failure.retry_after))
+
+    def answered(self) -> None:
+        """The endpoint takes requests."""
+        if self._paused_at is not None:
+            seconds, self._paused_at = time.monotonic() - self._paused_at, None
+            if self._announced:
+                logger.info("%s: answers again after %.1f s; requests refused: %d", self.model, seconds, self._refused)
+
+    def retried(self, failure: Failure) -> None:
+        """One request failed, and is sent again."""
+        self._warn(failure, "it is tried again")
+
+    def gave_up(self, failure: Failure) -> None:
+        """A request was refused for as long as it may wait."""
+        if self._paused_at is not None and not self._gave_up:
+            self._gave_up = True
+            logger.warning("%s: %s, for %g s by now; requests fail", self.model, failure.reason, self.max_wait)
+
+    def _then(self, retry_after: float) -> str:
+        if retry_after > self.max_wait:
+            longer = f"longer than max_wait ({self.max_wait:g} s)"
+            return f"it asks for a wait of {retry_after:.0f} s, {longer}; requests fail"
+        return f"requests wait, and are tried again for up to {self.max_wait:g} s"
+
+    def _warn(self, failure: Failure, then: str) -> bool:
+        """Whether a line was written."""
+        now, kind = time.monotonic(), _kind(failure)
+        last, more = self._last.get(kind, (-math.inf, 0))
+        if now - last < _QUIET:
+            self._last[kind] = last, more + 1
+            return False
+        self._last[kind] = now, 0
+        again = f" ({more:,} more since the last such line)" if more else ""
+        logger.warning("%s: %s; %s%s", self.model, failure.reason, then, again)
+        return True
+
+
+def _kind(failure: Failure) -> str:
+    return failure.reason.partition(":")[0]
+
+
 class EndpointGenerator:
     """A chat model behind any OpenAI-compatible endpoint. What fails comes back as a `Completion` with `error`.
 
@@ -59,7 +123,7 @@ class EndpointGenerator:
     connection once it has answered: everybody pauses, fewer requests go out at once and then more again (see
     `pacing.Pace`). They do not count against `max_retries`, so that an outage costs no rows: a request is given up
     once it has been refused for `max_wait` seconds, or (but for 429) after `max_retries` if others got answers all the
-    while. Such pauses, and other attempts to come, are told in the log. Use it from one event loop at a time.
+    while. The log says when pauses begin and end and what is tried again. Use it from one event loop at a time.
 
     When as many calls as may be in flight have failed in a row, and none of those under way is answered, something is
     wrong with all of them: further calls are not sent (see `pacing.Streak`).
@@ -113,7 +177,7 @@ class EndpointGenerator:
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
         self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
         self._streaks: dict[tuple[str, str], Streak] = {}
-        self._warned: dict[str, tuple[float, int]] = {}
+        self._log = _Log(model, max_wait)
         self._loop = self._sessions = self._session = None
         self.waiting: set[asyncio.Task] = set()  # Tasks that wait for a turn or a retry: nothing of theirs is sent.
 
@@ -158,8 +222,8 @@ class EndpointGenerator:
                 failures.append(answer)
                 if waits.over(answer, turn.at, self._pace.answered_at):
                     break
-                self._warn(answer)
                 if not answer.busy:
+                    self._log.retried(answer)
                     with self._nothing_sent():
                         await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
             finally:
@@ -201,30 +265,19 @@ class EndpointGenerator:
             self._pace.answered(turn, (answer.prompt_tokens or guess) + used, used / max(1, most))
         elif answer.busy:
             self._pace.refused(turn, answer.retry_after if answer.retry_after <= self.max_wait else 0.0)
+            self._log.refused(answer)
         elif answer.status:  # Not what was wanted, but it was let in.
             self._pace.answered(turn)
-
-    def _warn(self, failure: Failure) -> None:
-        """One line in the log at the first failure of a kind, and then at most every `_QUIET` seconds."""
-        now, kind = time.monotonic(), failure.reason.partition(":")[0]
-        told_at, more = self._warned.get(kind, (-math.inf, 0))
-        if now - told_at < _QUIET:
-            self._warned[kind] = told_at, more + 1
-            return
-        self._warned[kind] = now, 0
-        then = (
-            f"requests wait, and are tried again for up to {self.max_wait:g} s"
-            if failure.busy
-            else "it is tried again"
-        )
-        again = f" ({more:,} more since the last such line)" if more else ""
-        logger.warning("%s: %s; %s%s", self.model, failure.reason, then, again)
+        if not self._pace.paused:
+            self._log.answered()
 
     def _delay(self, failures: int, retry_after: float) -> float:
         return min(retry_after + self.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1), self.max_wait)
 
     def _given_up(self, failures: list[Failure], in_time: bool) -> Completion:
         last, *earlier = reversed(failures)
+        if not in_time:
+            self._log.gave_up(last)
         reason = last.reason if in_time else f"{last.reason} (for {self.max_wait:g} s)"
         if last.retry_after > self.max_wait:
             reason += f" (to be tried again in {last.retry_after:.0f} s)"

@@ -11,6 +11,7 @@ that is refused to all) is recorded, counts as spent, and is asked again by the 
 import asyncio
 import hashlib
 import json
+import logging
 import math
 import sqlite3
 import time
@@ -26,6 +27,7 @@ from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .pacing import suspicious
 
 # Not json.dumps: given options, it builds an encoder at each call.
+logger = logging.getLogger(__name__)
 _encode = json.JSONEncoder(sort_keys=True).encode
 
 
@@ -92,7 +94,7 @@ class Ledger:
         self.path, self.since = Path(path), since
         self.retry_errors = retry_errors
         self.prices, self.budget = dict(prices or {}), budget
-        self.replayed = 0
+        self.replayed, self._closed = 0, False
         self._in_flight: dict[bytes, asyncio.Future[Completion]] = {}
         self._purchases = CallsInFlight()
         self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
@@ -109,6 +111,8 @@ class Ledger:
         except BaseException:
             self.close()
             raise
+        if self.calls:
+            logger.info("The ledger %s holds %s calls; what was answered is replayed.", self.path, f"{self.calls:,}")
 
     def record(self, generator: Generator) -> Generator:
         """The generator with memory: answered requests are replayed, new ones recorded, twins in flight share one.
@@ -244,6 +248,9 @@ class Ledger:
             run_async(self.settle(seconds))
         for connection, _ in self._readers:
             connection.close()
+        if self.replayed and not self._closed:
+            logger.info("The ledger %s replayed %s answers.", self.path, f"{self.replayed:,}")
+        self._closed = True
 
     def __enter__(self) -> "Ledger":
         return self
@@ -256,7 +263,7 @@ class Ledger:
 class _Recorded(Wrapper):
     def __init__(self, ledger: Ledger, generator: Generator):
         super().__init__(generator)
-        self.ledger = ledger
+        self.ledger, self._estimates = ledger, False
         self.price = ledger.prices.get(generator.model, Price())
         # By role and kind: when requests were refused, and their keys, as long as none sent later was answered.
         self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}
@@ -304,6 +311,9 @@ class _Recorded(Wrapper):
         seconds = time.monotonic() - started
         silent = completion.text and not (completion.prompt_tokens or completion.completion_tokens or self.immediate)
         if silent:
+            if not self._estimates:
+                self._estimates = True
+                logger.warning("%s reports no tokens; one is booked for every four bytes.", self.model)
             prompt, answer = _bytes(request) // 4 + 1, len(completion.text.encode("utf-8", "replace")) // 4 + 1
             completion = replace(completion, prompt_tokens=prompt, completion_tokens=answer)
         self.ledger.write(key, request.role, completion, seconds, self.price, bool(silent))

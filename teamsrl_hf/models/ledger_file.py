@@ -1,5 +1,6 @@
 """The SQLite file of a ledger: a path goes in, out comes a connection to tables of this version, or a clear error."""
 
+import logging
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from ..errors import UserError
 from .budget import Amounts
 
+logger = logging.getLogger(__name__)
 _VERSION = 3
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
 # What earlier versions did not have, and what their calls get for it.
@@ -60,7 +62,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         # A killed process loses nothing by it; and 40 MB between checkpoints cost a third less than the default 4.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=10000")
-        _migrate(connection)
+        if _migrate(connection):
+            logger.info("The ledger %s was of an older version, and is now of version %d.", path, _VERSION)
     except (sqlite3.Error, UserError) as error:
         if connection is not None:
             connection.close()
@@ -82,10 +85,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection) -> bool:
+    """Bring the tables to this version, and make those that are missing; whether an older version was there."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == _VERSION:
-        return
+        return False
+    older = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone() is not None
     with transaction(connection):
         for table, columns in _SCHEMA.items():
             connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
@@ -93,6 +98,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
             for name in _ADDED.keys() - present:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {_ADDED[name]}")
         connection.execute(f"PRAGMA user_version={_VERSION}")
+    return older
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import logging
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from ..text.tokens import NO_ANSWER, without_thoughts
 from ..types import Finish, Role
 from .base import Completion, Request, request_seed
 
+logger = logging.getLogger(__name__)
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}### {{ message['role'] | capitalize }}:\n{{ message['content'] }}\n\n{% endfor %}"
@@ -130,6 +132,8 @@ class TransformersGenerator:
             model.to(device)
         self._model = model.eval()
         self._template = None if self._tokenizer.chat_template else _plain_template(self._tokenizer)
+        if self._template is not None:
+            logger.info("%s has no chat template; messages are written under '### User:' instead.", self.model)
         self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._known = self._model.get_input_embeddings().num_embeddings
         self._ends = _end_tokens(self._model, self._tokenizer)

@@ -142,6 +142,11 @@ class Pace:
             pause = max(pause, retry_after + self.pause * self._random.uniform(0, 0.25))
         self._paused_until = max(self._paused_until, now + pause)
 
+    @property
+    def paused(self) -> bool:
+        """Whether the last news is a refusal."""
+        return self._refusals > 0
+
     def _wait(self, now: float) -> float:
         """Seconds until the next turn may be given; infinite if that takes somebody to leave."""
         if self._in_flight >= (self.concurrency if self._refusals else int(self._places)):

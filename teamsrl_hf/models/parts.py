@@ -4,6 +4,7 @@ A part records which ledger it belongs to. A file of another run that has such a
 nor deleted.
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import UserError
 from .ledger import Ledger
 from .ledger_file import identity_of, owner_of
 
+logger = logging.getLogger(__name__)
 _BESIDE = ("-wal", "-shm", "-journal", "")  # What SQLite keeps in files of their own; the main file last.
 
 
@@ -60,6 +62,8 @@ def merge_parts(ledger: Ledger) -> None:
     ledger.merge(parts)
     for part in parts:
         _remove(part)
+    if parts:
+        logger.info("The ledger %s took in those of %d processes.", ledger.path, len(parts))
 
 
 def _parts(ledger: Path, identity: str) -> list[Path]:
