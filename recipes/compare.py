@@ -357,9 +357,9 @@ def told(results: Mapping[str, Any]) -> str:
     return (
         f"{facts['budget']} paid calls of `{facts['expert']}` for each method on the same {facts['seeds']} seeds "
         f"(digest of all seeds: `{facts['seeds_digest']}`). "
-        f"Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions with other training, "
-        f"order and luck. Learned choosers saw {facts['train_seeds']} other seeds and "
-        f"{facts['training_operations']:,} free operations. Paid are calls of the expert, Evol-Instruct's own "
+        f"Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions, each with its own "
+        f"training, order and random numbers. Learned choosers trained on {facts['train_seeds']} other seeds with "
+        f"{facts['training_operations']:,} free operations. Paid calls are those of the expert, Evol-Instruct's own "
         "verdicts included; *all calls* adds those of the free reviewer and instructor. The first Vendi score is of "
         f"{facts['equal_rows']} rows of each method, "
         f"the second of all its rows; embedding: {facts['embedding']}. A method with fewer paid calls ran out of "

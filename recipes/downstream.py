@@ -231,7 +231,7 @@ def told_of(results: Mapping[str, Any]) -> str:
     """What the table is of, in a paragraph."""
     facts = results["facts"]
     before = ", ".join(f"{facts['before'][name]:.2f} on {label}" for name, label in SETS.items())
-    what = f"what each method made of {facts['budget']} paid calls"
+    what = f"the rows that each method made with {facts['budget']} paid calls"
     if facts.get("equal_rows"):
         what = f"the first {facts['equal_rows']} rows of each method"
     return (

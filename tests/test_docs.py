@@ -83,14 +83,18 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
     exec(compile(block, "document", "exec"), {})
 
 
+def _python_block(file, text):
+    """The one Python block of a document that holds `text`."""
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.S) if text in b)
+    return block
+
+
 @pytest.mark.parametrize("name", ["OwnReward", "OwnRollout", "OwnLoss"])
-def test_the_readmes_trainers_train(name, tmp_path):
-    """The subclasses of the README, each for two rollouts in the place of the trainer in the README's own example."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    (training,) = (block for block in blocks if "trainer.train()" in block)
-    (classes,) = (block for block in blocks if "class OwnReward" in block)
+def test_the_documents_trainers_train(name, tmp_path):
+    """The subclasses of CONTRIBUTING.md, each for two rollouts in the place of the trainer in the README's example."""
+    training = _python_block("README.md", "trainer.train()")
     namespace = {}
-    exec(compile(classes, "README.md", "exec"), namespace)
+    exec(compile(_python_block("CONTRIBUTING.md", "class OwnReward"), "CONTRIBUTING.md", "exec"), namespace)
     own = namespace[name]
     training = training.replace("trainer = InstructionGenPPOTrainer(", "trainer = OwnTrainer(")
     training = training.replace("outputs/brief", str(tmp_path))
@@ -100,11 +104,10 @@ def test_the_readmes_trainers_train(name, tmp_path):
     assert namespace["trainer"].state.global_step == 16
 
 
-def test_the_readmes_evolver_keeps_only_questions():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    evolving = next(block for block in blocks if "rows = [" in block)
+def test_the_readmes_evolver_keeps_only_questions_and_starts_with_the_first_operation():
+    evolving = _python_block("README.md", "rows = [")
     namespace = {}
-    exec(compile(next(block for block in blocks if "class OnlyQuestions" in block), "README.md", "exec"), namespace)
+    exec(compile(_python_block("README.md", "class OnlyQuestions"), "README.md", "exec"), namespace)
     namespace = {"OnlyQuestions": namespace["OnlyQuestions"]}
     exec(
         compile(evolving.replace("evolver = DatasetEvolver(", "evolver = OnlyQuestions("), "README.md", "exec"),
@@ -112,6 +115,8 @@ def test_the_readmes_evolver_keeps_only_questions():
     )
     assert namespace["rows"]
     assert all("?" in row.candidate.transition.rewrite for row in namespace["rows"])
+    first = {row.candidate.operations[0] for row in namespace["rows"]}
+    assert first == {"breadth"}
 
 
 @pytest.mark.parametrize("block", list(_fences("yaml")))
@@ -132,21 +137,74 @@ def test_the_two_commands_stand_on_the_readmes_first_screen():
     assert 'pip install -e ".[test]" && pytest' in first_screen
 
 
+def test_the_readme_is_short_enough_for_a_visitor():
+    prose = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.S)
+    assert 500 < len(prose.split()) <= 900
+
+
+def test_the_first_screen_shows_a_row_as_the_rulebook_makes_it():
+    from teamsrl_hf import OPERATIONS, DatasetEvolver, EvolverConfig, Rulebook, load_seeds, uniform_chooser
+
+    screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+    shown = re.search(r"^\| seed \| (.*) \|\n\| rewrite by `(\w+)` \| (.*) \|\n\| response \| (.*) \|$", screen, re.M)
+    text, name, rewrite, response = shown.groups()
+    operations = [operation for operation in OPERATIONS if operation.name == name]
+    seeds, model = [seed for seed in load_seeds() if seed.text == text], Rulebook()
+    args = EvolverConfig(operations_per_episode=1)
+    evolver = DatasetEvolver(model, model, uniform_chooser(operations), operations, args)
+    (row,) = (row for chain in evolver.evolve(seeds) for row in chain)
+    assert row.candidate.transition.rewrite == rewrite
+    for part in response.split("[…]"):
+        assert part.strip() in " ".join(row.candidate.response.split())
+
+
+def test_the_readme_prints_the_file_for_a_language_model():
+    file = ROOT / "recipes" / "quickstart" / "evolve_smollm2.yaml"
+    assert any(yaml.safe_load(block.values[0]) == yaml.safe_load(file.read_text()) for block in _fences("yaml"))
+
+
+def test_the_readmes_endpoint_is_a_specification_that_makes_a_generator():
+    from teamsrl_hf import make_generator
+
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (endpoint,) = (yaml.safe_load(block)["expert"] for block in blocks if "endpoint" in block)
+    model = make_generator(endpoint)
+    assert (model.model, model.concurrency) == (endpoint["endpoint"], 64)
+
+
+def test_the_citation_names_the_software_and_the_paper():
+    """The keys that version 1.2.0 of the Citation File Format requires, and the facts that the cards give."""
+    from teamsrl_hf import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert (citation["cff-version"], citation["type"]) == ("1.2.0", "software")
+    assert (citation["title"], citation["version"], citation["license"]) == ("teamsrl-hf", __version__, "Apache-2.0")
+    (paper,) = citation["references"]
+    card = (ROOT / "model_cards" / "dataset_card.md").read_text()
+    assert f"title   = {{{paper['title']}}}" in card
+    authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    assert f"author  = {{{authors}}}" in card
+    assert (paper["type"], paper["year"]) == ("article", 2024)
+    assert paper["url"] == "https://arxiv.org/abs/2403.08694"
+
+
 def test_continuous_integration_installs_and_tests_as_the_readme_says():
     script = (ROOT / ".ci" / "run").read_text()
     assert 'pip install -q -e ".[test]"' in script
     assert script.rstrip().endswith("pytest")
 
 
-def test_every_option_the_readme_names_is_one_of_some_command():
-    named = set(re.findall(r"`--(\w+)", (ROOT / "README.md").read_text()))
+def test_every_option_the_documents_name_is_one_of_some_command():
+    documents = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "recipes" / "README.md")
+    named = {name for file in documents for name in re.findall(r"`--(\w+)", file.read_text())}
     recipes = [*(recipe for recipe, _ in RECIPES.values()), "push_folder"]
     known = set().union(*(_help(f"recipes/{recipe}.py") for recipe in recipes), {"seeds", "accelerate_config"})
     assert named - known == set()
 
 
 def _rows_share_and_calls(seeds):
-    """What each method makes of the seeds, as the README tells it."""
+    """Rows, share of candidates and paid calls per row of each method, as the table prints them."""
     from teamsrl_hf import DatasetEvolver, EvolverConfig, Example, Rulebook, load_seeds, uniform_chooser
     from teamsrl_hf.evolve.config import METHODS
     from teamsrl_hf.text.operations import OPERATIONS
@@ -164,16 +222,22 @@ def _rows_share_and_calls(seeds):
 
 COSTS = re.findall(
     r"^\| `(\w+)` \| [^|]* \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$",
-    (ROOT / "README.md").read_text(),
+    (ROOT / "recipes" / "comparison" / "README.md").read_text(),
     re.M,
 )
 
 
-def test_the_readme_tells_what_each_method_costs():
+def test_the_comparison_shows_the_calls_per_row_of_each_method():
     assert [row[:4] for row in COSTS] == _rows_share_and_calls(())
 
 
-def test_the_readme_tells_what_each_method_costs_on_other_peoples_seeds():
+def test_the_readme_shows_the_same_calls_per_row():
+    shown = re.findall(r"^\| `(\w+)` \| [^|]* \| ([\d.]+) \| [^|]* \|$", (ROOT / "README.md").read_text(), re.M)
+    assert shown == [(row[0], row[3]) for row in COSTS]
+    assert len(shown) == 5
+
+
+def test_the_comparison_shows_the_calls_per_row_on_other_peoples_seeds():
     file = os.environ.get("SELF_INSTRUCT_SEEDS")
     if not file:
         pytest.skip("SELF_INSTRUCT_SEEDS does not name Self-Instruct's self_instruct_seed_tasks.jsonl")

@@ -1,4 +1,4 @@
-"""Put the results of a finished comparison into this folder, and its tables into every document that shows them.
+"""Put the results of a finished comparison into this folder, and its tables into the README.
 
 python recipes/comparison/publish.py COMPARISON_FOLDER DOWNSTREAM_FOLDER
 """
@@ -15,7 +15,7 @@ from teamsrl_hf.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("results.json", "downstream.json", "downstream_equal_rows.json")
-DOCUMENTS = (HERE / "README.md", HERE.parent.parent / "README.md")
+DOCUMENTS = (HERE / "README.md",)
 
 
 def main(argv: list[str] | None = None) -> None:
