@@ -169,7 +169,7 @@ def test_the_readmes_endpoint_is_a_specification_that_makes_a_generator():
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (endpoint,) = (yaml.safe_load(block)["expert"] for block in blocks if "endpoint" in block)
     model = make_generator(endpoint)
-    assert (model.model, model.concurrency) == (endpoint["endpoint"], 64)
+    assert (model.model, model.concurrency) == (endpoint["endpoint"].partition("@")[0], 64)
 
 
 def test_the_citation_names_the_software_and_the_paper():
