@@ -104,21 +104,6 @@ def test_the_documents_trainers_train(name, tmp_path):
     assert namespace["trainer"].state.global_step == 16
 
 
-def test_the_readmes_evolver_keeps_only_questions_and_starts_with_the_first_operation():
-    evolving = _python_block("README.md", "rows = [")
-    namespace = {}
-    exec(compile(_python_block("README.md", "class OnlyQuestions"), "README.md", "exec"), namespace)
-    namespace = {"OnlyQuestions": namespace["OnlyQuestions"]}
-    exec(
-        compile(evolving.replace("evolver = DatasetEvolver(", "evolver = OnlyQuestions("), "README.md", "exec"),
-        namespace,
-    )
-    assert namespace["rows"]
-    assert all("?" in row.candidate.transition.rewrite for row in namespace["rows"])
-    first = {row.candidate.operations[0] for row in namespace["rows"]}
-    assert first == {"breadth"}
-
-
 @pytest.mark.parametrize("block", list(_fences("yaml")))
 def test_yaml_blocks_parse(block):
     assert isinstance(yaml.safe_load(block), dict)

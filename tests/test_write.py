@@ -273,9 +273,9 @@ def test_an_operation_of_ones_own_and_a_choice_of_ones_own_are_named_by_the_card
 
 
 def _example():
-    """The script of recipes/README.md."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "recipes" / "README.md").read_text(), re.S)
-    (script,) = (block for block in blocks if "evolver.write(" in block)
+    """The README's script with a subclass."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (script,) = (block for block in blocks if "class LettersFirst" in block)
     return script
 
 
