@@ -103,21 +103,21 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_in_one_line(name, policy, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_in_one_line(name, policy, tmp_path, caplog):
     for step in (6, 9):
         shutil.copytree(policy / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
     DAMAGES[name](tmp_path / "checkpoint-9")
-    said = []
-    found = newest_whole(tmp_path, required=["rollout-0.safetensors"], say=said.append)
+    found = newest_whole(tmp_path, required=["rollout-0.safetensors"])
     assert found == tmp_path / "checkpoint-6"
-    (line,) = said
-    assert line.startswith(f"Passed over in {tmp_path}: checkpoint-9 (")
-    assert line.endswith("). Training goes on from checkpoint-6.")
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("teamsrl_hf.training.checkpoints", "WARNING")
+    assert record.message.startswith(f"Passed over in {tmp_path}: checkpoint-9 (")
+    assert record.message.endswith("). Training resumes from checkpoint-6.")
 
 
-def test_a_whole_checkpoint_is_taken_without_a_word(policy, capsys):
+def test_a_whole_checkpoint_is_taken_without_a_word(policy, caplog):
     assert newest_whole(policy, required=["rollout-0.safetensors"]) == policy / "checkpoint-12"
-    assert capsys.readouterr().err == ""
+    assert caplog.records == []
 
 
 def test_only_folders_named_by_a_step_are_checkpoints(policy, tmp_path):
@@ -131,13 +131,14 @@ def test_only_folders_named_by_a_step_are_checkpoints(policy, tmp_path):
     assert newest_whole(tmp_path / "none") is None
 
 
-def test_a_training_goes_on_from_the_checkpoint_before_and_ends_with_the_same_weights(policy, killed, capsys):
+def test_a_training_goes_on_from_the_checkpoint_before_and_ends_with_the_same_weights(policy, killed, caplog):
     _cut(killed / "checkpoint-9" / "optimizer.pt")
+    caplog.set_level("INFO", "teamsrl_hf.training")
     assert _train(killed) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Passed over")]
-    assert told == [
+    assert [message for message in caplog.messages if "checkpoint-" in message] == [
         f"Passed over in {killed}: checkpoint-9 (optimizer.pt is damaged or cut off). "
-        "Training goes on from checkpoint-6."
+        "Training resumes from checkpoint-6.",
+        f"Training resumes from {killed}/checkpoint-6.",
     ]
     assert (killed / "model.safetensors").read_bytes() == (policy / "model.safetensors").read_bytes()
     assert damage(killed / "checkpoint-9", required=["rollout-0.safetensors"]) is None
@@ -146,11 +147,11 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_ends_with_the_same_we
     assert summaries[0] | {"policy": ""} == summaries[1] | {"policy": ""}
 
 
-def test_a_training_whose_checkpoints_are_all_damaged_starts_from_the_beginning_and_says_so(policy, killed, capsys):
+def test_a_training_whose_checkpoints_are_all_damaged_starts_from_the_beginning_and_says_so(policy, killed, caplog):
     for step in (3, 6, 9):
         (killed / f"checkpoint-{step}" / "trainer_state.json").write_text("")
     assert _train(killed) == 0
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Passed over")]
+    (line,) = [message for message in caplog.messages if message.startswith("Passed over")]
     assert "checkpoint-9 (" in line
     assert "checkpoint-6 (" in line
     assert line.endswith(
@@ -386,7 +387,7 @@ STEPS = ("--max_steps", "6", "--save_strategy", "steps", "--save_steps", "2", "-
     ],
 )
 def test_a_fine_tuning_goes_on_from_the_checkpoint_before_and_ends_with_the_same_weights(
-    kind, weights, victim, rows, tmp_path, capsys
+    kind, weights, victim, rows, tmp_path, caplog
 ):
     out = tmp_path / "model"
     fine_tune(rows, out, *STEPS, *kind)
@@ -396,9 +397,7 @@ def test_a_fine_tuning_goes_on_from_the_checkpoint_before_and_ends_with_the_same
     _cut(out / "checkpoint-6" / victim)
     (out / "checkpoint-4" / "tokenizer.json").unlink()  # Resuming takes its own.
     fine_tune(rows, out, *STEPS, *kind)
-    assert f"checkpoint-6 ({victim} is damaged or cut off). Training goes on from checkpoint-4." in (
-        capsys.readouterr().err
-    )
+    assert f"checkpoint-6 ({victim} is damaged or cut off). Training resumes from checkpoint-4." in caplog.text
     assert (out / weights).read_bytes() == whole
     assert _history(out / "checkpoint-6") == history
     assert not (out / STAGE).exists()

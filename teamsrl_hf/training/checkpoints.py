@@ -1,20 +1,22 @@
-"""Checkpoints: in goes a training's folder, out comes the newest one that is whole, and what is wrong with the others.
+"""Checkpoints: in goes a training's folder, out comes the newest whole checkpoint, or what is wrong with one.
 
-`resumable` gives a checkpoint its name only when all of it is written, so a kill leaves none that is half there. A
-full disk, a crash of the machine or another program can; such a checkpoint is passed over.
+`resumable` names a checkpoint only when it is completely written, so a kill leaves no partial one. A full disk, a
+crash of the machine or another program can; such a checkpoint is passed over.
 """
 
 import json
+import logging
 import pickle
 import re
 import shutil
-import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
 from ..runs import STAGE
+
+logger = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -33,32 +35,31 @@ def newest_whole(
     processes: int = 1,
     required: Sequence[str] = (),
     best: bool = False,
-    say: Callable[[str], None] | None = None,
+    warn: bool = True,
 ) -> Path | None:
-    """The newest checkpoint in `folder` that a training by so many processes can go on from; None where there is none.
+    """The newest checkpoint in `folder` that a training with this number of processes can resume from, or None.
 
     Args:
         required: Names of further files that a checkpoint needs.
-        best: Whether the training keeps its best checkpoint, so that this one has to be whole, too.
-        say: Called with a line that names the checkpoints passed over, if any, and why; prints it if left out.
+        best: Whether the training keeps its best checkpoint, which must then be whole, too.
+        warn: Log a warning that names the checkpoints passed over, if any, and why.
 
     Raises:
-        UserError: The only checkpoints there are were saved by another number of processes.
+        UserError: All usable checkpoints were saved by another number of processes.
     """
-    passed = []
+    found, passed = None, []
     for checkpoint in reversed(checkpoints(folder)):
         reason = damage(checkpoint, processes, required, best)
         if reason is None:
+            found = checkpoint
             break
         passed.append(f"{checkpoint.name} ({reason})")
     else:
-        checkpoint = None
         _refuse_other_processes(folder, processes)
-    if passed:
-        then = f"goes on from {checkpoint.name}" if checkpoint else "starts from the beginning"
-        line = f"Passed over in {folder}: {', '.join(passed)}. Training {then}."
-        (say or _print)(line)
-    return checkpoint
+    if passed and warn:
+        then = f"resumes from {found.name}" if found else "starts from the beginning"
+        logger.warning("Passed over in %s: %s. Training %s.", folder, ", ".join(passed), then)
+    return found
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
@@ -69,13 +70,13 @@ def checkpoints(folder: str | Path) -> list[Path]:
 
 def step_of(checkpoint: Path) -> int:
     """The step that a checkpoint's name gives."""
-    return int(_NAME.fullmatch(checkpoint.name)[1])
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def check_checkpoint(
     checkpoint: str | Path, processes: int = 1, required: Sequence[str] = (), best: bool = False
 ) -> None:
-    """UserError that names the damage where a training can't go on from this checkpoint."""
+    """UserError that names the damage if a training can't resume from this checkpoint."""
     reason = damage(Path(checkpoint), processes, required, best)
     if reason:
         raise UserError(
@@ -85,7 +86,7 @@ def check_checkpoint(
 
 
 def damage(checkpoint: Path, processes: int = 1, required: Sequence[str] = (), best: bool = False) -> str | None:
-    """Why a training by so many processes can't go on from `checkpoint`, in words; None where it can."""
+    """Why a training with this number of processes can't resume from `checkpoint`, in words; None if it can."""
     if not checkpoint.is_dir():
         return "there is no such folder"
     for file in sorted(checkpoint.rglob("*")):
@@ -106,32 +107,28 @@ def damage(checkpoint: Path, processes: int = 1, required: Sequence[str] = (), b
 
 
 def saved_processes(checkpoint: Path) -> int:
-    """How many processes wrote a checkpoint, as the states of their random numbers tell; 0 where none is there."""
+    """How many processes wrote a checkpoint, by its files of random states; 0 if it has none."""
     ranks = [int(path.stem.removeprefix("rng_state_")) for path in checkpoint.glob("rng_state_*.pth")]
     return max(ranks) + 1 if ranks else int((checkpoint / "rng_state.pth").is_file())
 
 
 def discard(checkpoint: Path) -> None:
-    """Delete a checkpoint; a kill leaves none that is half deleted."""
+    """Delete a checkpoint; a kill leaves no partly deleted one."""
     stage = checkpoint.parent / STAGE
     stage.mkdir(exist_ok=True)
     shutil.rmtree(checkpoint.replace(stage / f"old-{checkpoint.name}"))
 
 
 def rotate(folder: Path, newest: Path, limit: int | None, best: str | None) -> None:
-    """Delete checkpoints until `limit` are left, but neither the newest nor the best.
+    """Delete checkpoints until `limit` are left, but never the newest or the best.
 
-    Those of later steps go first: they were passed over. Then the oldest go.
+    Those of later steps than the newest are deleted first, since they were passed over, and then the oldest.
     """
     found = sorted(checkpoints(folder), key=lambda path: (step_of(path) <= step_of(newest), step_of(path)))
     kept = {newest, Path(best) if best else newest}
     excess = len(found) - max(limit, len(kept)) if limit and limit > 0 else 0
     for checkpoint in [path for path in found if path not in kept][: max(excess, 0)]:
         discard(checkpoint)
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _refuse_other_processes(folder: str | Path, processes: int) -> None:
@@ -149,7 +146,7 @@ def _any(folder: Path, patterns: Sequence[str]) -> bool:
 
 
 def _is_cut(file: Path) -> bool:
-    """Whether a file of a known kind lacks its end, or is none of its kind; reads little of a large one."""
+    """Whether a file of a known format is truncated or invalid; reads little of a large file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -178,7 +175,7 @@ def _json_is_whole(file: Path) -> bool:
 
 
 def _damaged_shards(checkpoint: Path) -> str | None:
-    """What is wrong with the parts that DeepSpeed or FSDP wrote; None where nothing is, or there are none."""
+    """What is wrong with the parts that DeepSpeed or FSDP wrote; None if nothing is, or there are none."""
     if _any(checkpoint, ("global_step*",)):
         latest = checkpoint / "latest"
         name = latest.read_text().strip() if latest.is_file() else ""
@@ -191,7 +188,7 @@ def _damaged_shards(checkpoint: Path) -> str | None:
 
 
 def _distributed_is_whole(folder: Path) -> bool:
-    """Whether every part that the metadata of torch's distributed format lists lies in its file."""
+    """Whether every file of a checkpoint in torch's distributed format holds all parts that the metadata lists."""
     from torch.distributed.checkpoint import FileSystemReader
 
     try:

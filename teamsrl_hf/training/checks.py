@@ -1,4 +1,4 @@
-"""Arguments of transformers' Trainer: in go values, out comes nothing, or what it would refuse once all is loaded."""
+"""Arguments of transformers' Trainer: in go values, out comes an error for what it would refuse after loading."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from ..errors import UserError, check_number
 from ..loading import library
 
-# What lies beyond makes torch fail late, or train on nonsense.
-_BOUNDS: dict[str, dict[str, float]] = {
+# Values out of these bounds make torch fail late, or train on nonsense.
+_BOUNDS: dict[str, dict[str, Any]] = {
     **{name: {"least": 0} for name in ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm")},
     **{name: {"least": 0} for name in ("dataloader_num_workers", "neftune_noise_alpha")},
     **{name: {"least": 1} for name in ("per_device_train_batch_size", "per_device_eval_batch_size")},
@@ -51,7 +51,7 @@ def check_training(args: Any) -> None:
     checkpoint = args.resume_from_checkpoint
     if checkpoint and checkpoint.lower() != "true" and not Path(checkpoint).is_dir():
         raise UserError(
-            f"resume_from_checkpoint is {checkpoint!r}, which is no folder; leave it out to go on by itself."
+            f"resume_from_checkpoint is {checkpoint!r}, which is no folder; leave it out to resume from the newest."
         )
     if missing := sorted({*args.report_to} - {*get_available_reporting_integrations(), "flyte"}):
         raise UserError(f"report_to names {missing[0]!r}, no tracker that is installed here; install it, or use none.")
