@@ -186,7 +186,7 @@ def test_seeds_that_a_policy_was_trained_on_are_no_held_out_seeds_of_its_further
     assert main([*command, "0.2", "--model_name_or_path", first, "--output_dir", str(tmp_path / "second")]) == 0
     assert read_lineage(tmp_path / "second", "policy")["trained_before"] == sorted(known["seeds"]["train"])
     card = (tmp_path / "second" / "README.md").read_text()
-    assert "- `went on from`: `first`\n" in card
+    assert "- `continued from`: `first`\n" in card
     (tmp_path / "first" / LINEAGE_FILE).unlink()
     assert main([*command, "0.6", "--model_name_or_path", first, "--output_dir", str(tmp_path / "third")]) == 0
     assert "no record says whether it knew the held-out seeds" in (tmp_path / "third" / "README.md").read_text()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from asked import rewrite_of
 from datasets import load_dataset
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerCallback
 
@@ -21,8 +22,8 @@ from teamsrl_hf import (
     Seed,
     seeds_to_dataset,
 )
-from teamsrl_hf.errors import CallsRefused
-from teamsrl_hf.ppo.trainer import RolloutSampler
+from teamsrl_hf.errors import CallsRefused, UserError
+from teamsrl_hf.ppo.rollout_buffer import RolloutSampler
 
 SEEDS = [Seed(f"s{i}", f"Explain subject number {i} to a friend.") for i in range(40)]
 
@@ -316,11 +317,11 @@ def test_the_error_of_the_lift_is_half_of_its_interval_over_seeds(tmp_path, monk
 
 def test_a_rollout_is_left_above_one_and_a_half_times_the_target(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"), target_kl=0.01)
-    trainer._micro_step = 1
-    for approx_kl, stopped in ((0.0149, None), (0.0151, 0)):
-        trainer._stopped_rollout = None
+    trainer._buffer.taken = 1
+    for approx_kl, stopped in ((0.0149, -1), (0.0151, 0)):
+        trainer._buffer.stopped = -1
         trainer._watch_divergence(torch.tensor(approx_kl))
-        assert trainer._stopped_rollout == stopped
+        assert trainer._buffer.stopped == stopped
 
 
 def test_a_rollout_is_left_once_the_policy_has_moved_too_far(tmp_path):
@@ -342,7 +343,7 @@ def test_chains_may_end_early(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"), kind=Impatient)
     trainer.train()
     # Eight chains of 1, 2, 3, 4, 5, 6, 1, 2 steps.
-    assert trainer._buffer["actions"].shape == (24,)
+    assert trainer._buffer.tensors["actions"].shape == (24,)
 
 
 def test_bootstrapping_adds_the_value_of_what_follows_the_cut(tmp_path):
@@ -449,11 +450,11 @@ def _reads(trainer):
     return read
 
 
-def test_a_state_that_was_acted_on_is_not_read_again_for_the_update(tmp_path):
+def test_the_states_of_a_rollout_are_read_step_by_step_to_act_and_to_update(tmp_path):
     trainer = _trainer(tmp_path, _only("deepen"), max_steps=4)
     read = _reads(trainer)
     trainer.train()
-    assert read == [8] * 6  # One rollout: 8 chains, 6 steps.
+    assert read == [8] * 6 + [8] * 6  # One rollout: 8 chains, 6 steps.
 
 
 def test_states_that_a_rollout_chose_for_by_itself_are_read_for_the_update(tmp_path):
@@ -464,8 +465,50 @@ def test_states_that_a_rollout_chose_for_by_itself_are_read_for_the_update(tmp_p
     trainer = _trainer(tmp_path, _only("deepen"), kind=Stubborn, max_steps=4)
     read = _reads(trainer)
     trainer.train()
-    assert read == [48]
+    assert read == [8] * 6
     assert trainer.state.global_step == 4
+
+
+def test_reward_functions_get_the_instruction_the_input_and_the_id_of_each_seed(tmp_path):
+    seen = []
+
+    def own_text(trajectories, id, instruction, input):
+        seen.extend(zip(trajectories, id, instruction, input))
+        return [float(len(text)) for text in instruction]
+
+    trainer = _trainer(tmp_path, _only("deepen"), max_steps=4)
+    trainer.reward_funcs, trainer.reward_weights = [own_text], [1.0]
+    trainer.train()
+    assert len(seen) == 8
+    assert [Seed(*columns) for _, *columns in seen] == [trajectory.seed for trajectory, *_ in seen]
+    assert trainer.last_rewards.sum(1).tolist() == [len(trajectory.seed.instruction) for trajectory, *_ in seen]
+
+
+def test_a_column_that_would_hide_what_reward_functions_get_is_refused_by_name(tmp_path):
+    seeds = seeds_to_dataset(SEEDS).add_column("log_metric", ["x"] * len(SEEDS))
+    arguments = InstructionGenPPOConfig(str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(UserError, match=r"has a column 'log_metric', .* rename it"):
+        InstructionGenPPOTrainer(OperationPolicy(OperationPolicyConfig()), arguments, Rulebook(), train_dataset=seeds)
+
+
+def test_a_subclass_names_its_own_method_on_the_card(tmp_path):
+    class OtherTrainer(InstructionGenPPOTrainer):
+        _name = "REINFORCE"
+        _paper = {"title": "Simple statistical gradient-following algorithms", "id": "9901.00001"}  # noqa: RUF012
+        _tag_names = ("reinforce",)
+
+    cards = []
+    for kind in (InstructionGenPPOTrainer, OtherTrainer):
+        trainer = _trainer(tmp_path / kind.__name__, _only("deepen"), kind=kind)
+        trainer.save_model()
+        trainer.create_model_card(tags="mine")
+        cards.append((tmp_path / kind.__name__ / "out" / "README.md").read_text())
+    ours, other = (ModelCard(card).data.tags for card in cards)
+    assert ours == ["ppo", "instruction-generation", "teamsrl", "arxiv:2403.08694", "mine"]
+    assert other == ["reinforce", "teamsrl", "arxiv:2403.08694", "arxiv:9901.00001", "mine"]
+    assert "It was trained with PPO to get" in cards[0]
+    link = "[Simple statistical gradient-following algorithms](https://arxiv.org/abs/9901.00001)"
+    assert f"It was trained with REINFORCE ({link}) to get" in cards[1]
 
 
 def test_a_reviewer_without_length_is_used_and_an_empty_output_dir_is_this_one(tmp_path, monkeypatch):

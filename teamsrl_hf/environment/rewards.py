@@ -6,15 +6,16 @@ A reward function is plain or async, `(trajectories, **columns) -> rewards`, wit
 - a list of one number (or None) for each of its steps;
 - None, where the function has nothing to say.
 
-A chain is shorter, or even empty, where calls failed: an operation of which nothing is known is no step of it.
+A chain is shorter, or even empty, where calls failed: an operation whose call failed is no step of its chain.
 
-`columns` are the further columns of the dataset, lists of length B; `trainer_state`, `log_metric(name, value)` and
-`log_extra(column, values)` are there too. A function is given those of them that it has parameters for.
+`columns` are the dataset's columns, `id`, `instruction` and `input` among them, as lists of length B. There are also
+`trainer_state`, `log_metric(name, value)` and `log_extra(column, values)`. A function gets those that are among its
+parameters.
 """
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from ..models.calls import run_async
 from ..types import Trajectory
 
 RewardFunction = Callable[..., Any]
+RESERVED = ("trajectories", "trainer_state", "log_metric", "log_extra")
 
 
 def name_of(function: RewardFunction) -> str:
@@ -32,7 +34,7 @@ def name_of(function: RewardFunction) -> str:
 
 
 def check_weights(weights: Sequence[float] | None, functions: Sequence[RewardFunction]) -> list[float]:
-    """One weight a function; all 1 when there are none. UserError when their numbers differ or names are doubled."""
+    """One weight for each function; all 1 for None. UserError when the counts differ or two functions share a name."""
     names = [name_of(function) for function in functions]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -44,15 +46,23 @@ def check_weights(weights: Sequence[float] | None, functions: Sequence[RewardFun
     return list(weights)
 
 
-def call_rewards(
-    functions: Sequence[RewardFunction], trajectories: Sequence[Trajectory], **context: Any
-) -> dict[str, np.ndarray]:
-    """What each function pays, by its name: (B, T) with T the longest chain, NaN where it says nothing.
+def check_columns(names: Sequence[str]) -> None:
+    """UserError when a dataset's column has a name that means something else to a reward function."""
+    if taken := [name for name in RESERVED if name in names]:
+        raise UserError(
+            f"The dataset has a column {taken[0]!r}, a name that reward functions get for something else; rename it."
+        )
 
-    Async functions run side by side, and beside no other.
+
+def call_rewards(
+    functions: Sequence[RewardFunction], trajectories: Sequence[Trajectory], /, **context: Any
+) -> dict[str, np.ndarray]:
+    """The rewards of each function by its name: (B, T) with T the longest chain, NaN where it says nothing.
+
+    Async functions run concurrently with each other.
     """
     results: dict[int, Any] = {}
-    waiting = {}
+    waiting: dict[int, Awaitable[Any]] = {}
     for number, function in enumerate(functions):
         result = function(trajectories, **_accepted(function, context))
         (waiting if inspect.isawaitable(result) else results)[number] = result
@@ -63,11 +73,11 @@ def call_rewards(
 
 
 def weighted_sum(rewards: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Total reward of every step, (B, T); what a function left out counts as 0."""
+    """Total reward of every step, (B, T); a step that a function says nothing about gets 0 from it."""
     return sum(weight * np.nan_to_num(table) for table, weight in zip(rewards.values(), weights))
 
 
-async def _gather(awaitables) -> list[Any]:
+async def _gather(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
     return await asyncio.gather(*awaitables)
 
 

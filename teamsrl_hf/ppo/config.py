@@ -18,18 +18,18 @@ class InstructionGenPPOConfig(TrainingArguments):
     process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One epoch walks every seed once.
 
     With `push_to_hub`, the trainer's `save_model()` pushes the policy, in one commit, to a repository that is private
-    unless `hub_private_repo` is False. Checkpoints are never pushed: of `hub_strategy`, "end" and the default
-    "every_save" mean the same, and the others are refused, as are `hub_token` and `hub_always_push`.
+    unless `hub_private_repo` is False. Checkpoints are never pushed: as `hub_strategy`, "end" and the default
+    "every_save" mean the same. Other values are errors, as are `hub_token` and `hub_always_push`.
     """
 
     learning_rate: float = field(default=3e-3, metadata={"help": "Initial learning rate of AdamW."})
     lr_scheduler_type: str = field(default="linear", metadata={"help": "Learning rate schedule."})
     max_grad_norm: float = field(default=0.5, metadata={"help": "Gradient norm limit (OpenAI baselines, ppo2)."})
     logging_steps: float = field(default=16, metadata={"help": "Log every so many optimizer steps."})
-    remove_unused_columns: bool | None = field(
+    remove_unused_columns: bool = field(
         default=False, metadata={"help": "Keep False: seed columns are read by the rollout, not by the model."}
     )
-    bf16: bool | None = field(default=False, metadata={"help": "bfloat16 autocast; no gain for the default policy."})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast; no gain for the default policy."})
 
     operations_per_episode: int = field(default=6, metadata={"help": "Operations tried in each chain (paper: 6)."})
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout (TRL PPO: 4)."})
@@ -62,7 +62,7 @@ class InstructionGenPPOConfig(TrainingArguments):
     )
 
     def __post_init__(self):
-        self.output_dir = "." if self.output_dir == "" else self.output_dir  # As everywhere else a path is taken.
+        self.output_dir = "." if self.output_dir == "" else self.output_dir  # As for every other path here.
         super().__post_init__()
         settle_hub_arguments(self)
         settle_license(self.license, ours=False)

@@ -2,8 +2,8 @@
 
 A `PreTrainedModel` whose config carries its operations, so that `save_pretrained`, `from_pretrained` and the Hub work
 as for any other model and a policy can't be used with operations it was not trained on. It reads text in one of three
-ways: by hashed words (the default), by the frozen embeddings of any encoder, each text embedded
-once, or by an encoder or causal LM that is trained with it, usually with LoRA.
+ways: as hashed words (the default); with a frozen encoder, which embeds each text once; or with an encoder or causal
+LM that is trained along with it, usually by LoRA.
 """
 
 import json
@@ -18,80 +18,18 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput, cached_file
 
-from ..errors import UserError, check_number
+from ..errors import UserError
 from ..loading import loading
 from ..text.features import hashed_vectors, history_features
-from ..text.operations import OPERATIONS, Operation, check_operations
-from ..types import POLICY_TYPE, State
+from ..text.operations import Operation
+from ..types import State
+from .policy_config import OperationPolicyConfig
 from .quantization import guard_cpu_4bit
 
 # Parts that start untrained and so must be trained in full beside LoRA's matrices.
 HEADS = ("encoder", "operation_head", "value_head")
 # Far below any logit, yet finite: minus infinity would turn the entropy's 0 × log 0 into NaN.
 MASKED = -1e4
-
-
-class OperationPolicyConfig(PreTrainedConfig):
-    """Sizes of the policy and the operations it chooses from.
-
-    Args:
-        operations: Mappings with `name` and `sentence`, in the order of the policy's actions.
-        operations_per_episode: Steps after which the step feature saturates; the length of an episode in training.
-        max_repeats: Times an operation may be tried in one chain before it is masked; None for no limit. A mask keeps
-            the mix of operations from collapsing onto the one or two that pay best.
-        see_text, see_history: Whether the policy sees the text, and what was tried before; for ablations.
-        hidden_size: Width of both hidden layers.
-        text_size: Hash buckets for a text's words and pairs of words. Without a backbone only.
-        backbone: Config of the model that reads the text, as a mapping; None for hashed words.
-        backbone_name: Where that model came from.
-        freeze_backbone: Whether it stays as it is, so that each text is embedded once.
-        pooling: How its token states become one vector: "mean", or "last" for a causal LM.
-        max_length: Tokens of a text it reads.
-    """
-
-    model_type = POLICY_TYPE
-
-    operations: list[dict[str, str]] | None = None
-    operations_per_episode: int = 6
-    max_repeats: int | None = None
-    see_text: bool = True
-    see_history: bool = True
-    hidden_size: int = 64
-    text_size: int = 32
-    backbone: dict[str, Any] | None = None
-    backbone_name: str | None = None
-    freeze_backbone: bool = True
-    pooling: str = "mean"
-    max_length: int = 256
-
-    def __post_init__(self, **kwargs):
-        if self.operations is None:
-            self.operations = [{"name": o.name, "sentence": o.sentence} for o in OPERATIONS]
-        super().__post_init__(**kwargs)
-        for name in ("operations_per_episode", "hidden_size", "text_size", "max_length"):
-            check_number(name, getattr(self, name), 1, whole=True)
-        if self.pooling not in ("mean", "last"):
-            raise UserError(f"Unknown pooling {self.pooling!r}; use mean or last.")
-        if not all(isinstance(entry, dict) and set(entry) == {"name", "sentence"} for entry in self.operations):
-            raise UserError("operations of a policy must be mappings of name and sentence.")
-        self.operation_tuple()
-
-    def push_to_hub(self, *args, **kwargs) -> str:
-        raise UserError("A config alone is no policy; push it with its weights: OperationPolicy.push_to_hub(REPO_ID).")
-
-    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        if push_to_hub:
-            self.push_to_hub()
-        super().save_pretrained(save_directory, **kwargs)
-
-    def operation_tuple(self) -> tuple[Operation, ...]:
-        """The operations as the tuple that rollouts take."""
-        return check_operations([Operation(**entry) for entry in self.operations])
-
-    @property
-    def history_size(self) -> int:
-        """Width of the history features: tried and accepted counts, last operation and its success, step."""
-        return 3 * len(self.operations) + 2 + self.operations_per_episode
 
 
 @dataclass
@@ -104,9 +42,9 @@ class OperationPolicyOutput(ModelOutput):
 
 
 class OperationPolicy(PreTrainedModel):
-    """A vector of the text, joined with the chain's history, through two layers, to an operation and a value.
+    """Two layers over a vector of the text and the chain's history; one head for operations, one for the value.
 
-    Reading words and not only the last operation is what the official policy lacks; it can tell one text from another.
+    Unlike the official policy, which sees only the last operation, it reads the text, so it can tell texts apart.
     Make one with `OperationPolicy(OperationPolicyConfig())`, or with `from_backbone`.
     """
 
@@ -120,7 +58,7 @@ class OperationPolicy(PreTrainedModel):
         super().__init__(config)
         text_size = config.text_size
         if config.backbone is not None:
-            # A loaded one is taken as it is: to build one first would take its memory twice, and fails under ZeRO-3.
+            # A loaded backbone is used as it is: building one first would double its memory, and fails under ZeRO-3.
             if backbone is None:
                 backbone = AutoModel.from_config(_backbone_config(config), trust_remote_code=False)
             self.backbone = backbone
@@ -132,14 +70,16 @@ class OperationPolicy(PreTrainedModel):
             nn.Linear(config.hidden_size, config.hidden_size),
             nn.Tanh(),
         )
-        self.operation_head = nn.Linear(config.hidden_size, len(config.operations))
+        self.operation_head = nn.Linear(config.hidden_size, len(config.entries))
         self.value_head = nn.Linear(config.hidden_size, 1)
-        self._tokenizer = None
+        self._tokenizer: Any = None
         self._embedded: dict[str, torch.Tensor] = {}
         self.post_init()
 
     @classmethod
-    def from_backbone(cls, name: str, processing_class=None, quantization_config=None, **config) -> "OperationPolicy":
+    def from_backbone(
+        cls, name: str, processing_class: Any = None, quantization_config: Any = None, **config: Any
+    ) -> "OperationPolicy":
         """A policy that reads with the model `name`, a Hub id or path of an encoder or a causal LM; its heads are new.
 
         Args:
@@ -159,7 +99,7 @@ class OperationPolicy(PreTrainedModel):
         is_causal = any("CausalLM" in architecture for architecture in backbone.config.architectures or ())
         config = {"pooling": "last" if is_causal else "mean", **config}
         description = backbone.config.to_dict()
-        for unwanted in ("quantization_config", "_name_or_path"):  # The latter is a path of this machine, perhaps.
+        for unwanted in ("quantization_config", "_name_or_path"):  # The latter may be a path of this machine.
             description.pop(unwanted, None)
         policy = cls(OperationPolicyConfig(backbone=description, backbone_name=name, **config), backbone)
         policy._tokenizer = tokenizer
@@ -178,9 +118,9 @@ class OperationPolicy(PreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_vectors: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> OperationPolicyOutput:
-        """Logits and values of N states, given what `featurize` makes of them.
+        """Logits and values of N states, from the tensors that `featurize` returns.
 
         Args:
             history: (N, H).
@@ -189,8 +129,11 @@ class OperationPolicy(PreTrainedModel):
             attention_mask: (N, L), for a backbone.
             text_vectors: (N, E), hashed words or a frozen backbone's embedding, in place of the two above.
         """
-        text = self._read(input_ids, attention_mask) if text_vectors is None else text_vectors
-        text = text.to(next(self.encoder.parameters()).dtype)
+        if text_vectors is None:
+            assert input_ids is not None
+            assert attention_mask is not None
+            text_vectors = self._read(input_ids, attention_mask)
+        text = text_vectors.to(next(self.encoder.parameters()).dtype)
         if not self.config.see_text:
             text = torch.zeros_like(text)
         hidden = self.encoder(torch.cat([text, history.to(text.dtype)], dim=-1))
@@ -199,8 +142,8 @@ class OperationPolicy(PreTrainedModel):
             logits = logits.masked_fill(action_mask == 0, MASKED)
         return OperationPolicyOutput(logits=logits, value=self.value_head(hidden).squeeze(-1))
 
-    def _read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """One vector a text, (N, E)."""
+    def _read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """One vector for each text, (N, E)."""
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.config.pooling == "last":
             last = attention_mask.cumsum(1).argmax(1)
@@ -242,8 +185,8 @@ class OperationPolicy(PreTrainedModel):
 
     @torch.no_grad()
     def _embed(self, texts: dict[str, None], batch_size: int = 32) -> None:
-        """Embed texts not seen before, and remember them; the memory starts anew before it grows without bound."""
-        if len(self._embedded) > 100_000:
+        """Embed texts not seen before, and cache their vectors."""
+        if len(self._embedded) > 100_000:  # Else the cache would grow without bound.
             self._embedded = {text: self._embedded[text] for text in texts if text in self._embedded}
         waiting = list(texts)
         was_training = self.backbone.training
@@ -255,10 +198,10 @@ class OperationPolicy(PreTrainedModel):
         self.backbone.train(was_training)
 
     @property
-    def processing_class(self):
-        """The backbone's tokenizer, found beside the policy's weights or where the backbone came from."""
+    def processing_class(self) -> Any:
+        """The backbone's tokenizer: loaded from the policy's folder, or from the backbone's."""
         if self._tokenizer is None:
-            name = self.name_or_path or self.config.backbone_name
+            name = self.name_or_path if self.name_or_path else self.config.backbone_name
             with loading("tokenizer", name):
                 self._tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if self._tokenizer.pad_token is None:
@@ -266,8 +209,10 @@ class OperationPolicy(PreTrainedModel):
         self._tokenizer.padding_side = "right"
         return self._tokenizer
 
-    def save_pretrained(self, save_directory, *args, push_to_hub: bool = False, **kwargs):
-        """As always, and the backbone's tokenizer beside the weights."""
+    def save_pretrained(  # type: ignore[override]  # The options stay those of the base class.
+        self, save_directory: str | Path, *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """Save the policy, and the backbone's tokenizer beside the weights."""
         if push_to_hub:
             raise UserError(
                 "save_pretrained saves only; call push_to_hub(REPO_ID) after it, which pushes in one commit."
@@ -277,7 +222,7 @@ class OperationPolicy(PreTrainedModel):
         if self.config.backbone is not None:
             self.processing_class.save_pretrained(save_directory)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # No positional options, and a URL in place of a CommitInfo.
         self,
         repo_id: str,
         *,
@@ -288,12 +233,13 @@ class OperationPolicy(PreTrainedModel):
         tags: Sequence[str] = (),
         **options: Any,
     ) -> str:
-        """Push weights, config and a card that says nothing of how they came about, in one commit; returns its URL.
+        """Push weights, config and a card without any facts of the training in one commit; returns its URL.
 
-        `InstructionGenPPOTrainer.push_to_hub` pushes the card of the training, too, and `teamsrl push` a saved folder.
+        `InstructionGenPPOTrainer.push_to_hub` pushes with the training's card, `teamsrl push` pushes a saved folder.
 
         Args:
             private: Visibility of a new repository; private unless False.
+            max_shard_size: Size of one weight file at most, such as "5GB".
             tags: Further tags for the card.
             options: `revision`, `create_pr` and others; see `hub.push_folder`, also for errors.
         """
@@ -312,30 +258,31 @@ class OperationPolicy(PreTrainedModel):
     @property
     def operation_names(self) -> dict[str, int]:
         """Index of each operation by name."""
-        return {entry["name"]: index for index, entry in enumerate(self.config.operations)}
+        return {entry["name"]: index for index, entry in enumerate(self.config.entries)}
 
     # -- choosing
 
     def choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
         """Sample an operation for each state from the policy, by inverse cumulative probability at `uniforms`.
 
-        States are looked at one by one: a batch's make-up may change the last bits of a product of matrices, and with
-        them, rarely, an operation; a dataset must not depend on which chains happened to run side by side.
+        Each state gets a forward pass of its own: the other rows of a batch may change the last bits of a matrix
+        product, and so, rarely, an operation; a dataset must not depend on which chains happened to run together.
         """
         return [action for state, u in zip(states, uniforms) for action in self.choose_batch([state], [u])]
 
     @torch.no_grad()
     def choose_batch(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
-        """As `choose`, in one forward pass: faster, and reproducible only for the very same batch."""
-        return draw(self._seen(states).logits, uniforms)
+        """As `choose`, in one forward pass: faster, but reproducible only for exactly the same batch."""
+        return draw(self._seen(states)[0], uniforms)
 
     @torch.no_grad()
     def value(self, states: Sequence[State]) -> list[float]:
-        """What each state is expected to earn from here to the chain's end; for `EvolverConfig.stop_below`."""
-        return [self._seen([state]).value.item() for state in states]  # One by one, as in `choose`.
+        """Expected reward of each state from here to the chain's end; for `EvolverConfig.stop_below`."""
+        return [self._seen([state])[1].item() for state in states]  # One by one, as in `choose`.
 
-    def _seen(self, states: Sequence[State]) -> OperationPolicyOutput:
-        return self(**{name: tensor.to(self.device) for name, tensor in self.featurize(states).items()})
+    def _seen(self, states: Sequence[State]) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self(**{name: tensor.to(self.device) for name, tensor in self.featurize(states).items()})
+        return output.logits, output.value
 
 
 def draw(logits: torch.Tensor, uniforms: Sequence[float]) -> list[int]:
@@ -352,11 +299,12 @@ def _allowed(state: State, index: dict[str, int], max_repeats: int) -> list[floa
 
 
 def _backbone_config(config: OperationPolicyConfig) -> PreTrainedConfig:
+    assert config.backbone is not None
     return AutoConfig.for_model(**config.backbone)
 
 
 def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operation]) -> None:
-    """UserError that shows both lists unless `policy` was made for just these operations, in this order."""
+    """UserError that shows both lists unless `policy` was made for exactly these operations, in this order."""
     own, given = list(policy.operation_names), [operation.name for operation in operations]
     if own != given:
         raise UserError(
@@ -369,19 +317,19 @@ def check_whole(policy: OperationPolicy) -> None:
     if any(".base_layer." in name for name, _ in policy.named_parameters()):
         raise UserError(
             "The policy holds an adapter, with which it can't be saved or trained as a whole policy; give the PEFT "
-            "model around it, or the policy that its merge_and_unload() makes, and push an adapter's folder as it is."
+            "model around it, or the result of its merge_and_unload(), and push an adapter's folder as it is."
         )
 
 
-def load_policy(name: str | Path, saved: bool = False, **config) -> OperationPolicy:
+def load_policy(name: str | Path, saved: bool = False, **config: Any) -> OperationPolicy:
     """The policy `name`: a Hub id or folder of a saved policy, of an adapter to one, or of a model to read text with.
 
     Args:
-        saved: Whether it has to be a policy: a new one around a model has learned nothing.
-        config: Fields of `OperationPolicyConfig` for a new policy around a model that is none yet.
+        saved: Accept only a saved policy: a new one around a language model has learned nothing.
+        config: Fields of `OperationPolicyConfig` for a new policy around a language model.
 
     Raises:
-        UserError: It can't be loaded, or is no policy where it has to be one.
+        UserError: It can't be loaded, or `saved` is True and it is no policy.
     """
     name = str(name)
     with loading("policy", name):
@@ -406,7 +354,9 @@ def _load_adapter(name: str) -> OperationPolicy:
     fields = OperationPolicyConfig.__annotations__.keys() - {"backbone", "backbone_name"}
     known = {field: saved[field] for field in fields if field in saved}
     policy = OperationPolicy.from_backbone(saved["backbone_name"], **known)
-    return PeftModel.from_pretrained(policy, name).get_base_model()
+    adapted = PeftModel.from_pretrained(policy, name).get_base_model()
+    assert isinstance(adapted, OperationPolicy)
+    return adapted
 
 
 AutoConfig.register(OperationPolicyConfig.model_type, OperationPolicyConfig)

@@ -213,6 +213,9 @@ def policy_card(
     tags: Sequence[str] = (),
     models: Mapping[str, str] = MappingProxyType({}),
     license: str = "unknown",
+    method: str = "PPO",
+    paper: Mapping[str, str] | None = None,
+    method_tags: Sequence[str] = ("ppo", "instruction-generation"),
 ) -> str:
     """The policy's card.
 
@@ -224,12 +227,15 @@ def policy_card(
         datasets: Hub ids of its seeds' datasets; paths are left out.
         tags: Further tags.
         models: Role and name of each model that it was trained with, such as "instructor".
+        method, paper, method_tags: How it was trained: the name, the paper's `title` and its `id` on arXiv, and tags.
     """
+    other = paper if paper and f"arxiv:{paper['id']}" not in PAPER_TAGS else None
+    paper_tags = (*PAPER_TAGS, *([f"arxiv:{other['id']}"] if other else ()))
     meta = {
         "library_name": "transformers",
         "license": license,
         "pipeline_tag": "reinforcement-learning",
-        "tags": list(dict.fromkeys(["ppo", "instruction-generation", *PAPER_TAGS, *tags])),
+        "tags": list(dict.fromkeys([*method_tags, *paper_tags, *tags])),
     }
     if online := [dataset for dataset in datasets if not is_local(dataset)]:
         meta["datasets"] = online
@@ -244,6 +250,8 @@ def policy_card(
         plots=plots,
         models={role: public_model(name) for role, name in models.items()},
         rules=[role for role, name in models.items() if name == RULEBOOK],
+        method=method,
+        paper=other,
     )
 
 
