@@ -24,7 +24,7 @@ from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation.embeddings import Embed, embedder
 from teamsrl_hf.evaluation.intervals import mean_interval
-from teamsrl_hf.models.factory import check_model
+from teamsrl_hf.models.factory import check_model, check_named
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.types import CallKind
 
@@ -61,10 +61,14 @@ class CompareArguments:
     methods: list[str] = field(
         default_factory=lambda: list(METHODS), metadata={"help": "What is compared.", "choices": METHODS}
     )
-    expert: str | dict = field(default="rulebook", metadata={"help": "Model that is paid: rewrites, answers, judges."})
-    instructor: str | dict = field(default="rulebook", metadata={"help": "Free model that choosers are trained with."})
-    reviewer: str | dict = field(
-        default="rulebook", metadata={"help": "Free model that says whether a rewrite gained."}
+    expert: str | dict | None = field(
+        default=None, metadata={"help": "Required: model that is paid: rewrites, answers, judges."}
+    )
+    instructor: str | dict | None = field(
+        default=None, metadata={"help": "Required: free model that choosers are trained with."}
+    )
+    reviewer: str | dict | None = field(
+        default=None, metadata={"help": "Required: free model that says whether a rewrite gained."}
     )
     budget: int = field(default=400, metadata={"help": "Paid calls of each method, in each repetition."})
     repetitions: int = field(default=5, metadata={"help": "Times all is done with other luck, 2 to 10."})
@@ -78,7 +82,8 @@ class CompareArguments:
         if not 2 <= self.repetitions <= 10:
             raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2, and 10 at most are meant.")
         for spec in (self.expert, self.instructor, self.reviewer):
-            check_model(spec)
+            if spec is not None:
+                check_model(spec)
         check_number("rollouts", self.rollouts, 1)
         check_number("operations_per_episode", self.operations_per_episode, 1)
         if self.budget < 50:
@@ -91,6 +96,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     train, test = seed_args.load()
     if len(train) < 20 or len(test) < 20:
         raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
+    check_named(expert=args.expert, instructor=args.instructor, reviewer=args.reviewer)
     embed = embedder(args.embedding)  # Measured with at the end, when all is paid for.
     told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
     digest = seeds_digest([*train, *test])

@@ -41,7 +41,7 @@ from teamsrl_hf.evolve.write import WrittenDataset
 from teamsrl_hf.models.accounting import outcome
 from teamsrl_hf.models.budget import Budget, Price
 from teamsrl_hf.models.calls import run_async
-from teamsrl_hf.models.factory import make_generator
+from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.publish.cards import RULEBOOK, recipe_text
 from teamsrl_hf.publish.licenses import settle_license
@@ -70,11 +70,11 @@ class EvolveArguments:
     policy: str | None = field(
         default=None, metadata={"help": "Folder or Hub id of the policy, or folder of the bandit."}
     )
-    expert: str | dict = field(
-        default="rulebook", metadata={"help": "Model that carries out operations and answers; paid, as a rule."}
+    expert: str | dict | None = field(
+        default=None, metadata={"help": "Required: model that carries out operations and answers; paid, as a rule."}
     )
-    reviewer: str | dict = field(
-        default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."}
+    reviewer: str | dict | None = field(
+        default=None, metadata={"help": "Required: model that says whether a rewrite gained anything."}
     )
     instructor: str | dict | None = field(
         default=None, metadata={"help": "Free model that walks the chains of the methods plan, plan_answer, packed."}
@@ -203,6 +203,7 @@ def read_arguments(argv: list[str] | None) -> Given:
 def make_evolver(given: Given, team: Team) -> DatasetEvolver:
     """The evolver with its models, chooser and filters."""
     chooser, operations = pick_chooser(given.script, given.operations)
+    check_named(expert=given.script.expert, reviewer=given.script.reviewer)
     specs = given.script.specs.items()
     models = {role: make_generator(at_pace(spec, given.evolver, team.size)) for role, spec in specs}
     settings = {"chooser": chooser, "operations": operations, "args": given.evolver}

@@ -29,7 +29,8 @@ from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.evolve.shards import Team
 from teamsrl_hf.hub.arguments import HUB_ARGUMENTS, plan_push
-from teamsrl_hf.models.factory import make_generator
+from teamsrl_hf.models.base import check_carries_out
+from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.models.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model
@@ -51,9 +52,11 @@ class TrainPolicyArguments:
         default="policy",
         metadata={"help": "What is trained: by PPO, or a bandit.", "choices": ["policy", "thompson", "linucb"]},
     )
-    instructor: str | dict = field(default="rulebook", metadata={"help": "Model that carries out operations."})
-    reviewer: str | dict = field(
-        default="rulebook", metadata={"help": "Model that says whether a rewrite gained anything."}
+    instructor: str | dict | None = field(
+        default=None, metadata={"help": "Required: model that carries out operations."}
+    )
+    reviewer: str | dict | None = field(
+        default=None, metadata={"help": "Required: model that says whether a rewrite gained anything."}
     )
     ledger: str | None = field(
         default=None, metadata={"help": "SQLite record of all calls; in the output folder if left out."}
@@ -77,7 +80,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     train, test = seed_args.load()
     facts = origin(seed_args, train, test, script_args, seen_before(model_args.model_name_or_path, test))
     operations = operation_args.select()
+    check_named(instructor=script_args.instructor, reviewer=script_args.reviewer)
     models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
+    check_carries_out(operations, models[0])
     rules = script_args.instructor == script_args.reviewer == RULEBOOK and not model_args.model_name_or_path
     ppo_args.license = settle_license(ppo_args.license, ours=rules and seed_args.seeds is None)
     arguments = run_arguments(seed_args, operation_args, script_args, model_args, ppo_args, without=_ELSEWHERE)

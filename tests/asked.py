@@ -5,6 +5,9 @@ import re
 from teamsrl_hf.models.base import Task
 from teamsrl_hf.text.plans import pack_key
 
+# Rules in place of the models that a command needs.
+EVOLVE_RULES = ("--expert", "rulebook", "--reviewer", "rulebook")
+TRAIN_RULES = ("--instructor", "rulebook", "--reviewer", "rulebook")
 _OWN = r"(?P<fence>[0-9a-f]{12})\]\n"
 _TEXT = r"\n\[instruction " + _OWN + r"(?P<text>.*)\n\[end (?P=fence)\]\Z"
 _REWRITE = re.compile(r"\AYou edit .*?\nOperation: (?P<name>\w+)\n.*?" + _TEXT, re.S)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from asked import TRAIN_RULES
 from safetensors.torch import save_file
 from sft_data import run as fine_tune
 from sft_data import write_folder
@@ -21,7 +22,16 @@ from teamsrl_hf.runs import STAGE, staged
 from teamsrl_hf.training.checkpoints import checkpoints, damage, newest_whole, rotate
 
 TRAIN = [
-    *("train-policy", "--max_steps", "12", "--per_device_train_batch_size", "2", "--num_mini_batches", "2"),
+    *(
+        "train-policy",
+        *TRAIN_RULES,
+        "--max_steps",
+        "12",
+        "--per_device_train_batch_size",
+        "2",
+        "--num_mini_batches",
+        "2",
+    ),
     *("--num_ppo_epochs", "2", "--save_strategy", "steps", "--save_steps", "3", "--use_cpu", "true"),
     *("--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "4"),
 ]

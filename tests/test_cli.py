@@ -9,6 +9,8 @@ import sys
 import time
 
 import pytest
+from asked import EVOLVE_RULES, TRAIN_RULES
+from endpoint_server import EndpointServer
 
 from teamsrl_hf.cli import main
 
@@ -113,35 +115,31 @@ def test_broken_yaml_and_a_missing_config_are_named(tmp_path, capsys):
     [
         (["--chooser", "unifrom"], "Unknown chooser 'unifrom'; use policy, uniform, paper"),
         ([], "needs --policy"),
-        (["--chooser", "uniform", "--expert", "rulebok"], "rulebok"),
+        (["--chooser", "uniform", "--reviewer", "rulebook", "--expert", "rulebok"], "rulebok"),
+        (["--chooser", "uniform", "--expert", "rulebook"], "No model is named as reviewer: give --reviewer endpoint:"),
     ],
 )
 def test_unknown_choosers_and_models_are_named(options, expected, tmp_path, capsys):
     assert expected in _refused(capsys, "evolve", "--output_dir", tmp_path / "out", *options)
 
 
-def test_users_own_operations_are_taken_from_yaml(tmp_path, capsys):
+def test_users_own_operations_are_taken_from_yaml_and_refused_by_a_model_that_does_not_know_them(tmp_path, capsys):
     (tmp_path / "seeds.jsonl").write_text(_jsonl(GOOD))
     (tmp_path / "own.yaml").write_text(
-        "chooser: uniform\noperations: [translate]\n"
+        "chooser: uniform\noperations: [translate]\nexpert: rulebook\nreviewer: rulebook\n"
         "own_operations:\n  - name: translate\n    sentence: Ask for French.\n"
     )
-    out = tmp_path / "out"
-    assert (
-        main(
-            [
-                "evolve",
-                "--config",
-                str(tmp_path / "own.yaml"),
-                "--seeds",
-                str(tmp_path / "seeds.jsonl"),
-                "--output_dir",
-                str(out),
-            ]
-        )
-        == 3  # The rulebook can't carry it out.
+    out, config = tmp_path / "out", ["--config", tmp_path / "own.yaml", "--seeds", tmp_path / "seeds.jsonl"]
+    line = _refused(capsys, "evolve", *config, "--output_dir", out)
+    assert line == (
+        "error: 'rulebook' cannot carry out the operation 'translate'; it knows breadth, add_constraints, deepen, "
+        "concretize, increase_reasoning, complicate_input. Name a model that can, such as endpoint:MODEL@BASE_URL, or "
+        "leave the operation out."
     )
-    assert "no row    by translate\n" in capsys.readouterr().err
+    assert not out.exists()
+    with EndpointServer(lambda payload: "Nimm ein Wort.") as server:
+        model = ["--expert", f"endpoint:m@{server.url}"]
+        main([str(word) for word in ("evolve", *config, *model, "--output_dir", out)])
     assert "`translate`: `Ask for French.`" in (out / "README.md").read_text()
 
 
@@ -149,6 +147,7 @@ def test_evolving_again_with_the_same_arguments_goes_on_and_with_others_is_refus
     (tmp_path / "seeds.jsonl").write_text(_jsonl(GOOD))
     command = [
         "evolve",
+        *EVOLVE_RULES,
         "--chooser",
         "uniform",
         "--seeds",
@@ -166,10 +165,11 @@ def test_evolving_again_with_the_same_arguments_goes_on_and_with_others_is_refus
 def test_a_bandit_is_trained_and_handed_to_the_evolver(chooser, tmp_path, capsys):
     (tmp_path / "seeds.jsonl").write_text(_jsonl(GOOD))
     seeds = ["--seeds", str(tmp_path / "seeds.jsonl"), "--chooser", chooser]
-    train = ["train-policy", *seeds, "--use_cpu", "true", "--output_dir", str(tmp_path / "bandit")]
+    train = ["train-policy", *TRAIN_RULES, *seeds, "--use_cpu", "true", "--output_dir", str(tmp_path / "bandit")]
     assert "needs --max_steps" in _refused(capsys, *train)
     assert main([*train, "--max_steps", "32", "--per_device_train_batch_size", "2"]) == 0
-    assert main(["evolve", *seeds, "--policy", str(tmp_path / "bandit"), "--output_dir", str(tmp_path / "out")]) == 0
+    evolve = ["evolve", *EVOLVE_RULES, *seeds, "--policy", str(tmp_path / "bandit")]
+    assert main([*evolve, "--output_dir", str(tmp_path / "out")]) == 0
     assert f"the `{chooser}` baseline picked" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -181,7 +181,8 @@ def test_what_can_not_be_trained_is_named(tmp_path, capsys):
 
 
 def test_a_disk_that_fills_up_ends_in_one_line_and_the_next_run_goes_on(tmp_path):
-    command = [sys.executable, "-m", "teamsrl_hf.cli", "evolve", "--chooser", "uniform", "--output_dir"]
+    command = [sys.executable, "-m", "teamsrl_hf.cli", "evolve", *EVOLVE_RULES, "--chooser", "uniform"]
+    command += ["--output_dir"]
 
     def fill():
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

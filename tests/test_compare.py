@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "recipes" / "comparison"
 compare = load_recipe("compare")
 downstream = load_recipe("downstream")
-TOY = ("--test_size", "0.5", "--budget", "60", "--repetitions", "2", "--rollouts", "1")
+MODELS = ("--expert", "rulebook", "--instructor", "rulebook", "--reviewer", "rulebook")
+TOY = (*MODELS, "--test_size", "0.5", "--budget", "60", "--repetitions", "2", "--rollouts", "1")
 METHODS = ("linucb", "uniform", "evol_instruct", "policy_plan_answer")
 
 

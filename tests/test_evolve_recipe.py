@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from asked import EVOLVE_RULES
 from datasets import load_dataset
 from endpoint_server import EndpointServer
 
@@ -30,7 +31,8 @@ def evolve(tmp_path):
 
     def run(*options, folder="out"):
         where = ["--seeds", str(path), "--output_dir", str(tmp_path / folder), "--test_size", "0"]
-        return RECIPE.main([*where, "--chooser", "uniform", *map(str, options)])
+        rules = EVOLVE_RULES[2:] if "--config" in options else EVOLVE_RULES
+        return RECIPE.main([*where, *rules, "--chooser", "uniform", *map(str, options)])
 
     return run
 
@@ -55,7 +57,7 @@ def test_lengths_are_limited(evolve):
 
 
 def test_a_filter_that_cannot_be_made_is_told_before_anything_is_written(tmp_path, capsys):
-    command = ["evolve", "--chooser", "uniform", "--output_dir", str(tmp_path / "out")]
+    command = ["evolve", *EVOLVE_RULES, "--chooser", "uniform", "--output_dir", str(tmp_path / "out")]
     assert main([*command, "--decontaminate", "no-such-file.jsonl:question"]) == 2
     assert "no-such-file.jsonl" in capsys.readouterr().err
     assert main([*command, "--min_words", "9", "--max_words", "3"]) == 2
@@ -101,7 +103,9 @@ def test_the_pace_the_price_and_the_budget_may_change_when_a_run_goes_on_and_the
 
 @pytest.mark.parametrize("prices", ["{gpt: 3}", "{gpt: {input: 3}}", "[gpt]", "{gpt: {prompt: cheap}}"])
 def test_prices_that_say_something_else_are_told_in_one_line(prices, tmp_path, capsys):
-    (tmp_path / "evolve.yaml").write_text(f"chooser: uniform\nprices: {prices}\n")
+    (tmp_path / "evolve.yaml").write_text(
+        f"chooser: uniform\nprices: {prices}\nexpert: rulebook\nreviewer: rulebook\n"
+    )
     assert main(["evolve", "--config", str(tmp_path / "evolve.yaml"), "--output_dir", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ")
@@ -130,7 +134,8 @@ def test_every_method_runs_by_its_name(method, evolve, tmp_path):
 
 
 def test_a_planned_method_without_an_instructor_says_what_is_missing(tmp_path, capsys):
-    assert main(["evolve", "--chooser", "uniform", "--method", "packed", "--output_dir", str(tmp_path / "out")]) == 2
+    command = ["evolve", *EVOLVE_RULES, "--chooser", "uniform", "--method", "packed"]
+    assert main([*command, "--output_dir", str(tmp_path / "out")]) == 2
     assert "needs an instructor" in capsys.readouterr().err
 
 
@@ -164,6 +169,8 @@ def test_the_card_and_the_record_tell_seeds_splits_chooser_versions_and_what_mak
         "test_size": 0.4,
         "chooser": "linucb",
         "policy": "bandit",
+        "expert": "rulebook",
+        "reviewer": "rulebook",
         "license": "unknown",
         "min_words": 3,
     }
@@ -197,8 +204,8 @@ def test_a_licence_the_hub_does_not_know_is_refused_before_anything_is_asked_or_
     with EndpointServer() as server:
         spec, cpu = f"endpoint:stand-in@{server.url}", ("--use_cpu", "true")
         options = {
-            "evolve": ["--chooser", "uniform", "--expert", spec],
-            "train-policy": ["--instructor", spec, *cpu, "--max_steps", "16"],
+            "evolve": ["--chooser", "uniform", "--reviewer", "rulebook", "--expert", spec],
+            "train-policy": ["--reviewer", "rulebook", "--instructor", spec, *cpu, "--max_steps", "16"],
             "sft": ["--tiny_model", "true", "--dataset_name", "no-such-dataset", *cpu, "--bf16", "false"],
         }[command]
         given = [command, *options, "--license", "Apache 2.0", "--output_dir", str(tmp_path / "out")]
@@ -221,5 +228,5 @@ def test_our_licence_is_for_what_rules_make_of_our_seeds(options, license, tmp_p
     monkeypatch.setattr(RECIPE.SeedArguments, "load", lambda self: (load_seeds()[:3], []))
     common = ["--chooser", "uniform", "--operations_per_episode", "1", "--output_dir", str(tmp_path / "out")]
     with EndpointServer() as server:
-        RECIPE.main([*common, *(option.replace("URL", server.url) for option in options)])
+        RECIPE.main([*EVOLVE_RULES, *common, *(option.replace("URL", server.url) for option in options)])
     assert f"\nlicense: {license}\n" in (tmp_path / "out" / "README.md").read_text()

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from asked import TRAIN_RULES
 from datasets import Dataset, load_dataset
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
@@ -172,7 +173,18 @@ def test_seeds_that_a_policy_was_trained_on_are_no_held_out_seeds_of_its_further
 
     seeds = tmp_path / "seeds.jsonl"
     seeds.write_text("".join(json.dumps({"instruction": f"Name {i} birds."}) + "\n" for i in range(12)))
-    command = ["train-policy", "--seeds", str(seeds), "--use_cpu", "true", "--max_steps", "1", "--num_ppo_epochs", "1"]
+    command = [
+        "train-policy",
+        *TRAIN_RULES,
+        "--seeds",
+        str(seeds),
+        "--use_cpu",
+        "true",
+        "--max_steps",
+        "1",
+        "--num_ppo_epochs",
+        "1",
+    ]
     command += ["--num_mini_batches", "1", "--per_device_train_batch_size", "4", "--save_strategy", "no"]
     command += ["--report_to", "none", "--operations_per_episode", "2", "--test_size"]
     first = str(tmp_path / "first")

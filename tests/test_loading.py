@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from asked import TRAIN_RULES
 from sft_data import write_folder
 
 from teamsrl_hf.cli import main
@@ -124,7 +125,15 @@ def test_a_model_in_place_of_a_policy_and_a_policy_in_place_of_a_model_are_refus
     assert told == f"{str(tiny)!r} is no operation policy but a model of type llama; give what train-policy wrote."
     wanted = "is an operation policy, not a language model"
     assert wanted in refused(
-        capsys, "evolve", "--chooser", "uniform", "--expert", f"transformers:{saved_policy}", *out
+        capsys,
+        "evolve",
+        "--chooser",
+        "uniform",
+        "--reviewer",
+        "rulebook",
+        "--expert",
+        f"transformers:{saved_policy}",
+        *out,
     )
     with pytest.raises(UserError, match=wanted):
         load_finetuned(str(saved_policy))
@@ -209,7 +218,7 @@ def test_arguments_of_ppo_out_of_range_are_refused_in_python_too(wrong, expected
 )
 def test_what_the_trainer_and_peft_refuse_is_no_bug(options, told, tiny, tmp_path, capsys):
     common = ["--use_cpu", "true", "--max_steps", "2", "--model_name_or_path", tiny, "--output_dir", tmp_path / "out"]
-    assert refused(capsys, "train-policy", *common, *options).startswith(told)
+    assert refused(capsys, "train-policy", *TRAIN_RULES, *common, *options).startswith(told)
 
 
 def test_a_hub_out_of_reach_is_not_a_model_without_weights(monkeypatch):

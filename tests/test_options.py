@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
+from asked import EVOLVE_RULES
 
 from teamsrl_hf.cli import LAUNCH_OPTIONS, RECIPES, load_recipe, main
 from teamsrl_hf.commands.arguments import parse
@@ -96,6 +97,7 @@ def test_yaml_is_held_to_the_options_names_and_types(text, expected, tmp_path, c
     (tmp_path / "run.yaml").write_text(text + "\n")
     options = ("--config", tmp_path / "run.yaml", "--output_dir", tmp_path / "out")
     options += () if "chooser" in text else ("--chooser", "uniform")
+    options += ("--reviewer", "rulebook", *(() if "expert" in text else ("--expert", "rulebook")))
     assert expected in refused(capsys, "evolve", *options)
     assert not (tmp_path / "out").exists()
 
@@ -129,7 +131,7 @@ def test_a_config_that_is_no_text_file_is_named(kind, tmp_path, capsys):
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_is_made(option, expected, tmp_path, capsys):
-    line = refused(capsys, "evolve", "--chooser", "uniform", option, "--output_dir", tmp_path / "out")
+    line = refused(capsys, "evolve", *EVOLVE_RULES, "--chooser", "uniform", option, "--output_dir", tmp_path / "out")
     assert line.startswith(expected)
     assert not (tmp_path / "out").exists()
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from asked import EVOLVE_RULES, TRAIN_RULES
 from datasets import load_dataset
 from datasets.exceptions import DataFilesNotFoundError
 from endpoint_server import Behaviour, EndpointServer
@@ -38,7 +39,18 @@ def evolve(seeds, tmp_path, capsys):
 
     def run(*options, folder="out"):
         where = ["--seeds", str(seeds), "--output_dir", str(tmp_path / folder), "--operations_per_episode", "2"]
-        status = main(["evolve", *where, "--chooser", "uniform", "--concurrency", str(IN_FLIGHT), *map(str, options)])
+        status = main(
+            [
+                "evolve",
+                *where,
+                *EVOLVE_RULES,
+                "--chooser",
+                "uniform",
+                "--concurrency",
+                str(IN_FLIGHT),
+                *map(str, options),
+            ]
+        )
         printed = capsys.readouterr()
         told = [line for line in printed.err.splitlines() if line and "Evolving" not in line]
         why = [line for line in told if line.startswith(("stopped: ", "nothing made: ", "error: "))]
@@ -202,7 +214,16 @@ def test_no_chooser_is_trained_where_calls_are_refused_and_the_same_command_trai
     chooser, role, seeds, tmp_path, capsys
 ):
     options = ["--max_steps", "16", "--use_cpu", "true", "--report_to", "none", "--per_device_train_batch_size", "1"]
-    command = ["train-policy", "--chooser", chooser, "--seeds", str(seeds), "--output_dir", str(tmp_path / "out")]
+    command = [
+        "train-policy",
+        *TRAIN_RULES,
+        "--chooser",
+        chooser,
+        "--seeds",
+        str(seeds),
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
     saved = tmp_path / "out" / {"policy": "model.safetensors", "linucb": "chooser.safetensors"}[chooser]
     with refusing(403) as server:
         command += [*options, f"--{role}", f"endpoint:m@{server.url}"]
@@ -220,7 +241,7 @@ def test_a_comparison_stops_where_calls_are_refused_and_goes_on_later(tmp_path, 
     command = ["compare", "--methods", "linucb", "uniform", *sizes, "--output_dir", str(tmp_path / "out")]
     with refusing(402) as server:
         spec = f"endpoint:m@{server.url}"
-        command += ["--expert", spec, "--instructor", spec]
+        command += ["--expert", spec, "--instructor", spec, "--reviewer", "rulebook"]
         assert main(command) == 4
         assert 'HTTP 402: {"error": "402"}' in capsys.readouterr().err
         assert server.counts()["received"] <= 2 * 16

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 
 import pytest
+from asked import EVOLVE_RULES
 
 from teamsrl_hf import Ledger, Request, ScriptedGenerator
 from teamsrl_hf.cli import main
@@ -139,7 +140,7 @@ def test_another_runs_ledger_where_a_part_would_lie_is_refused_even_if_it_is_a_p
 
 
 def test_a_run_leaves_another_runs_ledger_beside_its_own_alone(tmp_path):
-    rules = ["--chooser", "uniform"]
+    rules = [*EVOLVE_RULES, "--chooser", "uniform"]
     (tmp_path / "seeds.jsonl").write_text('{"instruction": "Name three birds that live in Peru."}\n')
     rules += ["--seeds", str(tmp_path / "seeds.jsonl")]
     for name, seed in (("ledger-2024", "1"), ("ledger", "2")):

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from asked import EVOLVE_RULES, TRAIN_RULES
 
 ROOT = Path(__file__).parent.parent
 TOKEN, HOST = "hf_planted7planted7planted7", "planted-host"
@@ -84,7 +85,17 @@ def by_train_policy(repo_id: str) -> None:
     from teamsrl_hf.cli import main
 
     small = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
-    command = ["train-policy", "--output_dir", "recipe", "--use_cpu", "true", "--report_to", "none", *small]
+    command = [
+        "train-policy",
+        *TRAIN_RULES,
+        "--output_dir",
+        "recipe",
+        "--use_cpu",
+        "true",
+        "--report_to",
+        "none",
+        *small,
+    ]
     for _ in range(2):  # The second finds the folder complete, and nothing is left to send.
         assert main([*command, "--push_to_hub", "true", "--hub_model_id", repo_id]) == 0
 
@@ -116,7 +127,7 @@ def by_evolver(repo_id: str) -> None:
     Path("seeds.json").write_text(json.dumps(seeds))
     places = ["--seeds", os.path.abspath("seeds.json"), "--policy", os.path.abspath("pushed")]
     places += ["--decontaminate", os.path.abspath("seeds.json") + ":input", "--output_dir", "dataset"]
-    assert main(["evolve", *places, "--license", "mit"]) == 0
+    assert main(["evolve", *EVOLVE_RULES, *places, "--license", "mit"]) == 0
     DatasetEvolver(Rulebook(), Rulebook(), uniform_chooser(OPERATIONS), OPERATIONS).push_to_hub("dataset", repo_id)
 
 
@@ -235,7 +246,7 @@ def refused(hub) -> dict[str, str]:
             said[name] = str(error)
     constants.HF_HUB_OFFLINE = False
     small = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
-    command = ["train-policy", "--output_dir", "e", "--use_cpu", "true", "--report_to", "none", *small]
+    command = ["train-policy", *TRAIN_RULES, "--output_dir", "e", "--use_cpu", "true", "--report_to", "none", *small]
     said["recipe"] = main([*command, "--push_to_hub", "true", "--hub_model_id", "ada/public"])
     return {**said, "trained": [name for name in "abdef" if Path(name).exists()]}
 

@@ -101,7 +101,16 @@ def test_no_wrong_specification_of_a_model_shows_a_password(spec, tmp_path, capf
 @pytest.mark.parametrize("option", ["--policy", "--seeds", "--ledger", "--license", "--output_dir", "--no_such"])
 def test_a_login_in_any_option_is_refused_unshown_and_nothing_is_made(option, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    argv = ["evolve", *COMMON, "--output_dir", "out", option, "https://ada:PLANTED@host.example/x"]
+    argv = [
+        "evolve",
+        *COMMON,
+        "--expert",
+        "rulebook",
+        "--output_dir",
+        "out",
+        option,
+        "https://ada:PLANTED@host.example/x",
+    ]
     assert main(argv) == 2
     assert b"PLANTED" not in seen(tmp_path, capfd)
     assert not list(tmp_path.iterdir())

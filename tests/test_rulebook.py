@@ -10,11 +10,13 @@ from itertools import pairwise
 
 import pytest
 
+from teamsrl_hf import DatasetEvolver, EvolverConfig, Ledger, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment.review import response_violations
+from teamsrl_hf.errors import UserError
 from teamsrl_hf.models.base import Request, Sampling, Task
 from teamsrl_hf.models.rulebook.rules import Rulebook, draft, rewrite, same_request
 from teamsrl_hf.models.rulebook.words import load
-from teamsrl_hf.text.operations import OPERATIONS, rewrite_messages
+from teamsrl_hf.text.operations import OPERATIONS, Operation, rewrite_messages
 
 NAMES = [operation.name for operation in OPERATIONS]
 SEEDS = range(12)
@@ -542,8 +544,29 @@ def test_tiny_and_foreign_texts_stay(name, text):
     assert rewrite(name, text) == text
 
 
-def test_an_operation_of_the_users_own_leaves_the_text_alone():
-    assert rewrite("add_humour", "Why do people dream?") == "Why do people dream?"
+HUMOUR = Operation("add_humour", "Ask for a funny answer.")
+
+
+def test_an_operation_it_does_not_know_is_refused_and_not_passed_off_as_one_that_gained_nothing():
+    answer = ask(Task("rewrite", ("Why do people dream?",), (("deepen", "add_humour"),)))
+    assert answer.text == ""
+    assert answer.error == "The rulebook knows no operation 'add_humour': name a model that can carry it out."
+
+
+def test_evolving_and_training_stop_before_the_first_call_where_a_model_does_not_know_an_operation(tmp_path):
+    said = "'rulebook' cannot carry out the operation 'add_humour'; it knows breadth, add_constraints, deepen, "
+    models = Rulebook(), uniform_chooser((HUMOUR,)), (HUMOUR,)
+    with pytest.raises(UserError, match=said):
+        DatasetEvolver(models[0], *models)
+    expert = ScriptedGenerator(lambda request: "A joke.")
+    with pytest.raises(UserError, match=said):
+        DatasetEvolver(expert, *models, EvolverConfig(method="plan"), instructor=Rulebook())
+    DatasetEvolver(expert, *models)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger, pytest.raises(UserError, match=said):
+        DatasetEvolver(ledger.record(Rulebook()), *models)
+    with pytest.raises(UserError, match=said):
+        rollout([Seed("s", "Why do people dream?")], lambda s, u: [0], (HUMOUR,), Rulebook(), expert, steps=1)
+    assert expert.calls == 0
 
 
 def test_the_same_arguments_give_the_same_rewrite_in_every_process():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from asked import EVOLVE_RULES, TRAIN_RULES
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DataFilesNotFoundError
 
@@ -146,9 +147,9 @@ def test_a_file_system_without_locks_is_told_of_and_the_run_goes_on(code, tmp_pa
 
 COMMANDS = {
     "quickstart": [],
-    "evolve": ["--chooser", "uniform"],
-    "train-policy": ["--max_steps", "1", "--use_cpu", "true"],
-    "compare": [],
+    "evolve": [*EVOLVE_RULES, "--chooser", "uniform"],
+    "train-policy": [*TRAIN_RULES, "--max_steps", "1", "--use_cpu", "true"],
+    "compare": ["--expert", "rulebook", *TRAIN_RULES],
     "audit": ["--make_split", "true"],
     "eval": ["--model", "anywhere"],
     "downstream": [],

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from asked import EVOLVE_RULES, TRAIN_RULES
 from endpoint_server import ask_process, endpoint_process
 from sft_data import CONFIG, write_folder
 from signalling import heed_signals
@@ -208,7 +209,8 @@ class Case:
 
 def _evolve(root: Path, url: str) -> list[str]:
     options = ["--chooser", "uniform", "--operations_per_episode", "2", "--concurrency", "4"]
-    return ["evolve", *options, "--seeds", str(_seeds(root, 150)), "--expert", f"endpoint:m@{url}"]
+    models = ["--reviewer", "rulebook", "--expert", f"endpoint:m@{url}"]
+    return ["evolve", *options, "--seeds", str(_seeds(root, 150)), *models]
 
 
 def _train_policy(root: Path, url: str) -> list[str]:
@@ -327,8 +329,8 @@ def test_training_a_bandit_keeps_what_was_under_way_when_it_is_stopped(sign, tmp
 @pytest.mark.parametrize("sign", SIGNALS)
 def test_a_comparison_keeps_what_was_under_way_when_it_is_stopped(sign, tmp_path):
     with endpoint_process("--latency", "0.2", "--no_log") as url:
-        command = ["compare", "--methods", "uniform", "--budget", "60", "--repetitions", "2", "--expert"]
-        received = _stop_once_asked([*command, f"endpoint:m@{url}"], tmp_path / "out", url, sign)
+        command = ["compare", "--methods", "uniform", "--budget", "60", "--repetitions", "2", *TRAIN_RULES]
+        received = _stop_once_asked([*command, "--expert", f"endpoint:m@{url}"], tmp_path / "out", url, sign)
     (ledger,) = (tmp_path / "out" / "runs").glob("*.sqlite")
     assert report(ledger)["roles"]["all"]["attempts"] == received
 
@@ -393,7 +395,7 @@ def test_a_quickstart_that_is_stopped_in_each_stage_ends_as_if_it_had_not_been(t
 
 
 def _rules(root: Path) -> list[str]:
-    return ["--chooser", "uniform", "--license", "mit", "--seeds", str(_seeds(root, 12))]
+    return [*EVOLVE_RULES, "--chooser", "uniform", "--license", "mit", "--seeds", str(_seeds(root, 12))]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..errors import most_failed
-from ..models.base import Completion, Generator, Request, Sampling, Task, is_immediate, may_remember
+from ..models.base import Completion, Generator, Request, Sampling, Task, check_carries_out, is_immediate, may_remember
 from ..models.calls import run_async
 from ..text.operations import Operation, rewrite_messages
 from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, TaskKind, Trajectory, Transition, Verdict
@@ -153,8 +153,10 @@ def rollout(
         on_step: Told the number of chains after every step, for a progress bar.
 
     Raises:
+        UserError: The instructor knows only certain operations, and not these.
         CallsRefused: Most calls to a model failed, see `check_answered`.
     """
+    check_carries_out(operations, instructor)
     occurrence: dict[str, int] = {}
     keys = []
     for seed in seeds:
@@ -215,4 +217,4 @@ async def _gather(coroutines: Sequence[Coroutine[Any, Any, Result]]) -> list[Res
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return results
+    return [result for result in results if not isinstance(result, BaseException)]

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from ..environment.rollout import Chooser, uniform
 from ..errors import Stopped, UserError
-from ..models.base import Generator, concurrency_of, is_immediate
+from ..models.base import Generator, check_carries_out, concurrency_of, is_immediate
 from ..models.budget import Budget, Price
 from ..models.calls import SETTLE_SECONDS, run_async
 from ..models.ledger import Ledger
@@ -51,7 +51,8 @@ class DatasetEvolver:
     To change which operation comes next override `choose`; to change what is kept, `accept`.
 
     Raises:
-        UserError: The method needs an instructor, or `stop_below` a chooser that values states.
+        UserError: The method needs an instructor, or `stop_below` a chooser that values states; or a model knows only
+            certain operations, and not these.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class DatasetEvolver:
     ):
         if args.method in PLANNED and instructor is None:
             raise UserError(f"The method {args.method!r} needs an instructor, a free model to walk chains with.")
+        check_carries_out(operations, expert, *([] if instructor is None else [instructor]))
         self.expert, self.reviewer, self.chooser, self.instructor = expert, reviewer, chooser, instructor
         self.operations, self.args = tuple(operations), args
         self.filters: tuple[Filter, ...] = tuple(filters)

@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import UserError, check_number
-from ..text.operations import Messages
+from ..text.operations import Messages, Operation
 from ..types import Finish, Role, TaskKind
 
 
@@ -97,9 +97,10 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Three attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Four attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
-    once; it makes others wait. A `Wrapper` passes all three on.
+    once; it makes others wait. `operations`: the names of the only operations it can carry out. A `Wrapper` passes all
+    four on.
     """
 
     model: str
@@ -122,6 +123,23 @@ def concurrency_of(generator: Generator) -> float:
     return getattr(generator, "concurrency", math.inf)
 
 
+def operations_of(generator: Generator) -> Sequence[str] | None:
+    """Names of the only operations a generator can carry out; None where it takes any."""
+    return getattr(generator, "operations", None)
+
+
+def check_carries_out(operations: Sequence[Operation], *generators: Generator) -> None:
+    """UserError where a generator cannot carry out one of `operations`."""
+    for generator in generators:
+        known = operations_of(generator)
+        unknown = [] if known is None else [operation.name for operation in operations if operation.name not in known]
+        if known is not None and unknown:
+            raise UserError(
+                f"{generator.model!r} cannot carry out the operation {unknown[0]!r}; it knows {', '.join(known)}. "
+                "Name a model that can, such as endpoint:MODEL@BASE_URL, or leave the operation out."
+            )
+
+
 class Wrapper:
     """A generator around another. It has the other's name and waits, answers and limits itself as the other does.
 
@@ -131,7 +149,7 @@ class Wrapper:
     def __init__(self, generator: Generator):
         self.generator, self.model = generator, generator.model
         self.immediate, self.deterministic = is_immediate(generator), is_deterministic(generator)
-        self.concurrency = concurrency_of(generator)
+        self.concurrency, self.operations = concurrency_of(generator), operations_of(generator)
 
     async def __call__(self, request: Request) -> Completion:
         return await self.generator(request)

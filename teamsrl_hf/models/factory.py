@@ -48,6 +48,16 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
     return _maker(spec)[0]()
 
 
+def check_named(**specs: object) -> None:
+    """UserError for the first role whose model nobody has named."""
+    for role, spec in specs.items():
+        if spec is None:
+            raise UserError(
+                f"No model is named as {role}: give --{role} endpoint:MODEL@BASE_URL or --{role} "
+                f"transformers:PATH_OR_ID, or --{role} rulebook for rules in place of a language model."
+            )
+
+
 def check_model(spec: str | Mapping[str, object]) -> None:
     """UserError where `make_generator` would refuse `spec`, as far as that shows without loading a model."""
     _, local = _maker(spec)

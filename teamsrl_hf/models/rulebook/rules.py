@@ -38,7 +38,7 @@ class Rulebook:
     It answers the task of a request and reads no prompt. A rewrite gets the rewritten instruction, a pack marked rows,
     each with its draft, a review "Equal" or "Different", an answer a draft. It cannot judge answers. The same request
     always gets the same answer; a further sample (`sample_index`) or another sampling seed gets other choices. Token
-    counts are word counts; `max_tokens` never cuts an answer.
+    counts are word counts; `max_tokens` never cuts an answer. It knows the six default operations alone.
     """
 
     seed: int = 0
@@ -46,12 +46,15 @@ class Rulebook:
     model = "rulebook"
     immediate = True
     deterministic = True
+    operations = tuple(OPERATIONS)
 
     async def __call__(self, request: Request) -> Completion:
         if request.task is None:
             return self._refused("reads no prompts: give the request a task, or name a model that reads its messages.")
         if request.task.kind == TaskKind.JUDGE:
             return self._refused("cannot judge answers: name a model for it.")
+        if unknown := [name for plan in request.task.plans for name in plan if name not in OPERATIONS]:
+            return self._refused(f"knows no operation {unknown[0]!r}: name a model that can carry it out.")
         text = answer(request.task, self.seed + request.sample_index + (request.sampling.seed or 0))
         prompt_tokens = sum(len(message["content"].split()) for message in request.messages)
         return Completion(text, self.model, prompt_tokens=prompt_tokens, completion_tokens=len(text.split()))
@@ -81,7 +84,7 @@ def _carry_out(plan: Sequence[str], text: str, seed: int) -> str:
 
 @lru_cache(maxsize=10_000)
 def rewrite(name: str, text: str, seed: int = 0) -> str:
-    """Carry out the operation `name` on `text`; `text` itself when the operation does not fit it or is unknown.
+    """Carry out the operation `name` on `text`; `text` itself when the operation does not fit it.
 
     Args:
         name: One of the six default operations.
@@ -91,13 +94,10 @@ def rewrite(name: str, text: str, seed: int = 0) -> str:
     >>> rewrite("complicate_input", "Why is the sky blue?")
     'Why is the sky blue?'
     """
-    operation = OPERATIONS.get(name)
-    if operation is None:
-        return text
     instruction = read(text)
     if not is_english(instruction):
         return text
-    return operation(instruction, chooser(seed, name, text)) or text
+    return OPERATIONS[name](instruction, chooser(seed, name, text)) or text
 
 
 def same_request(first: str, second: str) -> bool:
