@@ -7,12 +7,13 @@ import sys
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.decoding import Prefixes, _Sampler, choice_logprobs, generate_batch
 from teamsrl_hf.models.factory import make_generator
-from teamsrl_hf.models.local import TransformersGenerator, _Sampler, generate_batch
+from teamsrl_hf.models.local import TransformersGenerator
 
 CONTEXT = 160
 CHAT = (
@@ -130,10 +131,12 @@ def test_the_model_s_own_sampling_defaults_are_not_used(model, tokenizer):
     assert ask(generator, *requests) == expected
 
 
-def test_only_requests_with_equal_sampling_share_a_batch(model, tokenizer, seen):
+def test_only_requests_with_equal_sampling_share_a_batch_and_those_of_equal_length_first(model, tokenizer, seen):
     generator = TransformersGenerator("tiny", batch_size=2, model=model, processing_class=tokenizer)
-    ask(generator, *[request("Why?")] * 3, request("Why?", temperature=1.0), request("Why?", max_tokens=3))
-    assert [len(batch) for batch in seen] == [2, 1, 1, 1]
+    short, warm = request("Why?", max_tokens=3), request("Why?", temperature=1.0)
+    answers = ask(generator, request("Why?"), short, request("Why?"), warm, request("Why?"))
+    assert [len(batch) for batch in seen] == [2, 2, 1]
+    assert [answer.completion_tokens for answer in answers] == [12, 3, 12, 12, 12]
 
 
 def test_an_answer_ends_at_the_end_token_or_at_max_tokens(model, tokenizer):
@@ -243,7 +246,7 @@ def test_a_prompt_beyond_the_context_is_an_error_and_a_long_one_gets_what_room_i
     assert too_long.error == "the prompt of 404 tokens leaves no room in the context of 160"
     assert (long.prompt_tokens, long.completion_tokens, long.finish_reason) == (155, 5, "length")
     assert short.completion_tokens == 12
-    assert [len(batch) for batch in seen] == [1, 1]
+    assert [len(batch) for batch in seen] == [2]  # The padding passes the context, none of the rows does.
 
 
 def test_messages_the_chat_template_refuses_are_an_error_on_one_line(model, tokenizer):
@@ -342,3 +345,64 @@ def test_arguments_that_make_no_sense_are_refused(model, tokenizer):
         TransformersGenerator("tiny", batch_size=0, model=model, processing_class=tokenizer)
     with pytest.raises(ValueError, match="quantize_4bit acts while a model is loaded"):
         TransformersGenerator("tiny", quantize_4bit=True, model=model, processing_class=tokenizer)
+
+
+SHOTS = (
+    {"role": "user", "content": "Sort these: 3, 1, 2, and say why, please."},
+    {"role": "assistant", "content": "Sort these names of rivers: 3, 1, 2"},
+)
+
+
+def shot(text, choices=()):
+    messages = (*SHOTS, {"role": "user", "content": text})
+    return Request("reviewer", messages, Sampling(0.0, 0.95, 12), choices=choices)
+
+
+def test_the_states_of_a_shared_beginning_are_computed_once_and_change_no_answer(model, tokenizer, seen):
+    generator = TransformersGenerator("tiny", model=model, processing_class=tokenizer)
+    mixed = [shot("Why?"), request("Name three rivers"), shot("Hello there, hello"), shot("Why?")]
+    answers = [*ask(generator, *mixed), *ask(generator, shot("Sort these"))]
+    lengths = [len(batch[0]) for batch in seen]
+    # The beginning by itself, then no more than what follows it.
+    assert (lengths[0], max(lengths[1:])) == (43, 7)
+    for asked, answer in zip([*mixed, shot("Sort these")], answers, strict=True):
+        prompt = tokenizer.apply_chat_template(list(asked.messages), add_generation_prompt=True, return_dict=False)
+        assert answer.text == tokenizer.decode(greedy(model, prompt, 12), skip_special_tokens=True)
+
+
+def test_no_more_beginnings_are_kept_than_were_asked_for_and_short_ones_not_at_all(model):
+    prefixes = Prefixes(model, most=2, least=4)
+    for first in (5, 6, 7, 6):
+        prefixes.of([first, 8, 9, 10, 11], 4)
+    assert [tokens[0] for tokens in prefixes._kept] == [7, 6]
+    assert prefixes.of([5, 6, 7, 8], 3) is None
+
+
+def test_a_model_with_sliding_windows_shares_no_beginnings():
+    config = Gemma2Config(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8)
+    prefixes = Prefixes(Gemma2ForCausalLM(config))
+    assert prefixes.of([1] * 100, 99) is None
+
+
+@pytest.mark.parametrize("batch", ["Why?", "Name three rivers of the north"])
+def test_a_choice_is_the_likeliest_answer_and_takes_no_token(model, tokenizer, seen, batch):
+    generator = TransformersGenerator("tiny", model=model, processing_class=tokenizer)
+    choices = ("hello there", "say", "Name three rivers of the north and say where they end.")
+    asked = [shot(batch, choices), Request("reviewer", ({"role": "user", "content": batch},), choices=choices)]
+    answers = ask(generator, *asked, asked[1])
+    for request_, answer in zip(asked, answers):
+        prompt = tokenizer.apply_chat_template(list(request_.messages), add_generation_prompt=True, return_dict=False)
+        tokens = [tokenizer(choice, add_special_tokens=False)["input_ids"] for choice in choices]
+        wanted = [logprob(model, prompt, each) for each in tokens]
+        got = choice_logprobs(model, [prompt], tokens)[0]
+        assert got == pytest.approx(wanted, abs=1e-3)
+        assert answer.text == choices[wanted.index(max(wanted))]
+        assert (answer.completion_tokens, answer.finish_reason) == (0, "stop")
+
+
+def logprob(model, prompt, tokens):
+    """The reference: the whole text at once, no cache."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt + tokens])).logits[0].float().log_softmax(-1)
+    places = range(len(prompt) - 1, len(prompt) + len(tokens) - 1)
+    return float(sum(logits[place, token] for place, token in zip(places, tokens)))

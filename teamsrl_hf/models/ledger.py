@@ -52,6 +52,8 @@ class Totals:
 def request_key(request: Request, model: str) -> bytes:
     """16 bytes that differ whenever anything does that could change the answer."""
     content = [request.role, model, request.messages, vars(request.sampling), request.sample_index]
+    if request.choices:  # Else the keys of older ledgers would change.
+        content.append(request.choices)
     return hashlib.blake2b(_encode(content).encode(), digest_size=16).digest()
 
 

@@ -9,22 +9,15 @@ from functools import partial
 
 import jinja2
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from ..errors import UserError
 from ..loading import loading, refuse_policy
+from ..text.operations import Messages
 from ..text.tokens import NO_ANSWER, without_thoughts
 from ..types import Finish, Role
 from .base import Completion, Request, request_seed
+from .decoding import Prefixes, choice_logprobs, generate_batch
 
 logger = logging.getLogger(__name__)
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
@@ -33,40 +26,37 @@ PLAIN_TEMPLATE = (
     "{{ '### Assistant:\n' }}"
 )
 
-# Said outright, because generate() fills what is not said from the model's own generation_config.
-_NEUTRAL = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 50,  # transformers' default; without do_sample it has no effect.
-    "num_beams": 1,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-}
-
 
 @dataclass(eq=False)
 class _Job:
-    """A request that waits: its rendered prompt, and how many tokens the model's context leaves for the answer."""
+    """A request that waits: its rendered prompt, how many of its first tokens other prompts are likely to share, and
+    how many tokens the model's context leaves for the answer.
+    """
 
     request: Request
     prompt: list[int]
+    shared: int
     room: int
     answer: Completion | None = None
 
     @property
-    def kind(self) -> tuple[float, float, int]:
+    def kind(self) -> tuple[float, float, tuple[str, ...]]:
         """What requests must have in common to share a batch."""
-        return self.request.sampling.temperature, self.request.sampling.top_p, self.room
+        return self.request.sampling.temperature, self.request.sampling.top_p, self.request.choices
 
 
 class TransformersGenerator:
     """A causal language model of transformers, run in a worker thread so that the event loop stays free.
 
-    While one batch runs, requests collect for the next: up to `batch_size` with equal temperature, top_p and room for
-    the answer. They are rendered by the tokenizer's chat template, or else by `PLAIN_TEMPLATE` ("### User:", a line
-    break, the text); a model that knows neither will often not find an end before `max_tokens`. Control tokens in a
-    message are encoded as ordinary text. Sampling follows the request alone: the model's own defaults for top_k,
-    repetition penalty and the like are not used.
+    While one batch runs, requests collect for the next: up to `batch_size` with equal temperature and top_p, those
+    with equal room for the answer first. What prompts say before their last message, such as the worked examples of an
+    operation, is computed once and kept. A request with `choices` is answered by the likeliest of them, without
+    generating a token.
+
+    Requests are rendered by the tokenizer's chat template, or else by `PLAIN_TEMPLATE` ("### User:", a line break, the
+    text); a model that knows neither will often not find an end before `max_tokens`. Control tokens in a message are
+    encoded as ordinary text. Sampling follows the request alone: the model's own defaults for top_k, repetition
+    penalty and the like are not used.
 
     What can be repeated: temperature 0 is greedy. With a seed each request has random numbers of its own, so that the
     answer does not hang on who shares its batch; torch's global random state is neither used nor moved. Rounding does
@@ -137,6 +127,7 @@ class TransformersGenerator:
         self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._known = self._model.get_input_embeddings().num_embeddings
         self._ends = _end_tokens(self._model, self._tokenizer)
+        self._prefixes = Prefixes(self._model)
         self._loop, self._turn, self._waiting = None, None, []
         self._busy = threading.Lock()
         self._try_out()
@@ -159,6 +150,7 @@ class TransformersGenerator:
                 if job.answer is None:  # Else an earlier one took it along.
                     others = [other for other in waiting if other is not job and other.answer is None]
                     like = [other for other in others if other.kind == job.kind]
+                    like.sort(key=lambda other: abs(other.room - job.room))  # Stable: else in the order they came.
                     await self._answer([job, *like][: self.batch_size])
         finally:
             waiting.remove(job)
@@ -173,13 +165,8 @@ class TransformersGenerator:
 
     def _render(self, request: Request) -> _Job | Completion:
         try:
-            prompt = self._tokenizer.apply_chat_template(
-                list(request.messages),
-                chat_template=self._template,
-                add_generation_prompt=True,
-                return_dict=False,
-                sanitize_control_tokens=True,
-            )
+            prompt = self._tokens(request.messages, add_generation_prompt=True)
+            shared = self._shared(request.messages, prompt)
         except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
             reason = " ".join(f"the chat template refused the messages: {error}".split())
             return Completion("", self.model, error=reason, request_refused=True)
@@ -192,32 +179,68 @@ class TransformersGenerator:
         if room < 1:
             reason = f"the prompt of {len(prompt)} tokens leaves no room in the context of {self._context}"
             return Completion("", self.model, len(prompt), error=reason, request_refused=True)
-        return _Job(request, prompt, room)
+        return _Job(request, prompt, shared, room)
+
+    def _tokens(self, messages: Messages, add_generation_prompt: bool) -> list[int]:
+        return self._tokenizer.apply_chat_template(
+            list(messages),
+            chat_template=self._template,
+            add_generation_prompt=add_generation_prompt,
+            return_dict=False,
+            sanitize_control_tokens=True,
+        )
+
+    def _shared(self, messages: Messages, prompt: list[int]) -> int:
+        """How many tokens of the prompt say what comes before the last message."""
+        if len(messages) < 2:
+            return 0
+        before = self._tokens(messages[:-1], add_generation_prompt=False)
+        # A template may write the last message otherwise than the ones before; what is equal is shared in any case.
+        return next((n for n, (one, two) in enumerate(zip(before, prompt)) if one != two), len(before))
 
     async def _answer(self, jobs: list[_Job]) -> None:
+        work = self._choose if jobs[0].request.choices else self._generate
         try:
-            answers = await asyncio.to_thread(self._generate, jobs)
+            answers = await asyncio.to_thread(work, jobs)
         except torch.OutOfMemoryError:
             for job in jobs:
                 reason = f"out of memory in a batch of {len(jobs)}; lower batch_size or max_tokens"
                 job.answer = Completion("", self.model, len(job.prompt), error=reason)
             return
-        for job, tokens in zip(jobs, answers, strict=True):
-            job.answer = self._completion(job, tokens)
+        for job, answer in zip(jobs, answers, strict=True):
+            job.answer = answer
 
-    def _generate(self, jobs: list[_Job]) -> list[list[int]]:
-        """Tokens that follow each prompt, padding included. Runs in a worker thread, one at a time."""
+    def _generate(self, jobs: list[_Job]) -> list[Completion]:
+        """Runs in a worker thread, one at a time."""
         sampling = jobs[0].request.sampling
-        with self._busy:  # A cancelled batch goes on in its thread; the next one must wait for it.
-            return generate_batch(
+        with self._busy:  # A cancelled batch runs on in its thread; the next one must wait for it.
+            answers = generate_batch(
                 self._model,
                 [job.prompt for job in jobs],
-                max_new_tokens=jobs[0].room,
+                max_new_tokens=[job.room for job in jobs],
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 seeds=[request_seed(job.request) for job in jobs],
                 end_tokens=self._ends,
+                shared=[job.shared for job in jobs],
+                prefixes=self._prefixes,
             )
+        return [self._completion(job, tokens) for job, tokens in zip(jobs, answers, strict=True)]
+
+    def _choose(self, jobs: list[_Job]) -> list[Completion]:
+        """The likeliest choice of each job. Runs in a worker thread, one at a time."""
+        choices = jobs[0].request.choices
+        tokens = [self._tokenizer(choice, add_special_tokens=False)["input_ids"] for choice in choices]
+        with self._busy:
+            rows = choice_logprobs(
+                self._model,
+                [job.prompt for job in jobs],
+                tokens,
+                shared=[job.shared for job in jobs],
+                prefixes=self._prefixes,
+            )
+        best = [max(range(len(row)), key=row.__getitem__) for row in rows]
+        return [Completion(choices[n], self.model, len(job.prompt)) for job, n in zip(jobs, best, strict=True)]
 
     def _completion(self, job: _Job, tokens: list[int]) -> Completion:
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
@@ -242,59 +265,6 @@ class TransformersGenerator:
             for token in self._tokenizer.all_special_tokens:
                 answer = answer.replace(token, "")
         return (answer, None) if answer.strip() else ("", missing)
-
-
-def generate_batch(
-    model,
-    prompts: list[list[int]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seeds: list[int | None] | None = None,
-    end_tokens: list[int] | None = None,
-) -> list[list[int]]:
-    """The tokens `model` puts after each of B prompts, all B lists equally long: what follows an end token is padding.
-
-    Args:
-        prompts: B lists of token ids of any lengths; they are padded on the left.
-        temperature: 0 takes the likeliest token.
-        seeds: B seeds, None for a random one.
-    """
-    length = max(map(len, prompts))
-    padding = end_tokens[0] if end_tokens else 0
-    ids = torch.tensor([[padding] * (length - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    processors = LogitsProcessorList()
-    if temperature > 0:
-        sampler = _Sampler([None] * len(prompts) if seeds is None else seeds, model.device)
-        processors += [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p), sampler]
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,  # `_Sampler` draws; generate() would draw from torch's global state.
-        return_dict_in_generate=False,
-        **_NEUTRAL,
-        eos_token_id=end_tokens or None,
-        pad_token_id=padding,
-    )
-    out = model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=processors)
-    return out[:, length:].tolist()
-
-
-class _Sampler(LogitsProcessor):
-    """Turns scores [B, V] into a race that token v of row b wins with its probability, run with the row's own seed."""
-
-    def __init__(self, seeds: list[int | None], device: torch.device):
-        self.generators = [torch.Generator(device) for _ in seeds]
-        for generator, seed in zip(self.generators, seeds, strict=True):
-            generator.seed() if seed is None else generator.manual_seed(seed)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        times = torch.empty_like(scores, dtype=torch.float32)
-        for row, generator in zip(times, self.generators, strict=True):
-            row.exponential_(generator=generator)
-        # Of clocks that ring at rates p, v is the first with probability p[v]. A time of 0 would win at any rate.
-        return scores.float().softmax(dim=-1) / times.clamp_min_(1e-20)
 
 
 def check_device(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
