@@ -1,7 +1,9 @@
 """Specifications with options, as YAML and command lines give them; those that are one text: test_generation.py."""
 
 import asyncio
+import gc
 import inspect
+import weakref
 
 import pytest
 import yaml
@@ -167,3 +169,14 @@ def test_what_this_machine_does_not_have_is_refused_on_one_line(options, message
     with pytest.raises(ValueError) as refused:
         make_generator({"transformers": "m", **options})
     assert str(refused.value).startswith(message)
+
+
+def test_roles_that_name_one_model_share_it_and_the_last_to_go_frees_it(tiny):
+    first, second = (make_generator({"transformers": tiny, "device": "cpu"}) for _ in range(2))
+    other = make_generator({"transformers": tiny, "device": "cpu", "dtype": "float32"})
+    assert first is second
+    assert other is not first
+    model = weakref.ref(first._model)
+    del first, second
+    gc.collect()
+    assert model() is None

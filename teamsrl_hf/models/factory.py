@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from weakref import WeakValueDictionary
 
 from ..errors import UserError, did_you_mean
 from ..loading import refuse_policy
@@ -25,6 +26,8 @@ ENDPOINT_OPTIONS = {
 }
 LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "gguf_file": str, "device": str}
 _TYPES = {str: "a text", int: "a whole number", float: "a number"}
+# Models in use, so that roles that name the same model share its memory and its batches; the last role to go frees it.
+_loaded: WeakValueDictionary[str, Generator] = WeakValueDictionary()
 _OPTIONS = {"endpoint": ENDPOINT_OPTIONS, "transformers": LOCAL_OPTIONS, "rulebook": {}}
 
 
@@ -102,7 +105,11 @@ def _local(name: str, options: dict) -> Callable[[], Generator]:
     def make() -> Generator:
         from .local import TransformersGenerator
 
-        return TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
+        key = json.dumps([name, quantization, options], sort_keys=True)
+        if (generator := _loaded.get(key)) is None:
+            generator = TransformersGenerator(name, quantize_4bit=quantization is not None, **options)
+            _loaded[key] = generator
+        return generator
 
     return make
 
