@@ -59,17 +59,17 @@ class Request:
         messages: Chat messages, oldest first.
         sampling: How to sample.
         sample_index: Which of several answers to the same question; part of the ledger's key.
+        task: What the messages ask for, or None where nobody has said.
         choices: The only answers that are of use, if there are only so many. A model in this process answers with the
             likeliest, an endpoint is held to them where its specification says how; elsewhere it answers freely.
-        task: What the messages ask for, or None where nobody has said.
     """
 
     role: Role
     messages: Messages
     sampling: Sampling = field(default_factory=Sampling)
     sample_index: int = 0
-    choices: tuple[str, ...] = ()
     task: Task | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
