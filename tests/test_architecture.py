@@ -17,7 +17,7 @@ ORDER = ("", "text", "commands", "models", "environment", "publish", "hub", "tra
 ORDER = (*ORDER, "evaluation", "cli")
 # Text rooms: to be tested, and imported by users, without torch. The others import it where they use it.
 LIGHT = (*ORDER[: ORDER.index("training")], "evolve", "cli")
-NEEDS_TORCH = ("models.local",)
+NEEDS_TORCH = ("models.decoding", "models.local")
 HEAVY = ("torch", "transformers", "datasets", "trl", "peft", "accelerate")
 
 FILES = {
