@@ -36,7 +36,9 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
     stopped = False
 
     async def run() -> Result:
-        task.append(asyncio.current_task())
+        current = asyncio.current_task()
+        assert current is not None
+        task.append(current)
         if stopped:
             raise asyncio.CancelledError
         return await coroutine

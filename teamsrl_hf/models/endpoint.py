@@ -12,15 +12,19 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..redaction import excerpt
 from .base import Completion, Request
 from .pacing import Pace, Streak, Turn
 from .wire import Failure, key_variable, open_sessions, payload, read_answer, read_refusal
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 _QUIET = 30.0  # Seconds between two lines about failures of one kind.
 _CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
@@ -178,7 +182,9 @@ class EndpointGenerator:
         self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
         self._streaks: dict[tuple[str, str], Streak] = {}
         self._log = _Log(model, max_wait)
-        self._loop = self._sessions = self._session = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sessions: AsyncGenerator[ClientSession, None] | None = None
+        self._session: ClientSession | None = None
         self.waiting: set[asyncio.Task] = set()  # Tasks that wait for a turn or a retry: nothing of theirs is sent.
 
     @property
@@ -203,16 +209,16 @@ class EndpointGenerator:
     async def _begin(self, request: Request, streak: Streak) -> tuple[Turn, asyncio.Future[None]]:
         """Wait until the request may be sent: for a turn, and while the endpoint is suspected to refuse all."""
         while True:
-            turn = await self._turn(request, None)
+            turn = await self._pace.enter(*_size(request))
             if (call := streak.begin()) is not None:
                 return turn, call
             # Not with the turn in hand, which one of those waited for may need for its next attempt.
             self._pace.leave(turn)
             await streak.clear()
 
-    async def _ask(self, session, request: Request, turn: Turn | None) -> Completion:
+    async def _ask(self, session: "ClientSession", request: Request, turn: Turn | None) -> Completion:
         """Attempts until one is answered or the last has failed; the first has its turn."""
-        waits, failures = _Waits(self.max_retries, self.max_wait), []
+        waits, failures = _Waits(self.max_retries, self.max_wait), list[Failure]()
         while turn:
             try:
                 answer = await self._attempt(session, request)
@@ -235,6 +241,7 @@ class EndpointGenerator:
     @contextmanager
     def _nothing_sent(self) -> Iterator[None]:
         task = asyncio.current_task()
+        assert task is not None
         self.waiting.add(task)
         try:
             yield
@@ -248,7 +255,7 @@ class EndpointGenerator:
         return self._streaks[kind]
 
     async def _turn(self, request: Request, until: float | None) -> Turn | None:
-        """A turn, or None when it has not come `until` then, which is set once the request has been refused."""
+        """Wait for a turn; None if `until` passes first, the time at which a refused request gives up."""
         if until is None:
             return await self._pace.enter(*_size(request))
         try:
@@ -293,17 +300,17 @@ class EndpointGenerator:
         if self._sessions is not None:
             await self._sessions.aclose()
 
-    async def _open(self):
+    async def _open(self) -> "ClientSession":
         """The session of the running loop: none works in another loop than its first."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
+        if self._session is None or self._loop is not loop:
             self._sessions = open_sessions(self.timeout)
             self._session = await anext(self._sessions)
             self._pace.move(loop)
             self._loop = loop
         return self._session
 
-    async def _attempt(self, session, request: Request) -> Completion | Failure:
+    async def _attempt(self, session: "ClientSession", request: Request) -> Completion | Failure:
         import aiohttp
 
         token = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""

@@ -6,6 +6,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jinja2
 import torch
@@ -128,7 +129,8 @@ class TransformersGenerator:
         self._known = self._model.get_input_embeddings().num_embeddings
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._prefixes = Prefixes(self._model)
-        self._loop, self._turn, self._waiting = None, None, []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn, self._waiting = asyncio.Lock(), list[_Job]()
         self._busy = threading.Lock()
         self._try_out()
 
@@ -154,6 +156,7 @@ class TransformersGenerator:
                     await self._answer([job, *like][: self.batch_size])
         finally:
             waiting.remove(job)
+        assert job.answer is not None
         return job.answer
 
     def _queue(self) -> tuple[asyncio.Lock, list[_Job]]:
@@ -292,8 +295,10 @@ def _chosen(device: str | torch.device | None) -> torch.device:
 def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str | torch.device | None):
     device = _chosen(device)
     if not quantize_4bit:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-        return model.to(device)
+        whole: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+        return whole.to(device)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError("quantize_4bit needs bitsandbytes; install it with: pip install 'teamsrl-hf[quantization]'.")
     four_bit = BitsAndBytesConfig(
@@ -319,7 +324,7 @@ def _load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str 
     device = _chosen(device)
     if dtype == "auto":
         dtype = torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(name, gguf_file=gguf_file, dtype=dtype, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(name, gguf_file=gguf_file, dtype=dtype, trust_remote_code=False)
     return model.to(device)
 
 

@@ -49,6 +49,9 @@ class Turn:
     tokens: float
 
 
+_Waiting = tuple[asyncio.Future[Turn], float, float]  # A place, and the tokens of its prompt and its answer.
+
+
 class Pace:
     """Turns for requests to one endpoint, in one event loop at a time.
 
@@ -80,17 +83,25 @@ class Pace:
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
         self._places = float(concurrency)
         self._refusals = 0  # In a row; above 0 the endpoint is being tried.
-        self._loop = None
+        self._in_flight = 0
+        self._given_loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._fresh: deque[_Waiting] = deque()
+        self._again: deque[_Waiting] = deque()
+        self._again_next = True
         self.answered_at = self._refused_at = self._paused_until = self._next_trial = -math.inf
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work in `loop` from now on: turns of another loop are forgotten, rates and what was learned stay."""
-        if loop is self._loop:
+        if loop is self._given_loop:
             return
-        self._loop, self._in_flight, self._timer = loop, 0, None
-        self._fresh: deque = deque()
-        self._again: deque = deque()
-        self._again_next = True
+        self._given_loop, self._in_flight, self._timer = loop, 0, None
+        self._fresh, self._again, self._again_next = deque(), deque(), True
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        assert self._given_loop is not None, "move() comes first"
+        return self._given_loop
 
     async def enter(self, prompt: float = 0, answer: float = 0, again: bool = False) -> Turn:
         """Wait for a turn.
@@ -178,9 +189,9 @@ class Pace:
             first, second = (self._again, self._fresh) if self._again_next else (self._fresh, self._again)
             queue = first or second
             self._again_next = queue is not self._again
-            place, *size = queue.popleft()
+            place, prompt, answer = queue.popleft()
             if not place.done():  # Else whoever waited was cancelled.
-                place.set_result(self._give(*size, now))
+                place.set_result(self._give(prompt, answer, now))
 
     def _ring_at(self, when: float) -> None:
         if when == math.inf or (self._timer and self._timer.when() <= when):

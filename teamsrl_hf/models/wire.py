@@ -6,8 +6,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import UserError
@@ -15,6 +17,9 @@ from ..redaction import excerpt, redact, token_variable
 from ..text.tokens import NO_ANSWER, without_thoughts
 from ..types import Finish
 from .base import Completion, Request, request_seed
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
@@ -47,7 +52,7 @@ class Failure:
         return self.status in _ABOUT_REQUEST
 
 
-async def open_sessions(timeout: float):
+async def open_sessions(timeout: float) -> AsyncGenerator["ClientSession", None]:
     """One session. A generator, because `asyncio.run` closes those that are still open when its loop ends."""
     import aiohttp
 
@@ -61,23 +66,28 @@ async def open_sessions(timeout: float):
 
 def key_variable(base_url: str, given: str | None) -> str | None:
     """Name of the variable that holds the token for this endpoint, or None when no token may be sent."""
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
-    except ValueError:
-        usable = False
-    if not usable or set(base_url) & set("@?#"):
+    scheme, host = _host(base_url)
+    if not host or set(base_url) & set("@?#"):
         given = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(redact(base_url))
         raise UserError(f"base_url must be like 'https://host/v1', not {given}; put a token into the environment.")
-    host = parts.hostname
     name = _default_variable(host) if given is None else given and token_variable(given)
-    if parts.scheme == "http" and not _is_loopback(host):
+    if scheme == "http" and not _is_loopback(host):
         if given or (name and os.environ.get(name)):
             raise UserError(
                 f"The token in {name} would go over plain http to {host}; use https, or api_key_env='' to send none."
             )
         return None
     return name or None
+
+
+def _host(url: str) -> tuple[str, str]:
+    """Scheme and host of a URL; both empty where it is no web address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises if it is no number.
+    except ValueError:
+        return "", ""
+    return (parts.scheme, parts.hostname) if parts.scheme in ("http", "https") and parts.hostname else ("", "")
 
 
 def _default_variable(host: str) -> str:
@@ -93,7 +103,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def payload(request: Request, model: str) -> dict:
+def payload(request: Request, model: str) -> dict[str, object]:
+    """The body of a chat completion request."""
     # Always with max_tokens: servers' own defaults differ, and some cut answers after a few words.
     sampling, seed = request.sampling, request_seed(request)
     payload = {
@@ -107,6 +118,7 @@ def payload(request: Request, model: str) -> dict:
 
 
 def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
+    """The completion in the body of an answer with status 200, or why there is none."""
     try:
         answer = json.loads(body)
         choice = answer["choices"][0]
@@ -114,16 +126,16 @@ def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return Failure(f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
     prompt, completion = _count(answer.get("usage"), "prompt_tokens"), _count(answer.get("usage"), "completion_tokens")
-    spent = {"status": 200, "prompt_tokens": prompt, "completion_tokens": completion}
+    failed = partial(Failure, status=200, prompt_tokens=prompt, completion_tokens=completion)
     if reason == "content_filter":
-        return Failure("the endpoint's content filter stopped the answer", **spent)
+        return failed("the endpoint's content filter stopped the answer")
     said = text if isinstance(text, str) else ""
     text = without_thoughts(said)
     if not text.strip():
         # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
         cut = reason == Finish.LENGTH
         missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
-        return Failure(f"{missing}{' at max_tokens' if cut else ''}", not cut, **spent)
+        return failed(f"{missing}{' at max_tokens' if cut else ''}", not cut)
     return Completion(
         text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
         model=model,
