@@ -1,5 +1,5 @@
-"""What a run's calls come to: in goes its folder, out come totals by role, calls per accepted row and the share of
-what Evol-Instruct would have asked for as many rows. And what came of a run, as it tells at its end.
+"""Cost report of a run: in goes its folder, out come totals by role, requests per accepted row and their share of
+Evol-Instruct's. Also the summary that a run prints at its end.
 """
 
 import re
@@ -28,10 +28,10 @@ def report(folder: str | Path) -> dict[str, Any]:
     """Totals of the ledgers in a folder (or of one file), as plain values for JSON.
 
     Returns:
-        roles: For each role the fields of `Totals`; a total over all of them under "all".
-        rows: Accepted rows, or None where no finished dataset stands beside the ledger.
+        roles: The fields of `Totals` by role, and their sums under "all".
+        rows: Accepted rows; None if there is no finished dataset beside the ledger.
         requests_per_row, share_of_evol_instruct: By role and over all, retries included; empty without rows.
-        with_training: Whether calls of policy training are among them.
+        with_training: Whether the totals include calls of policy training.
 
     Raises:
         UserError: There is no ledger, or another process holds it.
@@ -78,14 +78,13 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def spent(ledger: Ledger) -> dict[str, Any]:
-    """What a ledger holds, as plain values for run.json.
+    """Summary of a ledger, as plain values for run.json.
 
     Returns:
         calls, failed_calls: Numbers by role, earlier runs included.
         cost: Money, 0 where no prices are known.
-        errors: The three commonest reasons for which calls of this run failed, in the server's own words, with their
-            numbers.
-        to_ask_again: How many of these the next run asks again.
+        errors: The three most common errors of this run's calls, in the server's own words, with their counts.
+        to_ask_again: Number of failed calls that the next run repeats.
     """
     totals, failures = ledger.totals(), ledger.failures()
     return {
@@ -98,7 +97,7 @@ def spent(ledger: Ledger) -> dict[str, Any]:
 
 
 def commonest(errors: Mapping[str, int], most: int = 3) -> dict[str, int]:
-    """The commonest errors with their numbers. Errors that differ by a number alone, as by a request's id, are one.
+    """The most common errors and their counts. Errors that differ only by a number, such as a request id, are one.
 
     >>> commonest({"HTTP 500: id 81f0 after 3 attempts": 2, "HTTP 500: id 92aa": 1, "no answer within 9 s": 4})
     {'no answer within 9 s': 4, 'HTTP 500: id 81f0': 3}
@@ -106,19 +105,19 @@ def commonest(errors: Mapping[str, int], most: int = 3) -> dict[str, int]:
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     for error, count in errors.items():
-        told = re.sub(r"( \(for [\d.]+ s\))?( after \d+ attempts)?$", "", shown(error)[:200])
-        kind = re.sub(r"(?<!HTTP )\b[\w-]*\d[\w-]*", "#", told)
-        counts[first.setdefault(kind, told)] += count
+        plain = re.sub(r"( \(for [\d.]+ s\))?( after \d+ attempts)?$", "", shown(error)[:200])
+        kind = re.sub(r"(?<!HTTP )\b[\w-]*\d[\w-]*", "#", plain)
+        counts[first.setdefault(kind, plain)] += count
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most])
 
 
 def outcome(spent: Mapping[str, Any], results: Mapping[str, Any] | None = None, operations: Sequence[str] = ()) -> str:
-    """What came of an evolution, as text for a terminal.
+    """Summary of an evolution, as text for a terminal.
 
     Args:
-        spent: As the function of this name tells.
-        results: Rows, seeds, rejections and rows by operation, where the evolution came to its end.
-        operations: Names of those in use.
+        spent: The result of the function `spent`.
+        results: Rows, seeds, rejections and rows by operation; None if the evolution was stopped.
+        operations: Names of the operations in use.
     """
     lines = []
     if results is not None:
@@ -140,7 +139,7 @@ def outcome(spent: Mapping[str, Any], results: Mapping[str, Any] | None = None, 
 
 
 def add_up(totals: Sequence[Totals]) -> Totals:
-    """Field by field.
+    """The sums, field by field.
 
     >>> add_up([Totals(1, 0, 10, 5, 0.5, attempts=1), Totals(2, 1, 20, 5, 0.5, attempts=4)])
     Totals(calls=3, errors=1, prompt_tokens=30, completion_tokens=10, seconds=1.0, cost=0.0, attempts=5, estimated=0)

@@ -13,10 +13,10 @@ from ..types import Finish, Role, TaskKind
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling parameters sent with a request. `seed` is sent only when given.
+    """Sampling parameters of a request. `seed` is sent only when given.
 
     Raises:
-        UserError: One of them is out of its range, which an endpoint would say of every single call.
+        UserError: A parameter is out of range; an endpoint would refuse every call.
     """
 
     temperature: float = 0.7
@@ -55,10 +55,10 @@ class Request:
     """One question to a model.
 
     Attributes:
-        role: Who is asked.
+        role: The role of the model that answers.
         messages: Chat messages, oldest first.
         sampling: How to sample.
-        sample_index: Which of several answers to the same question; part of the ledger's key.
+        sample_index: Number of the sample, where one question is asked several times; part of the ledger's key.
         task: What the messages ask for, or None where nobody has said.
         choices: The only answers that are of use, if there are only so many. A model in this process answers with the
             likeliest, an endpoint is held to them where its specification says how; elsewhere it answers freely.
@@ -79,12 +79,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. `error` names what went wrong when there is no answer; a failed call is a value, not an exception.
+    """One answer, or the `error` of a call that failed: a failure is a value, not an exception.
 
-    `finish_reason` says how the answer ended, see `types.Finish`. `attempts` counts the requests that
-    were sent for it, failed and refused ones included; the tokens are those of all that the server counted.
-    `request_refused` is true of a failure that may be about this request alone: the model would not answer it, but
-    others. A failure without it (a wrong key, no credit, an outage) is no fault of the request's.
+    `finish_reason` says how the answer ended, see `types.Finish`. `attempts` counts the requests sent for it, failed
+    and refused ones included; the tokens are the sums over all of these that the server counted.
+    `request_refused` is true if the failure may concern this request alone, so that the model still answers others. It
+    is false for a wrong key, no credit or an outage.
     """
 
     text: str
@@ -144,9 +144,9 @@ def check_carries_out(operations: Sequence[Operation], *generators: Generator) -
 
 
 class Wrapper:
-    """A generator around another. It has the other's name and waits, answers and limits itself as the other does.
+    """A generator around another, with the same name, `immediate`, `deterministic` and `concurrency`.
 
-    A wrapper keeps its own record of calls, so what asks it has to ask every time (see `may_remember`).
+    A wrapper may count or record calls, so no cache stands in front of it (see `may_remember`).
     """
 
     def __init__(self, generator: Generator):
@@ -159,7 +159,7 @@ class Wrapper:
 
     @property
     def waiting(self) -> Collection[asyncio.Task]:
-        """Tasks of which nothing has been sent yet; a run that is cut short cancels them."""
+        """Tasks whose request has not been sent; an interrupted run cancels them."""
         return getattr(self.generator, "waiting", ())
 
     async def settle(self, seconds: float | None) -> None:
@@ -169,12 +169,12 @@ class Wrapper:
 
 
 def may_remember(generator: Generator) -> bool:
-    """Whether an answer may be kept in place of the next call: no call waits, differs or is recorded elsewhere."""
+    """Whether a cached answer may replace a call: the generator is immediate, deterministic and no `Wrapper`."""
     return not isinstance(generator, Wrapper) and is_immediate(generator) and is_deterministic(generator)
 
 
 def request_seed(request: Request) -> int | None:
-    """The seed to sample with: several answers to one question need different seeds, or they would all be the same.
+    """The seed to sample with. Samples of one question get different seeds; otherwise they would all be the same.
 
     >>> request_seed(Request("judge", (), Sampling(seed=7)))
     7
@@ -186,7 +186,7 @@ def request_seed(request: Request) -> int | None:
 
 
 class ScriptedGenerator:
-    """A generator whose answers are written beforehand, for tests; `calls` counts the requests it got.
+    """A generator with prepared answers, for tests; `calls` counts its requests.
 
     Args:
         answers: A function from request to answer, or answers to give in turn. An answer is a text or a `Completion`.

@@ -1,4 +1,4 @@
-"""What a run may spend: prices and limits go in, out comes whether the next purchase may be made."""
+"""Prices and budgets: decide whether the next call may be bought."""
 
 import asyncio
 import math
@@ -20,15 +20,15 @@ def _check_amounts(amounts: object, what: str) -> None:
 
 
 class BudgetExhausted(Stopped):
-    """The next purchase might exceed the budget. Nothing is wrong: a run under a higher budget goes on from here."""
+    """The next call might exceed the budget. A run with a higher budget continues from here."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """Money per million tokens, in whatever currency the budget is in.
+    """Money per million tokens, in the currency of the budget.
 
     Raises:
-        UserError: A price is no number from 0 up.
+        UserError: A price is not a number of at least 0.
     """
 
     prompt: float = 0.0
@@ -38,7 +38,7 @@ class Price:
         _check_amounts(self, "price")
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Money for so many tokens.
+        """The price of a call.
 
         >>> Price(prompt=2.0, completion=8.0).of(1_000_000, 500_000)
         6.0
@@ -48,10 +48,10 @@ class Price:
 
 @dataclass(frozen=True)
 class Budget:
-    """Most that may be spent over a ledger's whole life; None is no limit. Failed calls count, replays do not.
+    """Limits over a ledger's whole life; None means no limit. Failed calls count, replayed answers do not.
 
     Raises:
-        UserError: A limit is no number from 0 up.
+        UserError: A limit is not a number of at least 0.
     """
 
     calls: int | None = None
@@ -63,7 +63,7 @@ class Budget:
 
 
 class Reservations:
-    """What calls in flight may yet cost, held against the budget."""
+    """The part of a budget that is reserved for calls in flight."""
 
     def __init__(self, budget: Budget):
         self.limits = vars(budget)
@@ -72,10 +72,10 @@ class Reservations:
         self._freed: asyncio.Future[None] | None = None
 
     def hold(self, spent: Amounts, most: Amounts) -> bool:
-        """Set aside `most`, what a purchase may take; False if it has to wait for one in flight.
+        """Reserve `most`, the highest cost of a call; False if it has to wait until a call in flight has ended.
 
         Raises:
-            BudgetExhausted: It might exceed the budget, and nothing is in flight that could still come out cheaper.
+            BudgetExhausted: The call might exceed the budget, and no call in flight can free a reservation.
         """
         held = tuple(map(operator.add, self._held, most))
         for (name, limit), so_far, reserved, more in zip(self.limits.items(), spent, held, most):
@@ -90,6 +90,7 @@ class Reservations:
         return True
 
     def release(self, most: Amounts) -> None:
+        """Give back a reservation: the call has ended."""
         self._in_flight -= 1
         self._held = tuple(map(operator.sub, self._held, most)) if self._in_flight else (0, 0, 0.0)
         if self._freed is not None and not self._freed.done():
@@ -97,7 +98,7 @@ class Reservations:
         self._freed = None
 
     async def room(self) -> None:
-        """Returns when a purchase in flight has ended."""
+        """Wait until a call in flight has ended."""
         if self._freed is None:
             self._freed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._freed)

@@ -1,4 +1,4 @@
-"""Calls under way: in go coroutines, out come their results; what was sent is waited for when a run is cut short."""
+"""Run coroutines from ordinary code, and wait for calls in flight when a run is interrupted."""
 
 import asyncio
 import atexit
@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-# Of an interrupted run, what is under way gets this long to end. The process leaves within five seconds.
+# Calls in flight get this long to end after an interruption; the process ends within five seconds.
 SETTLE_SECONDS = 3.0
 
 
@@ -22,13 +22,13 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _close_connections(loop: asyncio.AbstractEventLoop) -> None:
-    """Let go of what clients still hold open; else aiohttp complains when Python ends."""
+    """Close the connections that clients still hold; otherwise aiohttp warns when Python ends."""
     with suppress(TimeoutError):
         asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(1)
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end from ordinary code, also where an event loop already runs (a notebook).
+    """Run a coroutine from ordinary code, even if an event loop is already running (in a notebook).
 
     All calls share one loop in a daemon thread, since a client's connections belong to the loop that opened them.
     """
@@ -53,20 +53,20 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 class CallsInFlight:
-    """Calls that outlive whoever waits for them: what was sent is paid for, so its answer should be recorded."""
+    """Calls that continue when their caller is cancelled: a sent request is paid for, so its answer is recorded."""
 
     def __init__(self):
         self._tasks: set[asyncio.Task] = set()
 
     def start(self, call: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
-        """The call as a task of its own; wait for it under `asyncio.shield`."""
+        """Start the call as its own task; await it under `asyncio.shield`."""
         task = asyncio.create_task(call)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def settle(self, seconds: float | None, unsent: Iterable[asyncio.Task] = ()) -> None:
-        """Wait until the calls have ended, at most `seconds`; those left by then, and the `unsent`, are cancelled."""
+        """Cancel the `unsent` calls, wait at most `seconds` for the others, then cancel those that are left."""
         for task in self._tasks.intersection(unsent):
             task.cancel()
         if self._tasks:
@@ -77,7 +77,7 @@ class CallsInFlight:
         await asyncio.gather(*left, return_exceptions=True)
 
     def in_shared_loop(self) -> bool:
-        """Whether there are calls that ordinary code can wait for, by `run_async`."""
+        """Whether any call runs in the loop of `run_async`."""
         return any(task.get_loop() is _loop() for task in set(self._tasks))
 
     def _ended(self, task: asyncio.Task) -> None:

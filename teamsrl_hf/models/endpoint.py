@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 _QUIET = 30.0  # Seconds between two lines about failures of one kind.
-_CHARACTERS = 4  # A token has about so many, where nobody has counted yet.
+_CHARACTERS = 4  # Per token, where the server does not count.
 logger = logging.getLogger(__name__)
 
 
 class _Waits:
-    """Whether one request may be sent once more. `until` is set by its first refusal: when to give up waiting."""
+    """Decides whether one request is sent again. Its first refusal sets `until`, the time at which it gives up."""
 
     def __init__(self, max_retries: int, max_wait: float):
         self.max_retries, self.max_wait = max_retries, max_wait
@@ -40,11 +40,11 @@ class _Waits:
         self.until: float | None = None
 
     def over(self, failure: Failure, sent_at: float, answered_at: float) -> bool:
-        """Whether this failure is the last. `sent_at` is when it was sent, `answered_at` when an answered one was."""
+        """Whether this failure is final. `answered_at` is the time at which the last answered request was sent."""
         if not failure.busy:
             self.failures += 1
         else:
-            # Refused, though others are answered: but for 429, perhaps the endpoint can't stomach this request.
+            # Refused while others are answered: except for 429, this request may be what makes the endpoint fail.
             self.failures += failure.status != 429 and answered_at > self.refused_at
             self.refused_at = sent_at
             self.until = asyncio.get_running_loop().time() + self.max_wait if self.until is None else self.until
@@ -65,7 +65,7 @@ class _Log:
         self._kinds: set[str] = set()
 
     def refused(self, failure: Failure) -> None:
-        """The endpoint is busy or gone."""
+        """The endpoint refused a request because it is busy or gone."""
         if self._paused_at is None:
             self._paused_at, self._refused, self._kinds = time.monotonic(), 0, set()
             self._announced = self._gave_up = False
@@ -76,7 +76,7 @@ class _Log:
             self._announced |= self._warn(failure, self._then(failure.retry_after))
 
     def answered(self) -> None:
-        """The endpoint takes requests."""
+        """The endpoint accepts requests."""
         if self._paused_at is not None:
             seconds, self._paused_at = time.monotonic() - self._paused_at, None
             if self._announced:
@@ -87,7 +87,7 @@ class _Log:
         self._warn(failure, "it is tried again")
 
     def gave_up(self, failure: Failure) -> None:
-        """A request was refused for as long as it may wait."""
+        """A request failed because the pause outlasted `max_wait`."""
         if self._paused_at is not None and not self._gave_up:
             self._gave_up = True
             logger.warning("%s: %s, for %g s by now; requests fail", self.model, failure.reason, self.max_wait)
@@ -116,21 +116,20 @@ def _kind(failure: Failure) -> str:
 
 
 class EndpointGenerator:
-    """A chat model behind any OpenAI-compatible endpoint. What fails comes back as a `Completion` with `error`.
+    """A chat model behind any OpenAI-compatible endpoint. A failed call returns a `Completion` with `error`.
 
-    Timeouts, broken connections, malformed answers and the statuses 408, 409 and 5xx are tried again, after
-    exponentially growing waits and never before a `Retry-After` has passed; other statuses are final. A server that
-    charges for an answer it could not deliver charges for each attempt. A request that waits for its next attempt
-    keeps its place among the `concurrency`.
+    Timeouts, broken connections, malformed answers and the statuses 408, 409 and 5xx are retried with exponential
+    backoff, and never before a `Retry-After` has passed; other statuses are final. A server that charges for answers
+    it could not deliver charges for each attempt. A request that waits for its retry counts towards `concurrency`.
 
-    The statuses 429 (unless for want of credit), 503 and 529 say that the endpoint is busy, and so does a refused
-    connection once it has answered: everybody pauses, fewer requests go out at once and then more again (see
-    `pacing.Pace`). They do not count against `max_retries`, so that an outage costs no rows: a request is given up
-    once it has been refused for `max_wait` seconds, or (but for 429) after `max_retries` if others got answers all the
-    while. The log says when pauses begin and end and what is tried again. Use it from one event loop at a time.
+    The statuses 429 (except for lack of credit), 503 and 529 mean that the endpoint is busy, and so does a refused
+    connection after an earlier answer. All requests then pause; the client lowers its concurrency and raises it again
+    later (see `pacing.Pace`). Such refusals do not count against `max_retries`, so an outage loses no rows. A request
+    fails after `max_wait` seconds of refusals, or, except for 429, after `max_retries` of them while other requests
+    are answered. The log records pauses and retries. Use a generator from one event loop at a time.
 
-    When as many calls as may be in flight have failed in a row, and none of those under way is answered, something is
-    wrong with all of them: further calls are not sent (see `pacing.Streak`).
+    After as many failures in a row as may be in flight, the client assumes a general fault: once the calls in flight
+    have failed too, it sends no more (see `pacing.Streak`).
 
     Args:
         model: Name of the model, as the endpoint knows it.
@@ -143,12 +142,12 @@ class EndpointGenerator:
         backoff: Seconds before the first retry; doubled for each further one, and shortened at random by up to half.
         max_wait: Longest wait in seconds; a `Retry-After` beyond it ends the request.
         requests_per_minute: Most requests in any minute, attempts included; None for no limit.
-        tokens_per_minute: Most tokens in any minute, of prompts and answers, as far as they can be known beforehand
-            (see `pacing.Pace`; a prompt is taken to have a token for each four characters); None for no limit.
+        tokens_per_minute: Most tokens of prompts and answers in any minute; None for no limit. They are estimated
+            before a request is sent (see `pacing.Pace`), a prompt at four characters per token.
 
     Raises:
         UserError: An argument is out of range, or a token would travel over plain http to another machine.
-        CallsRefused: When called: the last calls failed, all of them.
+        CallsRefused: When called: all of the last calls failed.
     """
 
     def __init__(
@@ -207,22 +206,22 @@ class EndpointGenerator:
             streak.end(call)
 
     async def _begin(self, request: Request, streak: Streak) -> tuple[Turn, asyncio.Future[None]]:
-        """Wait until the request may be sent: for a turn, and while the endpoint is suspected to refuse all."""
+        """Wait for a turn, and until the endpoint is no longer suspected to refuse all requests."""
         while True:
             turn = await self._pace.enter(*_size(request))
             if (call := streak.begin()) is not None:
                 return turn, call
-            # Not with the turn in hand, which one of those waited for may need for its next attempt.
+            # Give the turn back first: a call that this one waits for may need it for a retry.
             self._pace.leave(turn)
             await streak.clear()
 
     async def _ask(self, session: "ClientSession", request: Request, turn: Turn | None) -> Completion:
-        """Attempts until one is answered or the last has failed; the first has its turn."""
+        """Send the request until it is answered or may not be sent again; `turn` is for the first attempt."""
         waits, failures = _Waits(self.max_retries, self.max_wait), list[Failure]()
         while turn:
             try:
                 answer = await self._attempt(session, request)
-                self._tell(turn, answer, request)
+                self._learn(turn, answer, request)
                 if isinstance(answer, Completion):
                     return _with(answer, failures) if failures else answer
                 failures.append(answer)
@@ -264,8 +263,8 @@ class EndpointGenerator:
         except TimeoutError:
             return None
 
-    def _tell(self, turn: Turn, answer: Completion | Failure, request: Request) -> None:
-        """What the answer says of the endpoint as a whole."""
+    def _learn(self, turn: Turn, answer: Completion | Failure, request: Request) -> None:
+        """Adapt the pace to one answer."""
         if isinstance(answer, Completion):
             guess, most = _size(request)
             used = answer.completion_tokens or len(answer.text) / _CHARACTERS  # Some servers don't count.
@@ -273,7 +272,7 @@ class EndpointGenerator:
         elif answer.busy:
             self._pace.refused(turn, answer.retry_after if answer.retry_after <= self.max_wait else 0.0)
             self._log.refused(answer)
-        elif answer.status:  # Not what was wanted, but it was let in.
+        elif answer.status:  # An error, but the endpoint accepted the request.
             self._pace.answered(turn)
         if not self._pace.paused:
             self._log.answered()
@@ -295,13 +294,13 @@ class EndpointGenerator:
         return _with(answer, earlier)
 
     async def close(self) -> None:
-        """Close the connections now rather than when the event loop ends. The next call opens new ones."""
+        """Close the connections before the event loop ends. The next call opens new ones."""
         self._loop = None
         if self._sessions is not None:
             await self._sessions.aclose()
 
     async def _open(self) -> "ClientSession":
-        """The session of the running loop: none works in another loop than its first."""
+        """The session of the running loop; a session works only in the loop that opened it."""
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
             self._sessions = open_sessions(self.timeout)
@@ -318,7 +317,7 @@ class EndpointGenerator:
             return Failure(f"the token in {self.api_key_env} holds characters that no header can carry")
         url, headers = f"{self.base_url}/chat/completions", {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            # A redirect might lead the request, token and all, to another host.
+            # A redirect might send the token to another host.
             async with session.post(
                 url, json=payload(request, self.model), headers=headers, allow_redirects=False
             ) as response:
@@ -328,7 +327,7 @@ class EndpointGenerator:
         except (aiohttp.ClientError, OSError) as error:
             final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
             reason = excerpt(f"connection failed: {type(error).__name__}: {error}", token)
-            # Nobody there, where somebody was: it is being started again. A wrong address never answered.
+            # A server that answered before is probably restarting; a wrong address never answered.
             gone = isinstance(error, aiohttp.ClientConnectorError) and self._pace.answered_at > -math.inf
             return Failure(reason, not final, gone=gone and not final)
         if response.status == 200:
@@ -337,7 +336,7 @@ class EndpointGenerator:
 
 
 def _with(answer: Completion, failures: list[Failure]) -> Completion:
-    """The answer with what the failed attempts before it cost."""
+    """The answer with the tokens and attempts of the failures before it added."""
     return replace(
         answer,
         prompt_tokens=answer.prompt_tokens + sum(failure.prompt_tokens for failure in failures),
@@ -347,5 +346,5 @@ def _with(answer: Completion, failures: list[Failure]) -> Completion:
 
 
 def _size(request: Request) -> tuple[float, int]:
-    """Tokens of the prompt, at a guess, and the most that the answer may have."""
+    """Estimated tokens of the prompt, and the maximum of the answer."""
     return sum(len(message["content"]) for message in request.messages) / _CHARACTERS, request.sampling.max_tokens

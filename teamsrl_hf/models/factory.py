@@ -1,4 +1,4 @@
-"""Names of models: in goes a specification from a command line or a YAML file, out comes the generator it names."""
+"""Model specifications: in goes one from a command line or a YAML file, out comes the generator it names."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from .endpoint import EndpointGenerator
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
 
-# What a mapping may say beside the kind of model, and of what type. A float may be written as an integer.
+# Options of a mapping and their types. A float may be written as an integer.
 ENDPOINT_OPTIONS = {
     "api_key_env": str,
     "concurrency": int,
@@ -43,7 +43,7 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
 
     Raises:
         UserError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
-            what it names.
+            its arguments.
 
     >>> make_generator({"endpoint": "tiny@http://127.0.0.1:8000/v1", "concurrency": 64}).concurrency
     64
@@ -62,14 +62,14 @@ def check_named(**specs: object) -> None:
 
 
 def check_model(spec: str | Mapping[str, object]) -> None:
-    """UserError where `make_generator` would refuse `spec`, as far as that shows without loading a model."""
+    """Raise UserError if `make_generator` would refuse `spec`, as far as can be checked without loading a model."""
     _, local = _maker(spec)
     if local:
         refuse_policy(local)
 
 
 def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], str | None]:
-    """What makes the generator, and the name of a model that has to be loaded for it."""
+    """A function that makes the generator, and the name of the model that it has to load, if any."""
     if isinstance(spec, str) and spec.lstrip().startswith("{"):
         spec = _from_json(spec)
     name, options = _split(spec) if isinstance(spec, Mapping) else (spec, {})
@@ -89,7 +89,7 @@ def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], s
 
 
 def _start(name: str) -> str:
-    """How a specification starts, if that can be no password and no token."""
+    """The start of a specification, unless it may be a password or a token."""
     kind, colon, rest = name.partition("@")[0].partition(":")
     start = kind + colon * (kind in _OPTIONS) + rest * (kind in _OPTIONS and ":" not in rest)
     return (
@@ -123,7 +123,7 @@ def _from_json(text: str) -> Mapping[str, object]:
 
 
 def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
-    """A mapping as a specification without options, and the options, checked."""
+    """A mapping as a specification without options, and the checked options."""
     kinds = [kind for kind in _OPTIONS if kind in spec]
     if len(kinds) != 1:
         given = ", ".join(map(str, spec)) or "nothing"

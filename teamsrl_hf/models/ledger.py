@@ -1,11 +1,11 @@
-"""SQLite record of every model call: an answer is committed before anyone sees it, and is never asked for again.
+"""SQLite record of every model call: each answer is committed before it is returned, and is never bought twice.
 
-In goes a `Generator`, out comes one with memory and a budget. A run that was killed replays what it already paid for
-from here; one that spent its budget stops before the next purchase and goes on under a higher one.
+In goes a `Generator`, out comes one with memory and a budget. A killed run replays the answers it paid for; a run that
+has spent its budget stops before the next purchase and continues under a higher one.
 
-A failure is final, and is replayed like an answer, if the model refused this very request: it said so, and a call of
-the same kind that was sent afterwards was answered. Any other failure (a wrong key, no credit, an outage, a parameter
-that is refused to all) is recorded, counts as spent, and is asked again by the next run.
+A failure is final, and is replayed like an answer, if the model refused this one request: the error says so, and a
+later call of the same kind was answered. Any other failure (a wrong key, no credit, an outage, a parameter that the
+model always refuses) is recorded and counts as spent, and the next run repeats the call.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ _encode = json.JSONEncoder(sort_keys=True).encode
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the purchases of one role, failed ones included.
+    """Sums over the calls of one role, failed ones included.
 
-    `seconds` is time spent waiting for answers, not wall time. `attempts` counts requests as sent, retries included.
+    `seconds` adds up the time of each call; it is not wall time. `attempts` counts requests, retries included.
     `estimated` counts calls whose tokens the server did not report.
     """
 
@@ -50,7 +50,7 @@ class Totals:
 
 
 def request_key(request: Request, model: str) -> bytes:
-    """16 bytes that differ whenever anything does that could change the answer."""
+    """A hash of everything that could change the answer, 16 bytes."""
     content = [request.role, model, request.messages, vars(request.sampling), request.sample_index]
     if request.choices:  # Else the keys of older ledgers would change.
         content.append(request.choices)
@@ -61,27 +61,27 @@ class Ledger:
     """The record of one run, in one file.
 
     Args:
-        path: SQLite file, made if missing. One process at a time may hold it. An older version's is migrated.
-        retry_errors: Ask again, once, for all calls recorded as failed before, also where the failure is final.
-        prices: Money per million tokens by model name. The cost is stored with the call, so that later prices don't
-            rewrite history.
-        budget: What may be spent. What calls in flight may yet cost is held back: as many tokens for the prompt as it
-            has bytes, and `max_tokens` for the answer. So a server that keeps to `max_tokens` can't exceed it.
-        read_from: Other ledgers whose answers count as recorded. They are not written to, may be read by several
-            processes at once, and what they cost is not counted here.
-        since: Time (as of `time.time`) from which on recorded failures belong to this very run, which does not ask
-            twice. By default those are the ones that this object has recorded.
+        path: SQLite file, created if missing. One process at a time may hold it. Older versions are migrated.
+        retry_errors: Repeat each failed call of earlier runs once, even if the failure is final.
+        prices: Money per million tokens by model name. The cost is stored with the call, so later prices do not change
+            it.
+        budget: Limits on what is spent. The ledger reserves the highest cost of each call in flight: a token per byte
+            of the prompt, and `max_tokens` for the answer. A server that respects `max_tokens` cannot exceed it.
+        read_from: Other ledgers to replay answers from. They are not changed, several processes may read them at
+            once, and their costs do not count here.
+        since: Time (as of `time.time`) at which this run began. Failures recorded later are not repeated. By default
+            these are the failures that this object has recorded.
 
     Attributes:
-        calls, tokens, cost: Spent so far, this file's earlier runs included.
-        replayed: Answers given from the record since it was opened.
+        calls, tokens, cost: Spent so far, including earlier runs with this file.
+        replayed: Answers replayed since the ledger was opened.
 
-    Where a server reports no tokens for an answer, one token is booked for every four bytes of text and the call is
-    marked as estimated.
+    If a server reports no tokens, one token is booked for every four bytes of text, and the call is marked as
+    estimated.
 
     Raises:
-        UserError: The file is held by another process, or is no ledger.
-        OSError: The record can't be written (disk full, read-only).
+        UserError: Another process holds the file, or it is not a ledger.
+        OSError: The file cannot be written (disk full, read-only).
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Ledger:
             logger.info("The ledger %s holds %s calls; what was answered is replayed.", self.path, f"{self.calls:,}")
 
     def record(self, generator: Generator) -> Generator:
-        """The generator with memory: answered requests are replayed, new ones recorded, twins in flight share one.
+        """The generator with memory: it replays recorded answers and records new ones; equal requests share one call.
 
         Raises:
-            UserError: The budget is in money, and what the model costs is not known.
-            BudgetExhausted: When called: the purchase might exceed the budget.
+            UserError: The budget is in money, and the model has no price.
+            BudgetExhausted: When called: the call might exceed the budget.
         """
         free = is_immediate(generator)  # No endpoint answers without waiting.
         if self.budget.cost is not None and generator.model not in self.prices and not free:
@@ -133,7 +133,7 @@ class Ledger:
         return self._recorded[-1]
 
     def find(self, key: bytes) -> Completion | None:
-        """What is recorded of a request, or None if it has to be asked. An answer anywhere goes before a failure."""
+        """The recorded answer of a request, else its recorded failure; None if the request has to be sent."""
         failed = None
         for connection, selection in self._readers:
             try:
@@ -161,7 +161,7 @@ class Ledger:
         price: Price = Price(),  # noqa: B008 (frozen)
         estimated: bool = False,
     ) -> None:
-        """Commit one answer, or one failure."""
+        """Commit one answer or one failure."""
         tokens = completion.prompt_tokens, completion.completion_tokens
         cost, attempts = price.of(*tokens), completion.attempts
         answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
@@ -179,7 +179,7 @@ class Ledger:
             self._failed.add(key)
 
     def conclude(self) -> None:
-        """Call it at the end of a run that was not stopped: the last refusals are final, too, where they are few."""
+        """Make the last refusals final if they are few. Call it at the end of a run that was not stopped."""
         for recorded in self._recorded:
             recorded.conclude()
 
@@ -200,7 +200,7 @@ class Ledger:
         return {role: Totals(*sums) for role, *sums in ledger_file.sums_by_role(self._connection)}
 
     def failures(self) -> list[tuple[str, bool]]:
-        """Why calls failed that this run asked for, and of each whether it is final."""
+        """The error of each failed call of this run, and whether it is final."""
         found = "SELECT key, error, final FROM calls WHERE error IS NOT NULL AND "
         rows = self._connection.execute(f"{found} created >= ?", (self.since,)).fetchall()
         rows += [row for key in self._failed for row in self._connection.execute(f"{found} key = ?", (key,))]
@@ -213,13 +213,13 @@ class Ledger:
             raise ledger_file.explained(error, self.path) from error
 
     def merge(self, paths: Iterable[str | Path]) -> None:
-        """Add the records of other ledgers, such as one of each process. Merging the same twice changes nothing.
+        """Add the records of other ledgers, such as those of several processes. A second merge changes nothing.
 
-        Where both hold the same request an answer stays over a failure, a newer failure over an older one, and of two
-        answers the one that is here already; what gives way still counts as spent.
+        If both ledgers hold a request, an answer wins over a failure, a newer failure over an older one, and an answer
+        of this ledger over another. The other record still counts as spent.
 
         Raises:
-            UserError: One of them is missing, no ledger, or held by another process.
+            UserError: A ledger is missing, is not a ledger, or is held by another process.
         """
         for path in map(Path, paths):
             if path.resolve() == self.path.resolve():
@@ -232,20 +232,20 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """A random name that the file keeps, whatever it is called."""
+        """A random name that stays the same when the file is renamed."""
         return ledger_file.identity(self._connection)
 
     def belong_to(self, identity: str, rank: int) -> None:
-        """Record that this is the part of a process of a launch whose ledger has that identity."""
+        """Record that this ledger is the part of process `rank`; `identity` names the launch's main ledger."""
         ledger_file.identify(self._connection, identity, rank)
 
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
-        """Let what is under way end and be recorded; within `seconds`, if given, and then nothing more is sent."""
+        """Wait until the calls in flight are recorded. With `seconds`, wait no longer, and send nothing more."""
         waiting = (getattr(recorded.generator, "waiting", ()) for recorded in self._recorded)
         await self._purchases.settle(seconds, () if seconds is None else set().union(*waiting))
 
     def close(self, seconds: float | None = None) -> None:
-        """Settle, see there, and close the file."""
+        """Call `settle`, then close the file."""
         if self._purchases.in_shared_loop():
             run_async(self.settle(seconds))
         for connection, _ in self._readers:
@@ -267,7 +267,7 @@ class _Recorded(Wrapper):
         super().__init__(generator)
         self.ledger, self._estimates = ledger, False
         self.price = ledger.prices.get(generator.model, Price())
-        # By role and kind: when requests were refused, and their keys, as long as none sent later was answered.
+        # By role and kind: times and keys of refused requests, until a later one is answered.
         self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}
 
     async def __call__(self, request: Request) -> Completion:
@@ -291,12 +291,12 @@ class _Recorded(Wrapper):
         await self.ledger.settle(seconds)
 
     async def _buy(self, key: bytes, request: Request, most: Amounts | None) -> Completion:
-        if self.immediate:  # Nothing can come between question and answer, so no twin can be in flight.
+        if self.immediate:  # It never waits, so no equal request can be in flight.
             try:
                 return await self._ask(key, request)
             finally:
                 self._bought(key, most)
-        # A task of its own: whoever waits for the answer may be cancelled, but it is paid for.
+        # Its own task: the caller may be cancelled, but the answer is paid for.
         purchase = self.ledger._purchases.start(self._ask(key, request))
         self.ledger._in_flight[key] = purchase
         purchase.add_done_callback(lambda _: self._bought(key, most))
@@ -323,7 +323,7 @@ class _Recorded(Wrapper):
         return completion
 
     def _doubt(self, kind: tuple[str, str], key: bytes, completion: Completion, sent: float) -> None:
-        """Note a refusal; or, at an answer, find those final that had come before it was asked for."""
+        """Note a refusal. After an answer, refusals that came before its request was sent are final."""
         if completion.error is not None and completion.request_refused:
             self._in_doubt.setdefault(kind, []).append((time.monotonic(), key))
         elif completion.error is None and kind in self._in_doubt:
@@ -338,7 +338,7 @@ class _Recorded(Wrapper):
                 self.ledger._make_final(key for _, key in doubted)
 
     def _most(self, request: Request) -> Amounts:
-        # A token is at least a byte long; a chat template adds a few to each message.
+        # A token has at least one byte; a chat template adds a few tokens to each message.
         prompt = _bytes(request) + 8 * len(request.messages) + 32
         answer = request.sampling.max_tokens
         return 1, prompt + answer, self.price.of(prompt, answer)

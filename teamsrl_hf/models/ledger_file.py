@@ -15,27 +15,27 @@ from .budget import Amounts
 logger = logging.getLogger(__name__)
 _VERSION = 3
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
-# What earlier versions did not have, and what their calls get for it.
+# Columns that earlier versions did not have, with the values for their calls.
 _ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
 _ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
 _NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
-# The text stands last, so that sums over the rest need not read it.
+# The text is the last column, so that sums over the others need not read it.
 _COLUMNS = """
     key BLOB, role TEXT NOT NULL, model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT
     NULL, finish_reason TEXT NOT NULL, error TEXT, seconds REAL NOT NULL, created REAL NOT NULL, {added}, text TEXT NOT
     NULL, PRIMARY KEY ({key})
 """.replace("{added}", ", ".join(f"{name} {kind}" for name, kind in _ADDED.items()))
-# Failures that were asked again, and answers bought twice by two processes: they cost, but are replayed no more.
+# Holds repeated failures, and answers that two processes bought: they count as spent, but are not replayed.
 _SCHEMA = {
     "calls": _COLUMNS.replace("{key}", "key"),
     "superseded": _COLUMNS.replace("{key}", "key, created, seconds"),
 }
-# Which file this is, and of which other one it is a part, see `parts`. Made when it is first asked for.
+# The file's identity, and the ledger it is a part of (see `parts`). Created on first use.
 _IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL, part_of TEXT, rank INTEGER)"
 _INSERT = f"INSERT OR REPLACE INTO calls ({_NAMES}) VALUES ({', '.join('?' * len(_NAMES.split(', ')))})"
 _PURCHASES = "(SELECT {0} FROM calls UNION ALL SELECT {0} FROM superseded)"
 _SAME = "a.key = b.key AND a.created = b.created AND a.seconds = b.seconds"
-# `a` is what is here, `b` what comes in; "wins" is when what comes in replaces what is here.
+# `a` is a row of this ledger, `b` one of the other; `_WINS` is true if `b` replaces `a`.
 _WINS = "a.error IS NOT NULL AND (b.error IS NULL OR b.created > a.created)"
 _MERGE = (
     f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM other.superseded",
@@ -45,7 +45,7 @@ _MERGE = (
     f"FROM other.calls b JOIN main.calls a ON a.key = b.key WHERE {_WINS}",
     f"INSERT OR REPLACE INTO calls ({_NAMES}) SELECT {', '.join(f'b.{n}' for n in _NAMES.split(', '))} "
     f"FROM other.calls b LEFT JOIN main.calls a ON a.key = b.key WHERE a.key IS NULL OR ({_WINS})",
-    # One and the same purchase, met in both files, is counted once.
+    # A purchase that is in both files is counted once.
     f"DELETE FROM superseded AS b WHERE EXISTS (SELECT 1 FROM main.calls a WHERE {_SAME})",
 )
 
@@ -59,7 +59,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         _check(connection, path)
         connection.execute("PRAGMA journal_mode=WAL")
-        # A killed process loses nothing by it; and 40 MB between checkpoints cost a third less than the default 4.
+        # A killed process loses nothing; checkpoints every 40 MB cost a third less than at the default 4 MB.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=10000")
         if _migrate(connection):
@@ -86,7 +86,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> bool:
-    """Bring the tables to this version, and make those that are missing; whether an older version was there."""
+    """Create missing tables and columns; returns whether the file was of an older version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == _VERSION:
         return False
@@ -106,7 +106,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     _existing(path)
     connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:
-        # Not mode=ro: what a killed process left in its write-ahead log has to be brought in first.
+        # Not mode=ro: SQLite first has to apply the write-ahead log that a killed process left.
         connection.execute("PRAGMA query_only=ON")
         _check(connection, path)
         connection.execute("SELECT 1 FROM calls").fetchone()
@@ -122,7 +122,7 @@ def insert(connection: sqlite3.Connection, row: Sequence[object]) -> None:
 
 
 def replace_failure(connection: sqlite3.Connection, key: bytes, row: Sequence[object]) -> None:
-    """Record a call in place of the failed one with this key, which is kept among what was spent."""
+    """Record a call in place of the failed one with this key, which still counts as spent."""
     with transaction(connection):
         connection.execute(
             f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM calls WHERE key = ?", (key,)
@@ -147,20 +147,20 @@ def spent(connection: sqlite3.Connection) -> Amounts:
 
 
 def identity_of(path: Path) -> str | None:
-    """The identity of the ledger in a file, or None if it was never asked for one.
+    """The identity of the ledger in a file, or None if it has none yet.
 
     Raises:
-        UserError: The file is held by another process, or is no ledger.
+        UserError: Another process holds the file, or it is not a ledger.
     """
     with closing(open_to_read(path)) as connection:
         return _identity_row(connection)[0]
 
 
 def owner_of(path: Path) -> tuple[str | None, int | None]:
-    """Of which ledger a file is a part, and of which rank; nothing where that can't be told. Leaves no trace there."""
+    """The ledger that a file is a part of, and its rank; two None where that is unknown. Does not change the file."""
     if not path.is_file():
         return None, None
-    # As it stands in the main file: to bring in a write-ahead log would change a file that may be another run's.
+    # Reads the main file only: applying a write-ahead log would change a file that may belong to another run.
     name = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
     with closing(sqlite3.connect(name, uri=True)) as connection:
         return _identity_row(connection)[1:]
@@ -174,7 +174,7 @@ def _identity_row(connection: sqlite3.Connection) -> tuple[str | None, str | Non
 
 
 def selection(connection: sqlite3.Connection) -> str:
-    """The statement that finds, by key, the fields of a `Completion`, when it was recorded, and if it is final."""
+    """The statement that finds a call by key: the fields of a `Completion`, `created` and `final`."""
     present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
     attempts, final = (name if name in present else default for name, default in (("attempts", "1"), ("final", "0")))
     return f"SELECT {_ANSWER}, {attempts}, created, {final} FROM calls WHERE key = ?"
@@ -199,25 +199,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def explained(error: sqlite3.Error, path: Path) -> Exception:
-    """What an error of SQLite means to a user."""
+    """An error of SQLite in the words of a user."""
     message = str(error)
     if "locked" in message:
         return UserError(f"The ledger {path} is in use by another process; wait for it or stop it, then run again.")
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in message:
         return UserError(f"{path} is not a ledger (not an SQLite file); move it away and run again.")
     if "malformed" in message:
-        return UserError(f"The ledger {path} is damaged ({message}); put back a copy, or move it away to start anew.")
+        return UserError(f"The ledger {path} is damaged ({message}); put back a copy, or move it away to start over.")
     return OSError(f"The ledger {path} can't be written ({message}). Make room or mend its folder, then run again.")
 
 
 def identity(connection: sqlite3.Connection) -> str:
-    """A random name that the file keeps, whatever it is called."""
+    """A random name that stays the same when the file is renamed."""
     identify(connection, None, None)
     return connection.execute("SELECT id FROM identity").fetchone()[0]
 
 
 def identify(connection: sqlite3.Connection, part_of: str | None, rank: int | None) -> None:
-    """Name the file, once, and record of which ledger it is a part."""
+    """Give the file an identity if it has none, with the ledger it is a part of."""
     row = (secrets.token_hex(16), part_of, rank)
     with transaction(connection):
         connection.execute(_IDENTITY)

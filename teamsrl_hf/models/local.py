@@ -1,4 +1,4 @@
-"""Models in this process: requests that wait at the same moment go through a transformers model in one batch."""
+"""Run transformers models in this process; requests that wait at the same time share a batch."""
 
 import asyncio
 import importlib.util
@@ -59,13 +59,13 @@ class TransformersGenerator:
     encoded as ordinary text. Sampling follows the request alone: the model's own defaults for top_k, repetition
     penalty and the like are not used.
 
-    What can be repeated: temperature 0 is greedy. With a seed each request has random numbers of its own, so that the
-    answer does not hang on who shares its batch; torch's global random state is neither used nor moved. Rounding does
-    hang on the shape of the batch, though: where two tokens are almost equally likely (often, in bfloat16) the answer
-    may differ. Exact repeats take the same hardware, versions and dtype, and batch_size=1.
+    Reproducibility: temperature 0 is greedy. Each request with a seed has its own random numbers, so the answer does
+    not depend on the other requests of its batch; torch's global random state is neither used nor changed. Rounding
+    depends on the shape of the batch, however: where two tokens are almost equally likely (often in bfloat16), the
+    answer may differ. For exact repeats, use the same hardware, versions and dtype, and batch_size=1.
 
     Args:
-        model_name_or_path: Model id or folder; only safetensors or a GGUF file are read, and no code of its is run.
+        model_name_or_path: Model id or folder. Only safetensors or a GGUF file are read, and none of its code is run.
         batch_size: Most requests per batch.
         dtype: As in `from_pretrained`; "auto" is the dtype of the weights, and for a GGUF file bfloat16 where the
             device computes in it, else float32.
@@ -76,8 +76,8 @@ class TransformersGenerator:
         processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
 
     Raises:
-        UserError: batch_size is below 1, dtype or device is none that torch has here, bitsandbytes is missing,
-            `quantize_4bit` comes with a loaded model, there is no such model, or it has no safetensors.
+        UserError: batch_size is below 1, torch has no such dtype or device, bitsandbytes is missing, `quantize_4bit` is
+            combined with a loaded model, there is no such model, or it has no safetensors.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class TransformersGenerator:
         self._try_out()
 
     def _try_out(self) -> None:
-        """UserError where the template refuses a plain question, or the model can't read how it is written."""
+        """Raise UserError if the template refuses a plain question, or the model cannot read its tokens."""
         job = self._render(Request(Role.EXPERT, ({"role": "user", "content": "Why is the sky blue?"},)))
         if isinstance(job, Completion):
             raise UserError(f"The model {self.model!r} can't be asked anything: {job.error}.")
@@ -147,12 +147,12 @@ class TransformersGenerator:
         turn, waiting = self._queue()
         waiting.append(job)
         try:
-            await asyncio.sleep(0)  # Whoever asks in the same breath joins the batch.
+            await asyncio.sleep(0)  # Requests made at the same moment join the batch.
             async with turn:
-                if job.answer is None:  # Else an earlier one took it along.
+                if job.answer is None:  # Otherwise an earlier batch answered it.
                     others = [other for other in waiting if other is not job and other.answer is None]
                     like = [other for other in others if other.kind == job.kind]
-                    like.sort(key=lambda other: abs(other.room - job.room))  # Stable: else in the order they came.
+                    like.sort(key=lambda other: abs(other.room - job.room))  # Stable: otherwise in order of arrival.
                     await self._answer([job, *like][: self.batch_size])
         finally:
             waiting.remove(job)
@@ -160,7 +160,7 @@ class TransformersGenerator:
         return job.answer
 
     def _queue(self) -> tuple[asyncio.Lock, list[_Job]]:
-        """Lock and waiting jobs of the running loop: a lock works in one loop only."""
+        """Lock and waiting jobs of the running loop; a lock works in one loop only."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._turn, self._waiting = loop, asyncio.Lock(), []
@@ -216,7 +216,7 @@ class TransformersGenerator:
     def _generate(self, jobs: list[_Job]) -> list[Completion]:
         """Runs in a worker thread, one at a time."""
         sampling = jobs[0].request.sampling
-        with self._busy:  # A cancelled batch runs on in its thread; the next one must wait for it.
+        with self._busy:  # A cancelled batch continues in its thread; the next one must wait for it.
             answers = generate_batch(
                 self._model,
                 [job.prompt for job in jobs],
@@ -259,19 +259,19 @@ class TransformersGenerator:
         )
 
     def _said(self, tokens: list[int]) -> tuple[str, str | None]:
-        """The answer that the tokens spell, and what is wrong with it if it is empty."""
+        """The decoded answer, and the error if it is empty."""
         whole = self._tokenizer.decode(tokens)
         answer, missing = without_thoughts(whole), NO_ANSWER
         if answer == whole:
             answer, missing = self._tokenizer.decode(tokens, skip_special_tokens=True), "empty answer"
-        else:  # Special tokens may be what parts thoughts from the answer, so they went no earlier.
+        else:  # Special tokens may separate thoughts from the answer, so they are removed only now.
             for token in self._tokenizer.all_special_tokens:
                 answer = answer.replace(token, "")
         return (answer, None) if answer.strip() else ("", missing)
 
 
 def check_device(dtype: str | torch.dtype, device: str | torch.device | None) -> None:
-    """Refuse what torch would refuse later, in its own words."""
+    """Raise UserError for a dtype or device that torch does not have here."""
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise UserError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', not {dtype!r}.")
     try:
@@ -288,7 +288,7 @@ def check_device(dtype: str | torch.dtype, device: str | torch.device | None) ->
 
 
 def _chosen(device: str | torch.device | None) -> torch.device:
-    """The device that was asked for, else the GPU where there is one."""
+    """The given device; by default the GPU if there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 
 
@@ -320,7 +320,7 @@ def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str 
 
 
 def _load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str | torch.device | None):
-    """The model of a GGUF file, its weights unpacked: packed ones were measured at two thirds of the speed."""
+    """The model of a GGUF file with unpacked weights: packed ones ran at two thirds of the speed."""
     device = _chosen(device)
     if dtype == "auto":
         dtype = torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
@@ -335,7 +335,7 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def _keep_odd_rows_unpacked(model) -> None:
-    """On CPUs with AVX512-BF16 bitsandbytes packs weights anew when they are first used, and fails at odd rows."""
+    """Avoid a failure of bitsandbytes, which on CPUs with AVX512-BF16 repacks weights on first use, at odd rows."""
     for module in model.modules():
         if getattr(module, "support_avx512bf16_for_cpu", False):
             odd = module.in_features % module.weight.quant_state.blocksize
@@ -349,7 +349,7 @@ def _plain_template(tokenizer) -> str:
 
 
 def _end_tokens(model, tokenizer) -> list[int]:
-    """Ids that end an answer: a chat model names several, a base model may leave it to its tokenizer."""
+    """Ids that end an answer: a chat model lists several, a base model may leave them to its tokenizer."""
     ends = model.generation_config.eos_token_id
     ends = tokenizer.eos_token_id if ends is None else ends
     return ends if isinstance(ends, list) else [] if ends is None else [ends]

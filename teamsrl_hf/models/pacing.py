@@ -1,6 +1,6 @@
-"""When a request may be sent: places in flight and rates go in, a turn for each request comes out.
+"""Decide when a request may be sent: limits on concurrency and rates go in, a turn for each request comes out.
 
-All clocks are the event loop's, which is monotonic: setting the machine's clock changes nothing here.
+All times are those of the event loop, which are monotonic: changes of the system clock have no effect.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ..errors import CallsRefused
 
-LONGEST_PAUSE = 5.0  # Seconds between trials of a busy endpoint, unless it asks for more itself.
-_SLACK = 0.1  # Seconds of work that may be sent at once: timers are too coarse to space thousands a second evenly.
+LONGEST_PAUSE = 5.0  # Seconds between trials of a busy endpoint, unless it asks for a longer wait.
+_SLACK = 0.1  # Seconds of work that may be sent at once: timers are too coarse for thousands of requests a second.
 
 
 class Rate:
@@ -25,7 +25,7 @@ class Rate:
     """
 
     def __init__(self, per_minute: float):
-        self.seconds = (60 + 1.1 * _SLACK) / per_minute  # Longer for the slack, which a minute may hold on top.
+        self.seconds = (60 + 1.1 * _SLACK) / per_minute  # Includes the slack that a minute may hold in addition.
         self._spent_until = -math.inf
 
     def wait(self, now: float) -> float:
@@ -33,17 +33,17 @@ class Rate:
         return max(0.0, self._spent_until - now - _SLACK)
 
     def spend(self, units: float, now: float) -> None:
-        """Spend at `now`, more than is left if need be: the next ones wait for it."""
+        """Spend units at `now`, even more than are left; later ones then wait longer."""
         self._spent_until = max(self._spent_until, now) + units * self.seconds
 
     def correct(self, units: float) -> None:
-        """What was spent before turned out to be more by `units`, or less when negative."""
+        """Add `units` to what was spent before; negative ones subtract."""
         self._spent_until += units * self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A place in flight: when it was given, and how many tokens it was expected to use."""
+    """Permission to send one request: the time it was given, and the tokens it is expected to use."""
 
     at: float
     tokens: float
@@ -55,17 +55,17 @@ _Waiting = tuple[asyncio.Future[Turn], float, float]  # A place, and the tokens 
 class Pace:
     """Turns for requests to one endpoint, in one event loop at a time.
 
-    Every turn that `enter` gives comes back by `leave`; its outcome, if any, is told before that, by `answered` or
-    `refused`. A refusal (the endpoint is busy) halves the places in flight and pauses everybody: as long as the
-    endpoint asks, or else for a time that doubles from `pause` up to `LONGEST_PAUSE`. Then one request per `pause` is
-    tried until one is answered, and the places grow again, by one for each full round of answers, up to `concurrency`.
-    What was sent before the last refusal was heard says nothing new: all refusals of one burst count as one.
+    Each turn from `enter` is given back by `leave`, after a call of `answered` or `refused` if there is an outcome. A
+    refusal means that the endpoint is busy. It halves the number of places in flight and pauses all requests, for as
+    long as the endpoint asks, or for a time that doubles from `pause` up to `LONGEST_PAUSE`. Then one request per
+    `pause` is sent until one is answered. The number of places then grows by one with each full round of answers, up
+    to `concurrency`. Requests sent before the last refusal arrived are ignored: the refusals of a burst count as one.
 
     Args:
         concurrency: Most turns at once.
         requests_per_minute: None for no limit.
-        tokens_per_minute: Tokens of prompts and answers; None for no limit. How long an answer will be is not known
-            when its request is sent: it is taken to use as much of what it may as those before, and set right later.
+        tokens_per_minute: Tokens of prompts and answers; None for no limit. The length of an answer is estimated when
+            its request is sent, as the mean share of `max_tokens` that earlier answers used, and corrected later.
         pause: Seconds.
     """
 
@@ -92,7 +92,7 @@ class Pace:
         self.answered_at = self._refused_at = self._paused_until = self._next_trial = -math.inf
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work in `loop` from now on: turns of another loop are forgotten, rates and what was learned stay."""
+        """Work in `loop` from now on. Turns of another loop are dropped; rates and limits stay."""
         if loop is self._given_loop:
             return
         self._given_loop, self._in_flight, self._timer = loop, 0, None
@@ -109,8 +109,8 @@ class Pace:
         Args:
             prompt: Tokens of the prompt.
             answer: Most tokens of the answer.
-            again: It was refused before. Such requests take turns with fresh ones: they need not wait behind thousands
-                of them, nor block them when the endpoint never takes them.
+            again: The request was refused before. Refused and new requests alternate, so that neither blocks the
+                other.
         """
         now = self._loop.time()
         if not (self._fresh or self._again or self._wait(now)):
@@ -131,7 +131,7 @@ class Pace:
         self._wake()
 
     def answered(self, turn: Turn, used: float | None = None, share: float = 1.0) -> None:
-        """The endpoint took the request; it used so many tokens, its answer such a share of what it was allowed."""
+        """The endpoint accepted the request. It `used` tokens; its answer took a `share` of `max_tokens`."""
         self.answered_at = max(self.answered_at, turn.at)
         if turn.at > self._refused_at:
             self._refusals = 0
@@ -141,10 +141,10 @@ class Pace:
             self._used += (share - self._used) / 16
 
     def refused(self, turn: Turn, retry_after: float = 0.0) -> None:
-        """The endpoint is busy, and asks to wait for so many seconds if it says so."""
+        """The endpoint is busy; it asks for a wait of `retry_after` seconds, or 0 if it does not say."""
         now, pause = self._loop.time(), 0.0
         if turn.at > self._refused_at:
-            if not self._refusals:  # A refused trial says nothing of how many would be too many.
+            if not self._refusals:  # The refusal of a trial does not show how many requests are too many.
                 self._places = max(1.0, self._places / 2)
             longest = max(LONGEST_PAUSE, self.pause)
             pause = min(self.pause * 2 ** min(self._refusals, 20), longest) * self._random.uniform(0.5, 1)
@@ -155,11 +155,11 @@ class Pace:
 
     @property
     def paused(self) -> bool:
-        """Whether the last news is a refusal."""
+        """Whether the endpoint has refused a request and answered none since."""
         return self._refusals > 0
 
     def _wait(self, now: float) -> float:
-        """Seconds until the next turn may be given; infinite if that takes somebody to leave."""
+        """Seconds until the next turn may be given; infinite until a place is given back."""
         if self._in_flight >= (self.concurrency if self._refusals else int(self._places)):
             return math.inf
         wait = max(0.0, self._paused_until - now)
@@ -167,7 +167,7 @@ class Pace:
             wait = max(wait, self._next_trial - now)
         for rate in (self._requests, self._tokens):
             wait = max(wait, rate.wait(now)) if rate else wait
-        return wait if wait > 1e-6 else 0.0  # Smaller ones are rounding errors, which no timer can wait out.
+        return wait if wait > 1e-6 else 0.0  # Smaller ones are rounding errors that no timer resolves.
 
     def _give(self, prompt: float, answer: float, now: float) -> Turn:
         tokens = prompt + answer * self._used
@@ -180,7 +180,7 @@ class Pace:
         return Turn(now, tokens)
 
     def _wake(self) -> None:
-        """Give turns to those who wait, as many as may be given now, and come back for the others in time."""
+        """Give all turns that may be given now, and set the timer for the next."""
         while self._fresh or self._again:
             now = self._loop.time()
             if wait := self._wait(now):
@@ -190,7 +190,7 @@ class Pace:
             queue = first or second
             self._again_next = queue is not self._again
             place, prompt, answer = queue.popleft()
-            if not place.done():  # Else whoever waited was cancelled.
+            if not place.done():  # Otherwise the caller was cancelled.
                 place.set_result(self._give(prompt, answer, now))
 
     def _ring_at(self, when: float) -> None:
@@ -206,22 +206,22 @@ class Pace:
 
 
 def suspicious(concurrency: float) -> float:
-    """How many refusals in a row speak against the model, and not against what was asked: as many as may be in flight.
+    """Refusals in a row from which on the model is at fault and not the requests: as many as may be in flight.
 
-    Where these are few it takes some more: one text that a model turns down may be part of several requests in a row.
+    At low concurrency it is more: several requests in a row may hold one text that the model refuses.
     """
     return max(concurrency, 9 - concurrency)
 
 
 class Streak:
-    """Calls of one kind that failed in a row, to tell an endpoint that answers none of them from one refused request.
+    """Counts the calls of one kind that failed in a row, to detect an endpoint that answers none.
 
-    As many as may be in flight make the endpoint suspect. No call then goes out before those under way have ended;
-    when none of them was answered either, all further ones are refused here. Where it may be the requests that are
-    turned down, one by one, it takes `suspicious` many; 100 more once the model has answered any.
+    After as many failures as may be in flight, the endpoint is suspect. No call is then sent until those in flight
+    have ended; if none of them is answered, all further calls raise `CallsRefused`. Where the failures may be due to the
+    requests themselves, the limit is `suspicious`, and 100 more once the model has answered any.
 
     Args:
-        who: The model and what it is asked as, for the message.
+        who: The model and its role, for the message.
         concurrency: Most calls in flight.
     """
 
@@ -232,7 +232,7 @@ class Streak:
         self._refused_at = -math.inf
 
     def begin(self) -> asyncio.Future[None] | None:
-        """Begin a call, which goes to `end` when it is over; None while the endpoint is suspect, see `clear`."""
+        """Begin a call; pass the result to `end` afterwards. None while the endpoint is suspect, see `clear`."""
         if self._suspect:
             return None
         call = asyncio.get_running_loop().create_future()
@@ -243,7 +243,7 @@ class Streak:
         """Wait until it is known whether the endpoint answers.
 
         Raises:
-            CallsRefused: The last calls failed, all of them.
+            CallsRefused: All of the last calls failed.
         """
         loop = asyncio.get_running_loop()
         while self._suspect and (others := [call for call in self._under_way if call.get_loop() is loop]):
@@ -252,7 +252,7 @@ class Streak:
             self._refuse(loop.time())
 
     def end(self, call: asyncio.Future[None]) -> None:
-        """The call is over, whatever became of it."""
+        """The call has ended, with any outcome."""
         self._under_way.discard(call)
         call.set_result(None)
 
@@ -270,7 +270,7 @@ class Streak:
         return self._failed >= (one_by_one + 100 * self._answered if self._alone else all_alike)
 
     def _refuse(self, now: float) -> None:
-        """Raise, unless nobody has asked for a while since it did so: what was wrong may be mended by now."""
+        """Raise, except after a long time without calls: the fault may have been repaired by then."""
         if -math.inf < self._refused_at < now - LONGEST_PAUSE:
             self._failed, self._refused_at = 0, -math.inf
             return

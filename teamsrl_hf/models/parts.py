@@ -1,7 +1,7 @@
 """Ledgers of the processes of one launch: each buys into a part of its own, LEDGER-RANK.sqlite beside the main ledger.
 
-A part records which ledger it belongs to. A file of another run that has such a name is neither read, counted, written
-nor deleted.
+A part records which ledger it belongs to. A file of another run with such a name is never read, counted,
+written or deleted.
 """
 
 import logging
@@ -15,11 +15,11 @@ from .ledger import Ledger
 from .ledger_file import identity_of, owner_of
 
 logger = logging.getLogger(__name__)
-_BESIDE = ("-wal", "-shm", "-journal", "")  # What SQLite keeps in files of their own; the main file last.
+_BESIDE = ("-wal", "-shm", "-journal", "")  # Endings of the files that SQLite keeps; the main file comes last.
 
 
 def part_paths(ledger: Path, ranks: Iterable[int] | None = None) -> list[Path]:
-    """Where the parts of these ranks lie; or the parts that there are, in the order of their ranks."""
+    """Paths of the parts of these ranks; without `ranks`, of all existing parts in the order of their ranks."""
     if ranks is not None:
         return [ledger.with_name(f"{ledger.stem}-{rank}{ledger.suffix}") for rank in ranks]
     identity = identity_of(ledger) if ledger.exists() else None
@@ -27,10 +27,10 @@ def part_paths(ledger: Path, ranks: Iterable[int] | None = None) -> list[Path]:
 
 
 def prepare_parts(ledger: Ledger, size: int) -> str:
-    """Merge what earlier launches left, and see that `size` processes can write; returns what `open_part` asks for.
+    """Merge the parts of earlier launches and check the paths of `size` new ones; returns the ledger's identity.
 
     Raises:
-        UserError: Another run's file lies where a part would.
+        UserError: A file of another run has the path of a part.
     """
     merge_parts(ledger)
     for path in part_paths(ledger.path, range(size)):
@@ -39,15 +39,15 @@ def prepare_parts(ledger: Ledger, size: int) -> str:
 
 
 def open_part(ledger: Path, identity: str, rank: int, **options: Any) -> Ledger:
-    """The part of the process of this rank, made if missing; for the arguments see `prepare_parts` and `Ledger`.
+    """Open the part of the process of this rank, created if missing. `options` are those of `Ledger`.
 
     Raises:
-        UserError: Another run's file lies there.
+        UserError: A file of another run has this path.
     """
     (path,) = part_paths(ledger, [rank])
     if owner_of(path) != (identity, rank):
         _refuse_strangers(path)
-        # Under another name first: a process that is killed meanwhile leaves nothing that looks like a stranger's.
+        # Under another name first, so that a process killed meanwhile leaves no file that looks like another run's.
         draft = path.with_name(f".{path.name}.part")
         _remove(draft)
         with Ledger(draft) as part:
@@ -57,7 +57,7 @@ def open_part(ledger: Path, identity: str, rank: int, **options: Any) -> Ledger:
 
 
 def merge_parts(ledger: Ledger) -> None:
-    """Take the records of all parts, also those an earlier run left, into `ledger` and delete them."""
+    """Merge all parts into `ledger`, including those of earlier runs, and delete them."""
     parts = _parts(ledger.path, ledger.identity)
     ledger.merge(parts)
     for part in parts:

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
-# What a server may say to one request and not to the next: for its content, its length, its parameters.
+# Statuses that may depend on the request: on its content, length or parameters.
 _ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one attempt gave no answer, whether another may, and how many seconds the server wants it to wait.
+    """Why one attempt failed, whether to retry it, and how many seconds the server asks to wait.
 
-    The tokens are those that the server counted, and most likely charges for.
+    The tokens are those that the server counted and probably charges for.
     """
 
     reason: str
@@ -44,7 +44,7 @@ class Failure:
 
     @property
     def busy(self) -> bool:
-        """Whether the endpoint has too much to do or is gone for a while, which says nothing of this request."""
+        """Whether the endpoint is overloaded or down, whatever the request."""
         return self.gone or self.status in _BUSY
 
     @property
@@ -132,7 +132,7 @@ def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
     said = text if isinstance(text, str) else ""
     text = without_thoughts(said)
     if not text.strip():
-        # Cut before its first word (by thinking, say): each further attempt would cost as much and end the same way.
+        # Cut before its first word, for example while thinking: a retry would cost as much and end the same way.
         cut = reason == Finish.LENGTH
         missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
         return failed(f"{missing}{' at max_tokens' if cut else ''}", not cut)
@@ -151,8 +151,8 @@ def _count(usage: object, name: str) -> int:
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: str, variable: str | None) -> Failure:
-    """The failure that an answer with a status other than 200 is, in the server's own words without the token."""
-    # No credit is no passing matter, although OpenAI gives it the status of one.
+    """The failure for a status other than 200, in the server's own words and without the token."""
+    # Lack of credit does not pass by waiting, although OpenAI gives it the status 429.
     spent = status == 429 and b"insufficient_quota" in body
     retry = (status in _RETRIED or status >= 500) and not spent
     reason = f"HTTP {status}: {_complaint(status, body, token, variable)}".removesuffix(": ")
@@ -164,17 +164,17 @@ def _complaint(status: int, body: bytes, token: str, variable: str | None) -> st
     text = body.decode("utf-8", "replace")
     if status != 401:
         return excerpt(text, token)
-    # Servers like to repeat a part of the token they refuse, with stars or dots in place of the rest.
+    # Servers often repeat part of a refused token, with stars or dots in place of the rest.
     text = excerpt(re.sub(r"\S*(?:\*\*|\.\.\.|…)\S*", "***", text[:4000]), token, shared=4)
     variable = variable or "api_key_env"
-    told = f"the token is the one in {variable}" if token else f"a token is wanted, but {variable} is not set"
-    return f"{text} ({told})".strip()
+    hint = f"the token is the one in {variable}" if token else f"a token is wanted, but {variable} is not set"
+    return f"{text} ({hint})".strip()
 
 
 def _seconds(retry_after: str, date: str = "") -> float:
-    """Seconds that a `Retry-After` header asks for, given as seconds or as a date; 0 if it says neither.
+    """Seconds that a `Retry-After` header asks for, given as seconds or as a date; 0 if it is neither.
 
-    A date is compared with the `Date` of the same answer, so that no clock of ours can be wrong about it.
+    A date is compared with the `Date` header of the same answer, so the local clock does not matter.
 
     >>> _seconds("2"), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon")
     (2.0, 0.0, 0.0)
