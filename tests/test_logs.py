@@ -146,6 +146,7 @@ def test_the_command_shows_an_outage_on_stderr(tmp_path):
     with EndpointServer(echo_answer, outage=0.5, outage_status=503, retry_after=0.1) as server:
         expert = json.dumps({"endpoint": f"tiny@{server.url}", "backoff": 0.05})
         command = [sys.executable, "-m", "teamsrl_hf.cli", "evolve", "--expert", expert, "--chooser", "uniform"]
+        command += ["--reviewer", "rulebook", "--instructor", "rulebook"]
         command += ["--seeds", str(seeds), "--output_dir", str(tmp_path / "out"), "--test_size", "0"]
         done = subprocess.run(command, capture_output=True, text=True)
     said = [line for line in done.stderr.splitlines() if "HTTP 503" in line]

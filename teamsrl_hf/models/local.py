@@ -76,8 +76,8 @@ class TransformersGenerator:
         processing_class: Its tokenizer; loaded from `model_name_or_path` by default.
 
     Raises:
-        UserError: batch_size is below 1, torch has no such dtype or device, bitsandbytes is missing, `quantize_4bit` is
-            combined with a loaded model, there is no such model, or it has no safetensors.
+        UserError: batch_size is below 1, torch has no such dtype or device, bitsandbytes is missing, `quantize_4bit`
+            comes with a loaded model, there is no such model, or it has no safetensors.
     """
 
     def __init__(

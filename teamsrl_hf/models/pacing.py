@@ -217,8 +217,8 @@ class Streak:
     """Counts the calls of one kind that failed in a row, to detect an endpoint that answers none.
 
     After as many failures as may be in flight, the endpoint is suspect. No call is then sent until those in flight
-    have ended; if none of them is answered, all further calls raise `CallsRefused`. Where the failures may be due to the
-    requests themselves, the limit is `suspicious`, and 100 more once the model has answered any.
+    have ended; if none of them is answered, all further calls raise `CallsRefused`. Where the failures may be due
+    to the requests themselves, the limit is `suspicious`, and 100 more once the model has answered any.
 
     Args:
         who: The model and its role, for the message.
