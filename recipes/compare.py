@@ -143,7 +143,7 @@ def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[t
 
 def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
     """LinUCB on history and step, which explores no more."""
-    from teamsrl_hf.environment.choosers import LinUCBChooser, train_chooser
+    from teamsrl_hf.environment.bandits import LinUCBChooser, train_chooser
     from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.text.operations import OPERATIONS
 

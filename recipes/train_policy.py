@@ -206,7 +206,8 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
 
 def train_bandit(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
     """A bandit in the policy's place: as many rollouts of as many chains as PPO would make, each learned from once."""
-    from teamsrl_hf.environment.choosers import CHOOSERS, save_chooser, train_chooser
+    from teamsrl_hf.environment.bandits import train_chooser
+    from teamsrl_hf.environment.choosers import CHOOSERS, save_chooser
 
     chooser = CHOOSERS[script_args.chooser](operations)
     rounds = ppo_args.max_steps // (ppo_args.num_ppo_epochs * ppo_args.num_mini_batches)

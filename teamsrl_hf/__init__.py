@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "environment.choosers": (
-        *("CHOOSERS", "LinUCBChooser", "ThompsonChooser", "load_chooser", "paper_chooser", "save_chooser"),
-        *("train_chooser", "uniform_chooser"),
-    ),
+    "environment.bandits": ("LinUCBChooser", "ThompsonChooser", "train_chooser"),
+    "environment.choosers": ("CHOOSERS", "load_chooser", "paper_chooser", "save_chooser", "uniform_chooser"),
     "ppo.callbacks": ("EvolvedExamplesCallback",),
     "environment.rollout": ("rollout",),
     "errors": ("CallsRefused", "Stopped", "UserError"),
@@ -48,13 +46,13 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from .environment.bandits import LinUCBChooser as LinUCBChooser
+    from .environment.bandits import ThompsonChooser as ThompsonChooser
+    from .environment.bandits import train_chooser as train_chooser
     from .environment.choosers import CHOOSERS as CHOOSERS
-    from .environment.choosers import LinUCBChooser as LinUCBChooser
-    from .environment.choosers import ThompsonChooser as ThompsonChooser
     from .environment.choosers import load_chooser as load_chooser
     from .environment.choosers import paper_chooser as paper_chooser
     from .environment.choosers import save_chooser as save_chooser
-    from .environment.choosers import train_chooser as train_chooser
     from .environment.choosers import uniform_chooser as uniform_chooser
     from .environment.review import instruction_violations as instruction_violations
     from .environment.review import novelty_reward as novelty_reward

@@ -6,20 +6,10 @@ import pytest
 from asked import rewrite_of
 
 from teamsrl_hf import Completion, ScriptedGenerator, Seed
-from teamsrl_hf.environment.choosers import (
-    CHOOSERS,
-    LinUCBChooser,
-    ThompsonChooser,
-    history_features,
-    load_chooser,
-    observe,
-    paper_chooser,
-    save_chooser,
-    train_chooser,
-    uniform_chooser,
-    upper_bounds,
-)
+from teamsrl_hf.environment.bandits import LinUCBChooser, ThompsonChooser, observe, train_chooser, upper_bounds
+from teamsrl_hf.environment.choosers import CHOOSERS, load_chooser, paper_chooser, save_chooser, uniform_chooser
 from teamsrl_hf.environment.rollout import rollout, states_of, uniform
+from teamsrl_hf.text.features import history_features
 from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.types import Review, State, Trajectory, Transition
 

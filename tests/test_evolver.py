@@ -26,7 +26,7 @@ from teamsrl_hf import (
     load_seeds,
     uniform_chooser,
 )
-from teamsrl_hf.environment.choosers import LinUCBChooser, train_chooser
+from teamsrl_hf.environment.bandits import LinUCBChooser, train_chooser
 from teamsrl_hf.environment.rollout import next_state, uniform
 from teamsrl_hf.evolve.concurrency import in_order
 from teamsrl_hf.evolve.config import METHODS, PLANNED

@@ -26,13 +26,8 @@ import numpy as np
 
 from teamsrl_hf.commands.arguments import guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
-from teamsrl_hf.environment.choosers import (
-    LinUCBChooser,
-    ThompsonChooser,
-    paper_chooser,
-    train_chooser,
-    uniform_chooser,
-)
+from teamsrl_hf.environment.bandits import LinUCBChooser, ThompsonChooser, train_chooser
+from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
 from teamsrl_hf.environment.review import novelty_reward, validity_reward
 from teamsrl_hf.environment.rollout import Chooser, rollout, uniform
 from teamsrl_hf.errors import UserError
