@@ -24,6 +24,7 @@ from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.evaluation.embeddings import Embed, embedder
 from teamsrl_hf.evaluation.intervals import mean_interval
+from teamsrl_hf.models.base import Sampling
 from teamsrl_hf.models.factory import check_model, check_named
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.types import CallKind
@@ -74,6 +75,9 @@ class CompareArguments:
     repetitions: int = field(default=5, metadata={"help": "Times all is done with other luck, 2 to 10."})
     rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations a chooser is trained on."})
     operations_per_episode: int = field(default=6, metadata={"help": "Operations, or rounds, for each seed."})
+    temperature: float = field(default=0.7, metadata={"help": "Sampling temperature of expert and instructor."})
+    top_p: float = field(default=0.95, metadata={"help": "Nucleus that expert and instructor sample from."})
+    max_tokens: int = field(default=2048, metadata={"help": "Most tokens of an answer of expert or instructor."})
     embedding: str = field(default="hashed_words", metadata={"help": "Or the name of a sentence-transformers model."})
 
     def __post_init__(self):
@@ -84,10 +88,15 @@ class CompareArguments:
         for spec in (self.expert, self.instructor, self.reviewer):
             if spec is not None:
                 check_model(spec)
+        Sampling(**self.sampling)  # Which checks its numbers.
         check_number("rollouts", self.rollouts, 1)
         check_number("operations_per_episode", self.operations_per_episode, 1)
         if self.budget < 50:
             raise UserError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -149,7 +158,7 @@ def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
 
     bandit = LinUCBChooser(OPERATIONS, operations_per_episode=args.operations_per_episode)
     models = make_generator(args.instructor), make_generator(args.reviewer)
-    options = {"steps": args.operations_per_episode, "seed": number}
+    options = {"steps": args.operations_per_episode, "seed": number, "sampling": Sampling(**args.sampling)}
     train_chooser(bandit, train, OPERATIONS, *models, args.rollouts, **options)
     bandit.explore = False
     return bandit
@@ -178,6 +187,7 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
             use_cpu=not torch.cuda.is_available(),
             per_device_train_batch_size=16,
             operations_per_episode=args.operations_per_episode,
+            **args.sampling,
             **quiet,
         )
         config.max_steps = args.rollouts * config.num_ppo_epochs * config.num_mini_batches
@@ -208,7 +218,8 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
     kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
     kind = "evol_instruct" if method == "evol_instruct" else kind
     # A plan for each operation of the walk: as many rows of a seed as stepwise evolution makes.
-    config = EvolverConfig(args.operations_per_episode, seed=number, method=kind, plan_length=1)
+    options = {"seed": number, "method": kind, "plan_length": 1, **args.sampling}
+    config = EvolverConfig(args.operations_per_episode, **options)
     order = sorted(seeds, key=lambda seed: uniform("order", number, seed.id))
     rows: list[dict[str, Any]] = []
     spent = free = seen = 0

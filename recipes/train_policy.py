@@ -7,8 +7,8 @@ Instructor and reviewer are named by a spec: `rulebook`, `endpoint:MODEL@URL` or
 made from scratch, or, with `--model_name_or_path`, is a saved one, or a new one that reads text with an encoder or a
 causal LM: frozen, with `--use_peft` trained by LoRA, with `--load_in_4bit` on four bits.
 
-A call that fails is no reward: the operation counts as not tried. Where most calls to a model fail nothing is trained
-further or saved; the command ends with status 4, and goes on when it is run again.
+A failed call is no reward: its operation counts as not tried. If most calls to a model fail, training stops without
+saving; the command ends with status 4 and resumes when it is run again.
 """
 
 import gc
@@ -212,9 +212,8 @@ def train_bandit(train, test, operations, models, script_args, model_args, ppo_a
     chooser = CHOOSERS[script_args.chooser](operations)
     rounds = ppo_args.max_steps // (ppo_args.num_ppo_epochs * ppo_args.num_mini_batches)
     episodes, steps = ppo_args.episodes_per_rollout, ppo_args.operations_per_episode
-    rewards = train_chooser(
-        chooser, train, operations, *models, rounds, episodes=episodes, steps=steps, seed=ppo_args.seed
-    )
+    options = {"episodes": episodes, "steps": steps, "seed": ppo_args.seed, "sampling": ppo_args.sampling}
+    rewards = train_chooser(chooser, train, operations, *models, rounds, **options)
     save_chooser(chooser, ppo_args.output_dir)
     return {
         "policy": str(ppo_args.output_dir),

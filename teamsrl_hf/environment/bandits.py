@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import UserError, check_number
-from ..models.base import Generator
+from ..models.base import Generator, Sampling
 from ..text.features import hashed_vectors, history_features
 from ..text.operations import Operation
 from ..types import Seed, State, Trajectory
@@ -169,11 +169,12 @@ def train_chooser(
     episodes: int = 64,
     steps: int = 6,
     seed: int = 42,
+    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
 ) -> list[float]:
     """Let `chooser` learn from `rounds` batches of `episodes` chains, `steps` operations each.
 
     The seeds and random numbers of a round depend on `seed` and the round's number alone. Operations whose call failed
-    are no steps, so the chooser learns nothing from them.
+    are no steps, so the chooser learns nothing from them. `sampling` is the instructor's.
 
     Returns:
         The mean reward of a chain in each round, before learning from it.
@@ -192,7 +193,7 @@ def train_chooser(
     for number in range(rounds):
         order = sorted(seeds, key=lambda entry: uniform("batch", seed, number, entry.id))
         batch = list(islice(cycle(order), episodes))
-        chains = rollout(batch, chooser, operations, instructor, reviewer, steps, ("train", seed, number))
+        chains = rollout(batch, chooser, operations, instructor, reviewer, steps, ("train", seed, number), sampling)
         rewards = weighted_sum(call_rewards(reward_funcs, chains), weights)
         chooser.update(chains, rewards.tolist())
         whole = [not chain.failed for chain in chains]  # The other chains lack rewards they might have got.

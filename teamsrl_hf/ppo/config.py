@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from ..errors import UserError, check_number
 from ..hub.arguments import settle_hub_arguments
+from ..models.base import Sampling
 from ..publish.licenses import settle_license
 from ..training.checks import check_training
 
@@ -32,6 +33,13 @@ class InstructionGenPPOConfig(TrainingArguments):
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast; no gain for the default policy."})
 
     operations_per_episode: int = field(default=6, metadata={"help": "Operations tried in each chain (paper: 6)."})
+    temperature: float = field(
+        default=0.7, metadata={"help": "Sampling temperature of the instructor (paper's code: 0.7)."}
+    )
+    top_p: float = field(
+        default=0.95, metadata={"help": "Nucleus that the instructor samples from (paper's code: 0.95)."}
+    )
+    max_tokens: int = field(default=2048, metadata={"help": "Most tokens of a rewrite by the instructor."})
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout (TRL PPO: 4)."})
     num_mini_batches: int = field(default=4, metadata={"help": "Minibatches per pass (OpenAI baselines, ppo2: 4)."})
     gamma: float = field(
@@ -67,6 +75,7 @@ class InstructionGenPPOConfig(TrainingArguments):
         settle_hub_arguments(self)
         settle_license(self.license, ours=False)
         check_training(self)
+        _ = self.sampling  # Which checks its numbers.
         for name in ("operations_per_episode", "num_ppo_epochs", "num_mini_batches"):
             check_number(name, getattr(self, name), 1, whole=True)
         for name in ("gamma", "lam"):
@@ -81,8 +90,13 @@ class InstructionGenPPOConfig(TrainingArguments):
             raise UserError("target_kl can't stop a DeepSpeed engine in the middle of a rollout; leave it out.")
 
     @property
+    def sampling(self) -> Sampling:
+        """Sampling parameters of the instructor."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens)
+
+    @property
     def steps_per_rollout(self) -> int:
-        """Micro-batches made of one rollout; `gradient_accumulation_steps` of them make an optimizer step."""
+        """Micro-batches from one rollout; `gradient_accumulation_steps` of them make an optimizer step."""
         return self.num_ppo_epochs * self.num_mini_batches * self.gradient_accumulation_steps
 
     @property

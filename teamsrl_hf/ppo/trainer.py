@@ -133,7 +133,7 @@ class InstructionGenPPOTrainer(PolicyReport):
     def collect(self, seeds: Sequence[Seed], choose: Chooser, key: Sequence[object]) -> list[Trajectory]:
         """Walk one chain from each of B seeds; random numbers depend on `key`, seed and step alone."""
         models, steps = (self.instructor, self.reviewer), self.args.operations_per_episode
-        return rollout(seeds, choose, self.operations, *models, steps, key)
+        return rollout(seeds, choose, self.operations, *models, steps, key, self.args.sampling)
 
     def compute_rewards(self, trajectories: Sequence[Trajectory], **columns: list[Any]) -> torch.Tensor:
         """Rewards (B, T) of the global batch: the weighted sum of all reward functions, each logged by its name.
