@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -15,20 +14,21 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
-# Seconds between two times that results are handed out: to deal with several in a row takes a tenth less time, and new
-# work need not wait for each of them.
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+# Seconds between two deliveries of results: handling several in a row takes a tenth less time, and new work need not
+# wait for each of them.
 BURST = 0.01
 
 
 async def in_order(
     function: Callable[[Item], Awaitable[Made]], items: AsyncIterable[Item], concurrency: int
-) -> AsyncIterator[Made]:
+) -> AsyncGenerator[Made]:
     """Apply `function` to `items`, up to `concurrency` at once, and yield results in the order of the items.
 
-    A slow one holds back only those behind it that are more than 4096, or 64 times `concurrency`, away. While there is
-    more to begin, results come several at a time, see `BURST`. Once one has failed no further item is taken; those
-    before it are still yielded, then its error is raised.
+    A slow item delays only results that are more than 4096 items, or 64 times `concurrency`, behind it. While items
+    are left to start, results come several at a time, see `BURST`. After a failure no further item is taken; the
+    results before it are still yielded, then its error is raised.
     """
     free = asyncio.Semaphore(concurrency)
     waiting: deque[asyncio.Task[Made]] = deque()
@@ -64,25 +64,25 @@ async def in_order(
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def each(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def each(items: Iterable[Item]) -> AsyncGenerator[Item]:
     """Items one by one, as `in_order` takes them."""
     for item in items:
         yield item
 
 
 async def close(stream: AsyncGenerator) -> None:
-    """Close a stream; one that was interrupted has to come to rest before it can be closed."""
-    while stream.ag_running:
+    """Close a stream, once it has stopped running: until then an interrupted one can't be closed."""
+    while getattr(stream, "ag_running", False):
         await asyncio.sleep(0.01)
     await stream.aclose()
 
 
 async def in_batches(
     stream: AsyncGenerator[Made], linger: float = 0.005, most: int = 256
-) -> AsyncIterator[list[Made]]:
-    """What a stream gives, a list at a time: whatever came within `linger` seconds of the first, or `most` of them.
+) -> AsyncGenerator[list[Made]]:
+    """The items of a stream in lists: those that come within `linger` seconds of the first, at most `most` of them.
 
-    Handing things to another thread takes as long for a list as for one of them.
+    To hand a list to another thread takes no longer than to hand over one item.
     """
     batch: list[Made] = []
     new, room = asyncio.Event(), asyncio.Event()
@@ -115,17 +115,17 @@ async def in_batches(
 
 
 async def together(coroutines: Sequence[Coroutine[Any, Any, Made]], at_once: bool = False) -> list[Made]:
-    """Results of coroutines run side by side; when one fails the others are cancelled before its error is raised.
+    """Results of coroutines that run concurrently; if one fails, the others are cancelled before its error is raised.
 
     Args:
-        at_once: None of them ever waits, so that they may as well run one after the other, without tasks.
+        at_once: None of them ever waits, so they run one after the other, without tasks.
     """
     if at_once or len(coroutines) < 2:
         try:
             return [await coroutine for coroutine in coroutines]
         finally:
             for coroutine in coroutines:
-                coroutine.close()  # Of no consequence but to those that an error kept from being awaited.
+                coroutine.close()  # Has an effect only on those that were not awaited because of an error.
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         return list(await asyncio.gather(*tasks))

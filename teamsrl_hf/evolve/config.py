@@ -21,9 +21,9 @@ class EvolverConfig:
 
     `method` says what the expert is asked for: "stepwise" (one call per operation, one per answer), "plan" (one call
     per plan, one per answer), "plan_answer" (one call for both), "packed" (one call for `rows_per_call` of these) or
-    "evol_instruct" (the baseline: random operations, rewrite, judge and answer each round). `concurrency` counts
-    chains walked, and chains answered, at the same time; for "packed", calls. A quarter more are walked where no model
-    sends more than so many requests at once. The help of each field tells the rest.
+    "evol_instruct" (the baseline: random operations, rewrite, judge and answer each round). `concurrency` limits the
+    chains that are walked at the same time, and those that are answered; for "packed", the calls. 1.25 times as many
+    chains are walked if the models cap their own concurrency. The help of each field describes the others.
 
     Raises:
         UserError: A number is out of its range, or there is no such method.
@@ -32,16 +32,18 @@ class EvolverConfig:
     operations_per_episode: int = _setting(6, "Operations tried on each seed (paper: 6).")
     concurrency: int = _setting(16, "Chains walked, and chains answered, at the same time.")
     seed: int = _setting(42, "Seed of the random numbers the chooser draws with.")
-    dedup_threshold: float = _setting(0.7, "Similarity to another seed's row from which on a row is a near-duplicate.")
+    dedup_threshold: float = _setting(0.7, "Least similarity to another seed's row that makes a row a near-duplicate.")
     temperature: float = _setting(0.7, "Sampling temperature of the expert (paper's code: 0.7).")
     top_p: float = _setting(0.95, "Nucleus that the expert samples from (paper's code: 0.95).")
-    max_tokens: int = _setting(2048, "Most tokens of the expert's answer; a packed call gets so many for each row.")
+    max_tokens: int = _setting(2048, "Most tokens of the expert's answer; in a packed call, of each row.")
     method: str = _setting("stepwise", "What the expert is asked for in one call.", choices=METHODS)
-    plan_length: int = _setting(0, "Planned methods: a row for every so many operations; 0: one for the whole plan.")
+    plan_length: int = _setting(0, "Planned methods: operations per row; 0: one row for the whole plan.")
     rows_per_call: int = _setting(4, "Seeds whose rows share one packed call.")
-    row_retries: int = _setting(1, "How often a row of a planned answer that can't be read is asked for again.")
+    row_retries: int = _setting(1, "Retries for a row of a planned answer that can't be read.")
     retry_cut: bool = _setting(False, "Ask once more, with twice the tokens, for an answer that max_tokens cut.")
-    stop_below: float | None = _setting(None, "End a chain where the chooser expects less than this from going on.")
+    stop_below: float | None = _setting(
+        None, "End a chain where the chooser expects less than this from more operations."
+    )
 
     def __post_init__(self):
         for name in ("operations_per_episode", "concurrency", "rows_per_call"):
@@ -63,8 +65,8 @@ class EvolverConfig:
         return Sampling(self.temperature, self.top_p, self.max_tokens)
 
     @property
-    def paid(self) -> tuple[str, ...]:
-        """Kinds of calls that the expert is asked: in Evol-Instruct it is the judge, too."""
+    def paid(self) -> tuple[CallKind, ...]:
+        """Kinds of calls that the expert answers; in Evol-Instruct it is the judge, too."""
         return (CallKind.REWRITE, CallKind.ANSWER, *([CallKind.REVIEW] if self.method == "evol_instruct" else []))
 
     @property
@@ -79,5 +81,5 @@ class EvolverConfig:
 
     @property
     def packs_per_group(self) -> int:
-        """Packs filled together: a seed on which nothing was planned leaves its place to the next of its group."""
+        """Packs that are filled together: the place of a seed without a plan goes to the next seed of its group."""
         return 4 if self.method == "packed" else 1

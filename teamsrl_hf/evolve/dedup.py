@@ -1,4 +1,4 @@
-"""Near-duplicates of everything accepted so far: in goes a text, out comes whether another seed's row says it too.
+"""Near-duplicates among all accepted rows: in goes a text, out comes whether another seed's row is nearly the same.
 
 The signatures are rensa's. The index is not: rensa 0.5 takes 88 bytes for each band of a row, 2.8 kB a row as
 measured, and this one 4 bytes in a table at most three quarters full, so that a million rows fit beside the models.
@@ -14,8 +14,8 @@ from ..text.words import word_grams
 # 128 permutations in 32 bands: pairs at similarity .7 meet in some band with probability .9998. The lower 16 bits of
 # each number are kept, so that a band is one word of 64 bits.
 PERMUTATIONS, BANDS = 128, 32
-# Rows a bucket holds, and buckets in which a word is put or looked for. A word that more rows share, one of a common
-# template say, is no hint any more and must not cost time.
+# Rows that a bucket holds, and buckets that may hold a word. A word that more rows share, such as one of a common
+# template, is no longer a hint, and is not searched for.
 SLOTS, PROBES = 16, 4
 _EMPTY = -1
 # A table fuller than this is doubled.
@@ -28,11 +28,11 @@ _SALT = np.arange(1, BANDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 class NearDuplicates:
     """An index that grows: MinHash over words and their pairs, locality-sensitive hashing, candidates verified.
 
-    Rows of one seed are never held against each other: a deeper instruction repeats its parent on purpose, and
+    Rows of one seed are never compared with each other: a deeper instruction repeats its parent on purpose, and
     whether it gained anything is the reviewer's question.
 
     Args:
-        threshold: Estimated Jaccard similarity from which on two texts count as the same.
+        threshold: Least estimated Jaccard similarity of two texts that count as the same.
     """
 
     def __init__(self, threshold: float = 0.7):

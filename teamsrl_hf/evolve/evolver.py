@@ -2,7 +2,7 @@
 
 Three stages, each open to code that spreads them over processes: `walk` makes the candidates of a group of seeds,
 `accept` decides on them in the order of the seeds, `answer` asks for what is still missing. Chains overlap in time;
-whatever depends on the rows before it is decided in `accept`, so that timing never changes the dataset.
+`accept` alone depends on earlier rows, so that timing never changes the dataset.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ class DatasetEvolver:
 
     Args:
         expert: Model that carries out operations and answers. Wrap it with `Ledger.record` to never pay twice.
-        reviewer: Model that says whether a rewrite gained anything; asked about free walks too.
-        chooser: Picks operations: `policy.choose`, or one of `baselines.CHOOSERS`. For `stop_below` it, or the object
-            it is a method of, needs `value(states)`, which returns for each state what going on is expected to earn.
+        reviewer: Model that says whether a rewrite gained anything, also in free walks.
+        chooser: Picks operations: `policy.choose`, or one of `choosers.CHOOSERS`. For `stop_below` it, or the object
+            whose method it is, needs `value(states)`: for each state the reward expected from further operations.
         operations: What the chooser's indices mean.
         args: See `EvolverConfig`.
         instructor: Free model that walks chains to find plans; the methods "plan", "plan_answer", "packed" need one.
-        filters: Functions from a candidate to a reason to reject it, or None. They are asked before the answer, in the
-            order of the seeds, and about the answered candidate once more, then in any order.
+        filters: Functions from a candidate to a reason to reject it, or None. They are called before there is an
+            answer, in the order of the seeds, and once more with the answer, then in any order.
 
     To change which operation comes next override `choose`; to change what is kept, `accept`.
 
@@ -81,23 +81,25 @@ class DatasetEvolver:
 
     def accept(self, candidate: Candidate) -> str | None:
         """Why a candidate is rejected, or None to keep it. Called in the order of seeds and steps."""
-        reason = candidate.transition.review.reason or self._filtered(candidate)
+        reason = candidate.transition.review.reason
+        if reason is None:
+            reason = self._filtered(candidate)
         if reason is None and not self._accepted.add(candidate.transition.rewrite, candidate.seed.id):
             return Reason.NEAR_DUPLICATE
         return reason
 
     def groups(self, seeds: Iterable[Seed]) -> Iterator[tuple[Seed, ...]]:
-        """Seeds that are walked together, by their order alone: enough for four packs when packed, else one."""
+        """Seeds that are walked together, in their order: enough for four packs for the method "packed", else one."""
         seeds, size = iter(seeds), self.args.pack_size * self.args.packs_per_group
         while group := tuple(islice(seeds, size)):
             yield group
 
     @property
     def walkers(self) -> int:
-        """Groups walked at the same time, each of which asks for its packs at once.
+        """Groups that are walked at the same time, each of which requests its packs at once.
 
-        There are a quarter more chains than `concurrency` where the models send no more requests at once themselves:
-        the next one is then ready when an answer comes.
+        If the models cap their own concurrency, there are 1.25 times as many chains as `concurrency`, so that the next
+        request is ready when an answer comes.
         """
         most, models = self.args.concurrency, (self.expert, self.reviewer, self.instructor)
         waiting = [model for model in models if model is not None and not is_immediate(model)]
@@ -111,7 +113,7 @@ class DatasetEvolver:
         return await methods.walk(group, methods.Models(self._next, self.operations, *roles, self.args))
 
     async def answer(self, candidate: Candidate, reason: str | None) -> Example | Rejection:
-        """What becomes of a candidate that `accept` gave `reason` for; asks for its answer if it is still missing."""
+        """The row or rejection of a candidate for which `accept` gave `reason`; asks for a missing answer."""
         if reason is not None:
             return Rejection(candidate, reason)
         if candidate.response:
@@ -119,8 +121,9 @@ class DatasetEvolver:
         expert = methods.Counted(self.expert, self.args.retry_cut)
         completion = await expert(methods.answer_request(candidate, self.args))
         candidate = methods.answered(candidate, completion, expert.spent())
-        reason = methods.answer_problem(completion) or self._filtered(candidate)
-        return Rejection(candidate, reason) if reason else Example(candidate)
+        problem = methods.answer_problem(completion)
+        why = self._filtered(candidate) if problem is None else problem
+        return Example(candidate) if why is None else Rejection(candidate, why)
 
     def write(
         self,
@@ -172,7 +175,7 @@ class DatasetEvolver:
             Path(output_dir),
             Payment(ledger, retry_errors, prices, budget),
             CardSettings(license, language, card_template),
-            record or record_of(self, seeds, test_seeds, own),
+            record_of(self, seeds, test_seeds, own) if record is None else record,
             own,
             show_progress,
         )
@@ -214,12 +217,12 @@ class DatasetEvolver:
         return push_dataset(folder, repo_id, **options) if Team.join().first else None
 
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
-        """Let the ledgers record what is under way, at most for `seconds`; call it when the stages were cut short."""
-        models = (self.expert, self.reviewer, self.instructor)
-        await asyncio.gather(*(model.settle(seconds) for model in models if hasattr(model, "settle")))
+        """Let the ledgers record calls under way, for at most `seconds`; call it when the stages were cut short."""
+        settling = (getattr(getattr(self, role), "settle", None) for role in ROLES)
+        await asyncio.gather(*(settle(seconds) for settle in settling if settle is not None))
 
     def evolve(self, seeds: Iterable[Seed]) -> Iterator[list[Example | Rejection]]:
-        """For each seed, in order, what became of every candidate it gave. Seeds are taken as they are needed."""
+        """For each seed, in order, a row or rejection for each candidate. Seeds are read as they are needed."""
         batches = in_batches(self.stream(seeds))
         try:
             while batch := run_async(anext(batches, None)):
@@ -238,13 +241,14 @@ class DatasetEvolver:
                 async for results in finished:
                     yield results
         except Stopped:
-            patience = None  # Nothing is pressing: what was bought is waited for.
+            patience = None  # Nothing is urgent: wait for all that was bought.
             raise
         finally:
             await self.settle(patience)
 
     def _next(self, state: State, seed: Seed) -> Operation | None:
-        if self._value and self._value([state])[0] < self.args.stop_below:
+        least = self.args.stop_below
+        if self._value is not None and least is not None and self._value([state])[0] < least:
             return None
         return self.choose(state, seed)
 
@@ -262,7 +266,7 @@ class DatasetEvolver:
                 async for results in finished:
                     yield results
             return
-        async for chain in chains:  # Nothing is left to wait for, so tasks would only take time.
+        async for chain in chains:  # There is nothing to wait for, so tasks would only take time.
             yield [await self.answer(candidate, reason) for candidate, reason in chain]
 
     async def _answer_chain(self, chain: list[Decided]) -> list[Example | Rejection]:
@@ -271,7 +275,7 @@ class DatasetEvolver:
 
 
 def _value_function(chooser: Chooser) -> Callable[[Sequence[State]], Sequence[float]]:
-    """What tells how much a chooser expects; a policy's chooser is a method of the policy."""
+    """The chooser's function from states to expected rewards; a policy's chooser is a method of the policy."""
     for owner in (chooser, getattr(chooser, "__self__", None)):
         if callable(value := getattr(owner, "value", None)):
             return value

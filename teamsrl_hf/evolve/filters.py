@@ -1,7 +1,7 @@
-"""What a dataset must not hold: in goes a candidate, out comes a reason to reject it, or None.
+"""Row filters: in goes a candidate, out comes a reason to reject it, or None.
 
-Each filter here is a function of a candidate, made for `DatasetEvolver(filters=...)`. It is asked before there is an
-answer, and may be asked again with it; what only the answer can break is then found.
+Each filter is a function of a candidate, for `DatasetEvolver(filters=...)`. It is called before there is an answer,
+and once more with the answer, since only that can break some limits.
 """
 
 import copy
@@ -96,12 +96,12 @@ def _identifier():
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
-        raise UserError("Telling languages needs py3langid; pip install 'teamsrl-hf[quality]'.") from error
+        raise UserError("Recognising languages needs py3langid; pip install 'teamsrl-hf[quality]'.") from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 class Decontamination:
-    """Rejects, as `contaminated`, what a benchmark's test set holds too, and counts by benchmark what it met.
+    """Rejects candidates that repeat a benchmark's test set, as `contaminated`, and counts them by benchmark.
 
     A candidate is contaminated if its instruction or its answer shares `ngram` words in a row with a text of a
     benchmark, in any case and punctuation. Of a text shorter than that `short` words in a row suffice, and one shorter
@@ -114,7 +114,7 @@ class Decontamination:
         short: The same for texts of fewer than `ngram` words.
         embed: Function from texts to an array of shape (N, D), such as `SentenceTransformer(...).encode`. In use it
             gets one text at a time, in the order of the seeds.
-        threshold: Cosine from which on two texts count as the same.
+        threshold: Least cosine of two texts that count as the same.
 
     Attributes:
         texts: Number of texts by benchmark.
@@ -151,7 +151,7 @@ class Decontamination:
                 self._vectors[name] = _unit(embed(texts))
         self._tables = {n: _sorted_together(parts) for n, parts in hashes.items()}
         self.matches = dict.fromkeys(self.texts, 0)
-        # The same instruction is asked about with and without its answer, and embedding is slow.
+        # The same instruction comes with and without its answer, and embedding is slow.
         if embed is not None:
             self._near = lru_cache(maxsize=16_384)(lambda text: self._nearest(_unit(embed([text]))[0]))
 

@@ -47,10 +47,16 @@ class Models:
     instructor: Generator | None
     args: EvolverConfig
 
+    @property
+    def walker(self) -> Generator:
+        """The instructor of a planned method, which can't do without one."""
+        assert self.instructor is not None
+        return self.instructor
+
 
 @dataclass(frozen=True)
 class Planned:
-    """Operations that the free walk found worth paying for.
+    """Operations that gained something in the free walk, to be paid for.
 
     `step` is where in the walk the plan ends; `calls` are those of the walk since the plan before it.
     """
@@ -62,9 +68,9 @@ class Planned:
 
 
 class Counted(Wrapper):
-    """A model as one chain sees it: calls are counted, none is made twice, and what was cut is asked again if wanted.
+    """A model as one chain sees it: it counts calls, makes none twice, and repeats one that was cut off, if wanted.
 
-    A chain asks the very same again when it tries an operation that has left a text as it was. The answer is known.
+    A chain makes the same request again when it tries an operation that has left a text unchanged.
     """
 
     def __init__(self, generator: Generator, retry_cut: bool = False):
@@ -101,7 +107,7 @@ async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
         return [await stepwise(seed, models) for seed in group]
     if method == "evol_instruct":
         return [await evol_instruct(seed, models) for seed in group]
-    at_once = is_immediate(models.instructor) and is_immediate(models.reviewer)
+    at_once = is_immediate(models.walker) and is_immediate(models.reviewer)
     walked = await together([plan_ahead(seed, models) for seed in group], at_once)
     planned = [entry for entries in walked for entry in entries if entry.plan]
     made = await (carry_out_plans if method == "plan" else carry_out_and_answer)(planned, models)
@@ -113,9 +119,10 @@ async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
 
 
 async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
-    """One expert call per operation; what the reviewer turns down is left behind. Answers are asked for later."""
+    """One expert call per operation; a rejected rewrite is left behind. Answers are requested later."""
     expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
-    state, texts, parent_id, path = State(seed.text), [seed.text], seed.id, ()
+    state, texts, parent_id = State(seed.text), [seed.text], seed.id
+    path: tuple[str, ...] = ()
     candidates = []
     for step in range(models.args.operations_per_episode):
         operation = models.choose(state, seed)
@@ -135,12 +142,13 @@ async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
 async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
     """Evol-Instruct (arXiv 2304.12244): each round a random operation, a rewrite, a verdict and an answer, all paid.
 
-    What its four rules eliminate, by the verdict, the rewrite or the answer, is left behind: the next round starts
-    from the text before. An eliminated rewrite is not answered, which spares the baseline calls that the paper made.
+    A rewrite that one of its four rules eliminates, by the verdict, the rewrite or the answer, is left behind: the
+    next round starts from the text before. It is not answered, which saves the baseline calls that the paper made.
     """
     expert = Counted(models.expert, models.args.retry_cut)
-    texts, parent_id, path = [seed.text], seed.id, ()
-    candidates = []
+    texts, parent_id = [seed.text], seed.id
+    path: tuple[str, ...] = ()
+    candidates: list[Candidate] = []
     for step in range(models.args.operations_per_episode):
         draw = uniform("evol_instruct", models.args.seed, seed.id, step)
         operation = models.operations[int(draw * len(models.operations))]
@@ -183,13 +191,14 @@ async def _evolve_once(
 
 
 async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
-    """Walk a chain with the free instructor and note which operations came to something; at least one entry.
+    """Walk a chain with the free instructor and note which operations gained something; at least one entry.
 
-    An entry without a plan stands for a seed on which nothing did, or from which nothing was expected.
+    An entry without a plan stands for a seed on which no operation did, or of which the chooser expected nothing.
     """
     args = models.args
-    state, texts, plan = State(seed.text), [seed.text], ()
-    instructor, reviewer = Counted(models.instructor), Counted(models.reviewer)
+    state, texts = State(seed.text), [seed.text]
+    plan: tuple[Operation, ...] = ()
+    instructor, reviewer = Counted(models.walker), Counted(models.reviewer)
     entries: list[Planned] = []
     calls: Counter[CallKind] = Counter()
     for step in range(args.operations_per_episode):
@@ -207,11 +216,11 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
                 calls = Counter()
     if not entries or len(plan) > len(entries[-1].plan):
         return [*entries, Planned(seed, max(state.step - 1, 0), plan, calls)]
-    return [*entries[:-1], replace(entries[-1], calls=entries[-1].calls + calls)]
+    return [*entries[:-1], replace(entries[-1], calls=Counter(entries[-1].calls) + calls)]
 
 
 async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[Candidate]:
-    """One expert call per plan; answers are asked for later."""
+    """One expert call per plan; answers are requested later."""
     at_once = is_immediate(models.expert) and is_immediate(models.reviewer)
     return await together([_carry_out_plan(entry, models) for entry in planned], at_once)
 
@@ -241,7 +250,7 @@ async def carry_out_and_answer(planned: Sequence[Planned], models: Models) -> li
 
 @dataclass(frozen=True)
 class _Got:
-    """What the expert gave for one plan, and the calls booked on it: a shared call on the first of those who share."""
+    """The expert's row for one plan, and the calls booked on it; a shared call is booked on the first of its plans."""
 
     row: PackedRow
     completion: Completion
@@ -249,9 +258,9 @@ class _Got:
 
 
 async def _carry_out_pack(pack: Sequence[Planned], models: Models) -> list[Candidate]:
-    """Ask for a pack; then again for rows that could not be read, and for those alone.
+    """Ask for a pack; then again for the rows that could not be read, and only for those.
 
-    The last retry, and that of a failed call, asks for each row by itself: one row may be what the others fail by.
+    The last retry, and that of a failed call, asks for each row by itself, since one row may make the others fail.
     """
     got: dict[int, _Got] = {}
     packs, retries = [list(range(len(pack)))], models.args.row_retries
@@ -275,7 +284,7 @@ def _to_ask_again(places: Sequence[int], got: Mapping[int, _Got]) -> list[int]:
 
 
 async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> list[_Got]:
-    # Cut, a pack still holds whole rows; only a single row needs the very same question with more tokens.
+    # A pack that was cut still holds whole rows; only a single row needs the same request with more tokens.
     expert = Counted(models.expert, models.args.retry_cut and len(pack) == 1)
     sampling = replace(models.args.sampling, max_tokens=models.args.max_tokens * len(pack))
     items = [(entry.seed.text, entry.plan) for entry in pack]
@@ -289,7 +298,7 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
 
 
 async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
-    """The candidate a row makes. Its answer is judged first: that costs nothing, the reviewer may."""
+    """The candidate of a row. Its answer is checked first, which costs nothing; the reviewer may cost a call."""
     text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
     problems = (row.problem,) if row.problem else response_violations(row.answer)
     if problems:
@@ -302,11 +311,11 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
     return replace(candidate, response=row.answer, responder=model if row.answer else "")
 
 
-# What candidates are made of.
+# Candidates.
 
 
 def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
-    """The question whose answer makes a candidate a row: its text, and nothing else."""
+    """The request for a candidate's answer: its text, and nothing else."""
     text = candidate.transition.rewrite
     question = ({"role": "user", "content": text},)
     return Request(Role.EXPERT, question, args.sampling, task=Task(TaskKind.ANSWER, (text,)))
@@ -339,7 +348,7 @@ def _eliminated(candidate: Candidate, problem: Reason | None) -> Candidate:
 
 
 def _nothing_planned(entry: Planned) -> Candidate:
-    """Stands for a seed that no expert call was spent on, so that it leaves a trace."""
+    """A candidate for a seed that got no expert call, so that it leaves a trace."""
     text = entry.seed.text
     transition = Transition(text, "stop", text, Review(Verdict.UNREADABLE, (Reason.NOTHING_PLANNED,)), "")
     return _candidate(entry.seed, entry.seed.id, entry.step, (), transition, entry.calls)

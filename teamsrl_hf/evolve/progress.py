@@ -22,7 +22,7 @@ def progress_bar(
     """
     from tqdm import tqdm
 
-    often = 0.2 if sys.stderr.isatty() else 10  # A log file shall not drown in it.
+    often = 0.2 if sys.stderr.isatty() else 10  # So that a log file stays short.
     with tqdm(total=seeds, desc=title, unit="seed", disable=hidden, mininterval=often) as bar:
 
         def counts() -> dict[str, Any]:

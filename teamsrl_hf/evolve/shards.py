@@ -2,8 +2,8 @@
 
 Processes share the work, not the decisions. Each walks its share of the seeds and writes down the candidates; the
 first decides on all of them in the order of the seeds, as one process would; each has its own accepted ones answered.
-Every answer lies in the ledger of the process that bought it. Merged, these replay the whole evolution for nothing, so
-that one process then writes the very dataset that it would have written alone.
+Every answer is in the ledger of the process that bought it. The merged ledger replays the whole evolution without a
+call, so that one process then writes the same dataset as it would alone.
 """
 
 import atexit
@@ -72,7 +72,7 @@ class Team:
         try:
             distributed.all_gather_object(values, value)
         except RuntimeError as error:
-            # It has told why it stopped; a second traceback would only hide that.
+            # The other process has said why it stopped; a second traceback would only hide that.
             raise SystemExit(f"process {self.rank} stops: another one did ({str(error).splitlines()[0]})") from error
         return values
 
@@ -93,7 +93,7 @@ class Team:
 
 
 def _leave() -> None:
-    """End the group while Python still runs: now and then one that is left to the exit aborts the process."""
+    """End the group while Python still runs: at exit it sometimes aborts the process."""
     from torch import distributed
 
     if distributed.is_initialized():
@@ -103,11 +103,11 @@ def _leave() -> None:
 def share_of(budget: Budget, ledger: Ledger, size: int) -> Budget:
     """What one of `size` processes may spend of what `ledger` leaves of a budget."""
 
-    def part(limit: float | None, spent: float) -> float | None:
-        return None if limit is None else max(0, limit - spent) / size
+    def part(limit: int | None, spent: int) -> int | None:
+        return None if limit is None else max(0, limit - spent) // size
 
-    calls, tokens = part(budget.calls, ledger.calls), part(budget.tokens, ledger.tokens)
-    return Budget(calls and int(calls), tokens and int(tokens), part(budget.cost, ledger.cost))
+    cost = None if budget.cost is None else max(0.0, budget.cost - ledger.cost) / size
+    return Budget(part(budget.calls, ledger.calls), part(budget.tokens, ledger.tokens), cost)
 
 
 def buy_together(
@@ -118,13 +118,13 @@ def buy_together(
     open_part: Callable[[], Ledger],
     progress: Callable[[str, Ledger], AbstractContextManager[Advance]],
 ) -> Stopped | None:
-    """Let all processes buy what the evolution of `seeds` needs; returns what stopped one of them, if anything did.
+    """Let all processes buy the answers for `seeds`; returns what stopped one of them, if anything did.
 
     Args:
-        folder: Where the processes tell each other of candidates, on a file system they share; emptied before.
+        folder: Empty folder on a shared file system, in which the processes exchange candidates.
         evolver_on: Makes an evolver whose calls go through a ledger.
         open_part: Opens this process's own ledger.
-        progress: Shows how far a stage is: gives what to call with the number of seeds it has come on by.
+        progress: Shows the progress of a stage; yields a function to call with the number of seeds that are done.
     """
     walked = [folder / f"walked-{rank}.jsonl" for rank in range(team.size)]
     decided = [folder / f"decided-{rank}.jsonl" for rank in range(team.size)]
@@ -144,7 +144,7 @@ def buy_together(
 
 
 def _stopped(evolver: Evolution, stage: Callable[[], None]) -> Stopped | None:
-    """Go through a stage to its end; returns what stopped it before, if anything did."""
+    """Run a stage; returns what stopped it before its end, if anything did."""
     try:
         stage()
     except Stopped as stopped:
@@ -157,13 +157,13 @@ def _stopped(evolver: Evolution, stage: Callable[[], None]) -> Stopped | None:
 
 
 def _first(stopped: Sequence[Stopped | None]) -> Stopped | None:
-    """What to tell of all that stopped a process: one whose calls are refused goes before one out of budget."""
+    """The reason to report of all that stopped a process: refused calls before a spent budget."""
     found = [reason for reason in stopped if reason is not None]
     return min(found, key=lambda reason: not isinstance(reason, CallsRefused), default=None)
 
 
 def _walk(evolver: Evolution, groups: Iterable[Sequence[Seed]], path: Path, advance: Advance) -> None:
-    """Walk groups of seeds; write of each, in its order, the candidates of each seed as one line."""
+    """Walk groups of seeds, and write one line for each group, in order: the candidates of each of its seeds."""
     with path.open("w", encoding="utf-8") as file:
 
         def keep(chains: list[list[Candidate]]) -> None:
@@ -174,9 +174,9 @@ def _walk(evolver: Evolution, groups: Iterable[Sequence[Seed]], path: Path, adva
 
 
 def decide(evolver: Evolution, walked: Sequence[Path], decided: Sequence[Path]) -> None:
-    """Decide on all candidates, in the order of the seeds; write for each process why its own are rejected.
+    """Decide on all candidates, in the order of the seeds; write for each process why its candidates are rejected.
 
-    The group of the line n of the file of rank r is the one of number n * size + r.
+    Line n of the file of rank r holds group n * size + r.
     """
     with ExitStack() as stack:
         sources = [stack.enter_context(path.open(encoding="utf-8")) for path in walked]
@@ -207,12 +207,12 @@ def write_candidates(chains: Sequence[Sequence[Candidate]]) -> str:
 
 
 def read_candidates(line: str) -> list[list[Candidate]]:
-    """What `write_candidates` made a line of."""
+    """The candidates in a line of `write_candidates`."""
     return [[_candidate(values) for values in chain] for chain in json.loads(line)]
 
 
 def _candidate(values: dict[str, Any]) -> Candidate:
-    """The candidate that `asdict` and JSON made these values of."""
+    """The candidate of these values, which went through `asdict` and JSON."""
     seed, transition = Seed(**values["seed"]), values["transition"]
     review = Review(**{**transition["review"], "violations": tuple(transition["review"]["violations"])})
     calls = tuple((kind, count) for kind, count in values["calls"])
@@ -221,10 +221,10 @@ def _candidate(values: dict[str, Any]) -> Candidate:
 
 
 def consume(stream: AsyncGenerator[Made], sink: Callable[[Made], object]) -> None:
-    """Give what a stream yields to `sink`, which is called in the thread of the event loop.
+    """Call `sink` with each item of a stream, in the thread of the event loop.
 
-    Handing results from thread to thread costs more than making them. Interrupted, it returns when the stream has
-    come to rest.
+    To hand results from thread to thread costs more than to make them. If interrupted, it returns when the stream has
+    stopped running.
     """
 
     async def run() -> None:

@@ -8,7 +8,7 @@ import gc
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..publish.report import write_report
 from ..runs import finish_run, hold, open_run, reopen_run
 from ..types import Example, Rejection, Seed
 from .evolution import Evolution
-from .progress import progress_bar
+from .progress import Advance, progress_bar
 from .record import CardSettings, RunRecord
 from .shards import Team, buy_together, consume, share_of
 
@@ -54,8 +54,7 @@ class WrittenDataset:
 
     @classmethod
     def of(cls, folder: Path, summary: Mapping[str, Any], was_complete: bool = False) -> "WrittenDataset":
-        counts = (summary[name] for name in ("rows", "rejections", "calls"))
-        return cls(folder, *counts, summary, was_complete)
+        return cls(folder, summary["rows"], summary["rejections"], summary["calls"], summary, was_complete)
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _buy(writing: Writing, team: Team, since: float) -> CallsRefused | None:
     mine = partial(open_part, path, identity, team.rank, since=since, read_from=[path], **options)
     hidden = not (team.first and writing.show_progress)
 
-    def progress(title: str, ledger: Ledger):
+    def progress(title: str, ledger: Ledger) -> AbstractContextManager[Advance]:
         return progress_bar(title, -(-len(writing.seeds) // team.size), ledger, hidden=hidden)
 
     stopped = buy_together(team, writing.seeds, scratch, writing.evolver.recorded, mine, progress)

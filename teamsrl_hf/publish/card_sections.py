@@ -1,6 +1,6 @@
-"""Sections that measuring adds to a model's card: in go card, section and the hash of the weights, out comes the card.
+"""Sections with measurements in a model's card: in go card, section and the hash of the weights, out comes the card.
 
-What was measured on other weights is no longer true of the model, and goes.
+Sections that were measured on other weights are removed.
 """
 
 import re
@@ -17,7 +17,7 @@ def write_section(card: str | Path, name: str, section: str, weights: str | None
 
     Args:
         name: One of `SECTIONS`.
-        weights: What `lineage.weights_digest` says of the model.
+        weights: The model's `lineage.weights_digest`.
     """
     card = Path(card)
     text = drop_sections(card.read_text(encoding="utf-8") if card.exists() else "", keep=weights)
@@ -30,7 +30,7 @@ def write_section(card: str | Path, name: str, section: str, weights: str | None
 
 
 def drop_sections(text: str, keep: str | None = None) -> str:
-    """A card's text without what was measured on other weights than those with the hash `keep`."""
+    """A card's text without the sections of other weights than those with the hash `keep`."""
     for name in SECTIONS:
         marks = rf"<!-- {name}\b[^>\n]*-->"
         for mark in set(re.findall(marks, text)) - {_begin(name, keep) if keep else ""}:
@@ -42,7 +42,7 @@ def drop_sections(text: str, keep: str | None = None) -> str:
 
 
 def _begin(name: str, weights: str | None) -> str:
-    return f"<!-- {name} of weights {weights or 'unknown'}: written by {SECTIONS[name]} -->"
+    return f"<!-- {name} of weights {'unknown' if weights is None else weights}: written by {SECTIONS[name]} -->"
 
 
 def _end(name: str) -> str:

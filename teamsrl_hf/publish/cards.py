@@ -34,12 +34,12 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 class DatasetStatistics:
-    """What a card tells of a dataset, gathered seed by seed; its size does not grow with the dataset's.
+    """Counts and samples for a dataset's card, gathered seed by seed, in constant memory.
 
     Args:
-        chains: How many chains to keep as a sample: of the seeds that led to a row, those whose ids have the lowest
-            hashes, so that neither timing nor the order of seeds decides.
-        paid: Kinds of calls that the expert is asked.
+        chains: Number of chains in the sample: of the seeds that led to a row, those whose ids have the lowest hashes,
+            so that neither timing nor the order of seeds matters.
+        paid: Kinds of calls that the expert answers.
     """
 
     def __init__(self, chains: int = 10, paid: Sequence[CallKind] = (CallKind.REWRITE, CallKind.ANSWER)):
@@ -49,7 +49,7 @@ class DatasetStatistics:
         self.operations: Counter[str] = Counter()
         self.operations_by_step: dict[str, Counter[int]] = {}
         self.new_words: dict[int, list[float]] = {}
-        self.words = {"instruction": Counter(), "response": Counter()}
+        self.words: dict[str, Counter[int]] = {"instruction": Counter(), "response": Counter()}
         self.rulebook = False
         self._most_chains, self._paid = chains, tuple(paid)
         self._chains: list[tuple[bytes, dict[str, Any]]] = []
@@ -122,7 +122,7 @@ def _novelty(before: str, after: str) -> float:
 
 
 def _span(bits: int) -> str:
-    """The numbers of so many binary digits.
+    """The range of numbers with `bits` binary digits.
 
     >>> [_span(bits) for bits in range(4)]
     ['0', '1', '2-3', '4-7']
@@ -145,12 +145,12 @@ def dataset_card(
     """The dataset's card.
 
     Args:
-        configs: Which files make up which split, as `DatasetWriter.finish` tells.
+        configs: Files of each split, as `DatasetWriter.finish` passes them.
         script_args: Attributes `license`, `language`, `expert`, `reviewer`, `chooser`, and `instructor` where there is
             one.
-        checks: Sentences about what else rows had to pass, and what was found.
+        checks: Sentences about further checks of the rows, and their results.
         plots: Title and path of each picture, as `plots.plot_dataset` gives them; None where it could draw none.
-        origin: What the run recorded in lineage.json: seeds, chooser, versions and recipe; None where nothing did.
+        origin: The content of the run's lineage.json: seeds, chooser, versions and recipe; None without a record.
         template: Path of a Jinja file that replaces `model_cards/dataset_card.md` and may use every name that this one
             does, such as `meta` (the YAML, with its lines of dashes), `statistics` and `chains`. Texts of models must
             pass through the filter `fenced` or `code`.
@@ -191,7 +191,7 @@ def dataset_card(
 def _columns() -> list[tuple[str, str, str]]:
     """Name of each column, the configs that have it, and what it holds."""
     names = {config: schema.names for config, schema in schemas().items()}
-    return [(name, ", ".join(c for c in names if name in names[c]), told) for name, told in COLUMNS.items()]
+    return [(name, ", ".join(c for c in names if name in names[c]), meaning) for name, meaning in COLUMNS.items()]
 
 
 def _public_origin(origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,18 +220,18 @@ def policy_card(
     """The policy's card.
 
     Args:
-        summary: What `InstructionGenPPOTrainer.facts` says of its training; None where nothing is known of it.
-        args: The arguments of its training that are worth knowing.
-        plots: As those of `dataset_card`.
-        name: What the list of results calls it.
+        summary: `InstructionGenPPOTrainer.facts` of its training; None where nothing is known about it.
+        args: Arguments of its training, for the card.
+        plots: As in `dataset_card`.
+        name: Its name in the list of results.
         datasets: Hub ids of its seeds' datasets; paths are left out.
         tags: Further tags.
-        models: Role and name of each model that it was trained with, such as "instructor".
+        models: Name of each model that it was trained with, by role, such as "instructor".
         method, paper, method_tags: How it was trained: the name, the paper's `title` and its `id` on arXiv, and tags.
     """
     other = paper if paper and f"arxiv:{paper['id']}" not in PAPER_TAGS else None
     paper_tags = (*PAPER_TAGS, *([f"arxiv:{other['id']}"] if other else ()))
-    meta = {
+    meta: dict[str, Any] = {
         "library_name": "transformers",
         "license": license,
         "pipeline_tag": "reinforcement-learning",
@@ -256,7 +256,7 @@ def policy_card(
 
 
 def _held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured on held-out seeds, as an entry of the Hub's `model-index`."""
+    """The measurements on held-out seeds, as an entry of the Hub's `model-index`."""
     metrics = (
         ("reward", "reward_after", "reward per chain"),
         ("accept_rate", "accept_rate_after", "accepted per call"),
@@ -276,7 +276,7 @@ def render(template: str, own: str | Path | None = None, **values: Any) -> str:
     Raises:
         UserError: The user's file can't be filled in.
     """
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
 
     path = resource(f"model_cards/{template}") if own is None else Path(own)
     try:
@@ -284,7 +284,7 @@ def render(template: str, own: str | Path | None = None, **values: Any) -> str:
     except (TemplateError, TypeError, ValueError) as error:
         if own is None:
             raise
-        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
         raise UserError(f"The card template {own}{line} can't be filled in: {error}") from error
 
 
@@ -306,7 +306,7 @@ def front_matter(meta: Mapping[str, Any]) -> str:
 
 
 def read_front_matter(card: str) -> tuple[dict[str, Any], str]:
-    r"""What a card's front matter says, and the text after it; nothing of what is no mapping.
+    r"""A card's front matter and the text after it; front matter that is no mapping is empty.
 
     >>> read_front_matter("---\nlicense: mit\n---\n# A model")
     ({'license': 'mit'}, '# A model')
@@ -330,7 +330,7 @@ def card_of(name: str, repo_type: str) -> str:
 
     try:
         return Path(hf_hub_download(name, "README.md", repo_type=repo_type)).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # Offline, or a repository without a card: what needs it says less then.
+    except (OSError, ValueError):  # Offline, or a repository without a card.
         return ""
 
 
@@ -391,7 +391,7 @@ def inline_code(text: Any) -> str:
 
 
 def _cut(text: str, limit: int = 2_000) -> str:
-    """Text without control and direction characters, cut where it would drown the card."""
+    """Text without control and direction characters, cut to `limit`."""
     text = visible(text)
     return text if len(text) <= limit else text[:limit] + " […]"
 

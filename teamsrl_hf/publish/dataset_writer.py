@@ -1,5 +1,4 @@
-"""The published dataset: in go examples and rejections, seed by seed, out comes a folder that `load_dataset` takes and
-the Hub shows.
+"""The published dataset: in go examples and rejections by seed, out comes a folder for `load_dataset` and the Hub.
 
 Config `default` holds the accepted rows, ready for `trl.SFTTrainer`; config `trajectories` every step of every
 chain, also the rejected ones, with its reason. Columns never depend on settings.
@@ -22,13 +21,14 @@ from ..types import CallKind, Candidate, Example, Rejection
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from datasets import Features
 
 CONFIGS = {"default": "data", "trajectories": "trajectories"}
 SPLITS = ("train", "test")
 
 
-# What each column holds, as the card tells it; `schemas` says which config has it.
+# The content of each column, for the card; `schemas` says which config has it.
 COLUMNS = {
     "prompt": "the instruction, as a message of the user",
     "completion": "the answer, as a message of the assistant",
@@ -58,7 +58,7 @@ COLUMNS = {
 def schemas() -> dict[str, "pa.Schema"]:
     """Column types of both configs, with the metadata in which `load_dataset` looks for them.
 
-    Written down in Arrow's terms, since importing `datasets` takes a second, which a run would spend in mid-flight.
+    Written as Arrow types, since importing `datasets` takes a second, while answers wait.
     """
     import pyarrow as pa
 
@@ -88,15 +88,15 @@ def schemas() -> dict[str, "pa.Schema"]:
 
 
 def features() -> dict[str, "Features"]:
-    """Column types of both configs, as `load_dataset` tells them."""
+    """Column types of both configs, as `load_dataset` returns them."""
     from datasets import Features
 
     return {config: Features.from_arrow_schema(schema) for config, schema in schemas().items()}
 
 
 def _with_metadata(schema: "pa.Schema") -> "pa.Schema":
-    told = {"info": {"features": {field.name: _feature(field.type) for field in schema}}}
-    return schema.with_metadata({"huggingface": json.dumps(told)})
+    info = {"info": {"features": {field.name: _feature(field.type) for field in schema}}}
+    return schema.with_metadata({"huggingface": json.dumps(info)})
 
 
 def _feature(type: "pa.DataType") -> dict[str, Any]:
@@ -163,14 +163,14 @@ class DatasetWriter:
                 writer.write(results)
             writer.finish(card)
 
-    Until `finish` everything lies in `folder/.writing`, so that a folder whose run was killed never looks whole; the
-    next writer starts afresh. Where a row group or a shard ends depends on its rows alone, and memory holds one row
-    group for each split of each config, however many rows there are.
+    Until `finish` all files are in `folder/.writing`, so that a folder whose run was killed never looks whole; the
+    next writer starts over. Where row groups and shards end depends on the rows alone. Memory holds one row group for
+    each split of each config.
 
     Args:
         test_seeds: Ids of the seeds whose rows make up split `test`.
-        group_rows, group_size: Rows, and characters of text, from which on a row group ends.
-        shard_size: Characters of text from which on a file ends.
+        group_rows, group_size: Rows, or characters of text, that end a row group.
+        shard_size: Characters of text that end a file.
 
     Raises:
         OSError: The folder can't be written (disk full, read-only).
@@ -184,7 +184,7 @@ class DatasetWriter:
         group_size: int = 2**23,
         shard_size: int = 2**28,
     ):
-        import pyarrow.parquet  # noqa: F401 (now, and not when answers are waiting)
+        import pyarrow.parquet  # noqa: F401 (now, and not while answers wait)
 
         self.folder, self.test_seeds = Path(folder), test_seeds
         self._limits = group_rows, group_size, shard_size
@@ -203,14 +203,14 @@ class DatasetWriter:
                 self._table("default", split).add(default_row(result), size)
 
     def finish(self, card: Callable[[list[dict[str, Any]]], str]) -> None:
-        """Close the shards, write README.md and put all in place of what an earlier run left there.
+        """Close the shards, write README.md, and replace the files of an earlier run.
 
-        A split without rows has no file, since `load_dataset` can't read one; but where there are no rows at all the
-        card names an empty one, so that `load_dataset` says so, and does not take something else for the rows.
+        A split without rows has no file, since `load_dataset` can't read one. A dataset without any row gets an empty
+        file, so that `load_dataset` reports that, and loads nothing else as rows.
 
         Args:
-            card: Makes the text of README.md from the `configs` entry its YAML must hold: which files make up which
-                split.
+            card: Function from the `configs` entry of the card's YAML (the files of each split) to the text of
+                README.md.
         """
         if not any(config == "default" for config, _ in self._tables):
             self._table("default", "train")
@@ -226,7 +226,7 @@ class DatasetWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Without `finish`, what was written so far is thrown away: after a full disk, room is what is wanted."""
+        """Without `finish`, delete what was written so far: a full disk needs room."""
         for table in self._tables.values():
             table.abandon()
         shutil.rmtree(self._draft, ignore_errors=True)
@@ -249,7 +249,7 @@ class _Table:
         self._rows: list[dict[str, Any]] = []
         self._in_group = self._in_shard = 0
         self._shards: list[Path] = []
-        self._writer = None
+        self._writer: pq.ParquetWriter | None = None
 
     def add(self, row: dict[str, Any], size: int) -> None:
         """Take a row whose texts hold `size` characters."""
@@ -279,20 +279,21 @@ class _Table:
             with suppress(OSError):
                 writer.close()
 
-    def _open(self) -> None:
+    def _open(self) -> "pq.ParquetWriter":
+        """The writer of the shard that is open, or of the next one."""
         import pyarrow.parquet as pq
 
-        self.folder.mkdir(exist_ok=True)
-        self._shards.append(self.folder / f"{self.split}-{len(self._shards)}.part")
-        self._writer = pq.ParquetWriter(self._shards[-1], self.schema)
+        if self._writer is None:
+            self.folder.mkdir(exist_ok=True)
+            self._shards.append(self.folder / f"{self.split}-{len(self._shards)}.part")
+            self._writer = pq.ParquetWriter(self._shards[-1], self.schema)
+        return self._writer
 
     def _end_group(self) -> None:
         import pyarrow as pa
 
-        if self._writer is None:
-            self._open()
         columns = [_array([row[field.name] for row in self._rows], field.type) for field in self.schema]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+        self._open().write_table(pa.Table.from_arrays(columns, schema=self.schema))
         self._in_shard += self._in_group
         self._rows, self._in_group = [], 0
 
@@ -305,8 +306,8 @@ class _Table:
 def name_by_content(file: Path, split: str, number: int = 0, count: int = 1) -> Path:
     """Rename a finished Parquet file as one of a split's `count` files; every folder we write has such names.
 
-    They hold a hash of the content, since `load_dataset` caches a local folder by its name and its card's YAML alone,
-    and would hand out the rows of another folder of that name.
+    The names hold a hash of the content: `load_dataset` caches a local folder by its name and its card's YAML alone,
+    and would return the rows of another folder with that name.
     """
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=8)).hexdigest()

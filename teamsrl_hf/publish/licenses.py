@@ -1,4 +1,4 @@
-"""Licences of what is made: in goes an identifier, out comes one the Hub knows, or the nearest to a mistyped one."""
+"""Licences for cards: in goes an identifier, out comes one that the Hub knows, or an error that names the nearest."""
 
 from difflib import get_close_matches
 
@@ -24,7 +24,7 @@ OWN_LICENSE = "apache-2.0"
 
 
 def settle_license(given: str | None, ours: bool) -> str:
-    """The licence for a card: the given one, else our own for what our own texts and rules alone made, else "unknown".
+    """The licence for a card: the given one, else our own if only our texts and rules were used, else "unknown".
 
     Raises:
         UserError: The Hub does not know the given one, and would refuse the card.

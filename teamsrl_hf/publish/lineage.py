@@ -1,7 +1,6 @@
-"""What a run was made from: in go its rows, seeds and weights, out comes lineage.json in its folder, and the answer to
-whether a row was trained on.
+"""The record of a run: in go rows, seeds and weights, out comes lineage.json, which shows if a row was trained on.
 
-The file stays where the run was: a list of hashes tells anyone who holds a text whether it was trained on.
+The file is never pushed: with its hashes, anyone who has a text can find out whether it was trained on.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ from ..types import Seed
 LINEAGE_FILE = "lineage.json"
 KINDS = ("dataset", "split", "policy", "model")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets")
-_KEY = 8  # Bytes: a million rows held against a million others match falsely once in some 20 million times.
+_KEY = 8  # Bytes: between a million rows and a million others, a false match has a probability of 1 in 20 million.
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ class RowSet:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all rows, whatever their order."""
+        """A hash of all rows that does not depend on their order."""
         return hashlib.blake2b(b"".join(sorted(self.rows)), digest_size=_KEY).hexdigest()
 
     def to_json(self) -> dict[str, str]:
-        """Sorted hashes, so that the order of the rows is not told."""
+        """Sorted hashes, which do not reveal the order of the rows."""
         return {name: b64encode(b"".join(sorted(keys))).decode() for name, keys in vars(self).items()}
 
     @classmethod
     def from_json(cls, packed: Mapping[str, str]) -> "RowSet":
-        """What `to_json` gave."""
+        """The set that `to_json` wrote."""
         return cls(*(_unpacked(packed[name]) for name in ("rows", "prompts")))
 
 
@@ -90,13 +89,13 @@ def _key(content: Sequence) -> bytes:
 
 
 def write_lineage(folder: str | Path, kind: str, facts: Mapping[str, Any]) -> None:
-    """Write the record of what lies in `folder`, in place of an earlier one."""
+    """Write the record of a folder, in place of an earlier one."""
     assert kind in KINDS, kind
     write_json(Path(folder) / LINEAGE_FILE, {"version": 1, "kind": kind, **facts})
 
 
 def read_lineage(folder: str | Path, kind: str) -> dict[str, Any] | None:
-    """The record in `folder`; None where there is none of this kind (a Hub id, or what others made).
+    """The record in `folder`; None where there is none of this kind (a Hub id, or a folder of another tool).
 
     Raises:
         UserError: The file is there and can't be read.
@@ -154,7 +153,7 @@ def seeds_facts(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made a dataset, policy or model."""
+    """Versions of the libraries that a dataset, policy or model depends on."""
     return {name: version(name) for name in LIBRARIES} | {"teamsrl-hf": __version__}
 
 
@@ -162,7 +161,7 @@ def versions() -> dict[str, str]:
 
 
 def identity(name: str, revision: str | None = None) -> dict[str, str | None]:
-    """Which model a name stands for now; the name alone may stand for another tomorrow."""
+    """A model's name with a hash of its weights, since the name may stand for others later."""
     return {"name": str(name), "revision": revision, "weights": weights_digest(name, revision)}
 
 
@@ -182,8 +181,8 @@ def weights_digest(name: str | Path, revision: str | None = None) -> str | None:
         shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is no index of weights; fetch or save the model again.") from error
-    found = {shard: _found(name, shard, revision) for shard in shards}
-    missing = [shard for shard, path in found.items() if path is None]
+    found = {shard: path for shard in shards if (path := _found(name, shard, revision)) is not None}
+    missing = [shard for shard in shards if shard not in found]
     if missing:
         raise UserError(f"{str(name)!r} lacks {missing[0]}, which its index names; fetch or save the model again.")
     return hashlib.sha256("".join(f"{shard} {_sha256(path)}\n" for shard, path in found.items()).encode()).hexdigest()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 
 
@@ -15,11 +15,11 @@ def plot_dataset(summary: Mapping[str, Any], folder: str | Path) -> dict[str, st
         summary: As `DatasetStatistics.summary` gives it.
 
     Returns:
-        None without matplotlib (the extra `plots`); nothing in it when there are no rows.
+        None without matplotlib (the extra `plots`); empty when there are no rows.
     """
-    drawn = {}
+    drawn: dict[str, tuple[str, Callable]] = {}
     if not summary["rows"]:
-        return drawn
+        return {}
     steps = sorted({step for counts in summary["operations_by_step"].values() for step in counts}, key=int)
     mix = {name: [counts.get(step, 0) for step in steps] for name, counts in summary["operations_by_step"].items()}
     drawn["Rows by step and operation"] = _bars("operations", mix, steps, "step", "rows")

@@ -28,7 +28,7 @@ def write_report(folder: str | Path, limit: int = 100_000) -> Path:
     """Write `report.html` into the folder of a dataset, from its config `trajectories`; returns its path.
 
     Args:
-        limit: Steps from which on no further chain is shown; the page tells how many steps it leaves out. Texts over
+        limit: After this many steps no further chain is shown; the page says how many steps it leaves out. Texts over
             20,000 characters are cut.
 
     Raises:
@@ -60,8 +60,8 @@ def pack(rows: Iterable[dict[str, Any]], total: int, limit: int) -> dict[str, An
     """Columns of numbers, and each text once.
 
     Returns:
-        `texts`, `names`, `outcomes`: what the numbers stand for; `left_out`: steps not shown; columns with one number
-        for each step. `parent` is the row a step was rewritten from, -1 for the seed; outcome 0 is "accepted".
+        `texts`, `names`, `outcomes`: the values behind the numbers; `left_out`: steps not shown; columns with one
+        number for each step. `parent` is the row a step was rewritten from, -1 for the seed; outcome 0 is "accepted".
     """
     texts, names, outcomes = _Index(), _Index(), _Index()
     outcomes.number("accepted")
@@ -85,8 +85,8 @@ def pack(rows: Iterable[dict[str, Any]], total: int, limit: int) -> dict[str, An
         places[seed, row["id"]] = len(columns["seed"])
         for name, column in columns.items():
             column.append(packed[name])
-    told = {"texts": [*texts], "names": [*names], "outcomes": [*outcomes]}
-    return {**told, "left_out": total - len(columns["seed"]), **columns}
+    shared = {"texts": [*texts], "names": [*names], "outcomes": [*outcomes]}
+    return {**shared, "left_out": total - len(columns["seed"]), **columns}
 
 
 _PACKED = (
