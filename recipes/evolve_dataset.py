@@ -43,7 +43,8 @@ from teamsrl_hf.models.budget import Budget, Price
 from teamsrl_hf.models.calls import run_async
 from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.public import public_model, public_spec
-from teamsrl_hf.publish.cards import RULEBOOK, recipe_text
+from teamsrl_hf.publish.cards import recipe_text
+from teamsrl_hf.publish.counts import RULEBOOK
 from teamsrl_hf.publish.licenses import settle_license
 from teamsrl_hf.publish.lineage import read_lineage, seeds_facts, versions, weights_digest
 from teamsrl_hf.types import Seed

@@ -34,7 +34,7 @@ from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.models.parts import merge_parts, open_part, prepare_parts
 from teamsrl_hf.public import public_model
-from teamsrl_hf.publish.cards import RULEBOOK
+from teamsrl_hf.publish.counts import RULEBOOK
 from teamsrl_hf.publish.licenses import settle_license
 from teamsrl_hf.publish.lineage import read_lineage, seeds_facts, versions, weights_digest, write_lineage
 from teamsrl_hf.runs import finish_run, hold, open_run

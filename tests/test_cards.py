@@ -6,7 +6,6 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from teamsrl_hf import Candidate, EvolverConfig, Example, Rejection, Review, Seed, Transition
 from teamsrl_hf.publish.cards import (
-    DatasetStatistics,
     dataset_card,
     fenced,
     inline_code,
@@ -14,6 +13,7 @@ from teamsrl_hf.publish.cards import (
     render,
     size_category,
 )
+from teamsrl_hf.publish.counts import DatasetStatistics
 from teamsrl_hf.text.operations import OPERATIONS, Operation
 
 ARGS = SimpleNamespace(

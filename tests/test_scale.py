@@ -40,7 +40,8 @@ MANY = """
 import random, resource, sys
 from pathlib import Path
 from teamsrl_hf import DatasetEvolver, EvolverConfig, Ledger, ScriptedGenerator, Seed, uniform_chooser
-from teamsrl_hf.publish.cards import DatasetStatistics, front_matter
+from teamsrl_hf.publish.cards import front_matter
+from teamsrl_hf.publish.counts import DatasetStatistics
 from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.evolve.shards import consume
 from teamsrl_hf.publish.dataset_writer import DatasetWriter

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..models.ledger import Ledger
-from ..publish.cards import DatasetStatistics
+from ..publish.counts import DatasetStatistics
 
 Advance = Callable[[int], object]
 

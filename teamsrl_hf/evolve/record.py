@@ -10,7 +10,8 @@ from typing import Any
 from ..commands.arguments import seeds_digest
 from ..errors import UserError
 from ..public import public_model
-from ..publish.cards import DatasetStatistics, dataset_card, read_front_matter
+from ..publish.cards import dataset_card, read_front_matter
+from ..publish.counts import DatasetStatistics
 from ..publish.licenses import settle_license
 from ..publish.lineage import seeds_facts, versions, weights_digest
 from ..types import Seed

@@ -19,7 +19,8 @@ from ..models.accounting import outcome, spent
 from ..models.budget import Budget, Price
 from ..models.ledger import Ledger
 from ..models.parts import merge_parts, open_part, prepare_parts
-from ..publish.cards import DatasetStatistics, inline_code
+from ..publish.cards import inline_code
+from ..publish.counts import DatasetStatistics
 from ..publish.dataset_writer import DatasetWriter
 from ..publish.lineage import write_lineage
 from ..publish.plots import plot_dataset

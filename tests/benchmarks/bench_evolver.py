@@ -67,7 +67,8 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
     from teamsrl_hf.evolve.config import EvolverConfig
     from teamsrl_hf.evolve.shards import consume
     from teamsrl_hf.models.base import ScriptedGenerator
-    from teamsrl_hf.publish.cards import DatasetStatistics, front_matter
+    from teamsrl_hf.publish.cards import front_matter
+    from teamsrl_hf.publish.counts import DatasetStatistics
     from teamsrl_hf.publish.dataset_writer import DatasetWriter
     from teamsrl_hf.text.operations import OPERATIONS
 
