@@ -823,7 +823,7 @@ async def model(request):
     hangs = len(started) == 5
     await asyncio.sleep(60 if hangs else 0.2)
     rewrite = request.task.kind == "rewrite"
-    return Completion(request.task.texts[0] + " More." if rewrite else "Different", "slow")
+    return Completion(request.task.texts[0] + " More." if rewrite else "Different", "slow", 9, 9)
 
 model.model = "slow"
 seeds = [Seed(f"s{{i}}", f"Explain subject {{i}}.") for i in range(1000)]

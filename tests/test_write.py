@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from asked import EVOLVE_RULES
 from datasets import load_dataset
 from endpoint_server import EndpointServer, rulebook_answer
 from huggingface_hub import DatasetCard
@@ -41,6 +42,7 @@ from teamsrl_hf.runs import read_run
 ROOT = Path(__file__).parent.parent
 SEEDS = [Seed(f"s{i}", f"Explain to a beginner how machine number {i} came about.") for i in range(12)]
 TWO = EvolverConfig(operations_per_episode=2)
+RULES = ["--chooser", "uniform", *EVOLVE_RULES]
 FOLDER = {"README.md", "data", "trajectories", "ledger.sqlite", "run.json", "lineage.json", "report.html"}
 
 
@@ -74,7 +76,7 @@ def test_one_call_leaves_a_folder_that_loads_and_says_what_it_holds(tmp_path):
 
 def test_python_and_the_command_write_the_same_rows(tmp_path):
     (tmp_path / "seeds.jsonl").write_text("".join(json.dumps({"instruction": s.instruction}) + "\n" for s in SEEDS))
-    options = ["--chooser", "uniform", "--operations_per_episode", "2", "--seeds", str(tmp_path / "seeds.jsonl")]
+    options = [*RULES, "--operations_per_episode", "2", "--seeds", str(tmp_path / "seeds.jsonl")]
     load_recipe("evolve_dataset").main([*options, "--output_dir", str(tmp_path / "command")])
     train, test = split_seeds(load_seeds(str(tmp_path / "seeds.jsonl")))
     _evolver().write(train, tmp_path / "python", test)
@@ -213,7 +215,7 @@ OWN_CARD = """{{ meta }}
 def test_a_users_own_template_makes_the_card_from_python_and_from_the_command(tmp_path):
     (tmp_path / "card.md").write_text(OWN_CARD)
     written = _evolver().write(SEEDS, tmp_path / "python", card_template=tmp_path / "card.md")
-    options = ["--chooser", "uniform", "--test_size", "0", "--card_template", str(tmp_path / "card.md")]
+    options = [*RULES, "--test_size", "0", "--card_template", str(tmp_path / "card.md")]
     summary = load_recipe("evolve_dataset").main([*options, "--output_dir", str(tmp_path / "command")])
     for folder, rows in ((written.folder, written.rows), (tmp_path / "command", summary["rows"])):
         card = (folder / "README.md").read_text()
