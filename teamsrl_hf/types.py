@@ -65,6 +65,7 @@ class Reason(Name):
     CONTROL_TOKENS = "control_tokens"
     TOO_LONG = "too_long"
     CUT_OFF = "cut_off"
+    ANSWER_CUT_OFF = "answer_cut_off"
     EMPTY_RESPONSE = "empty_response"
     # What befell a call, or a row of its answer.
     CALL_FAILED = "call_failed"

@@ -75,7 +75,7 @@ def test_answers_cut_by_the_server_cost_no_row_that_can_be_had(method):
     # One in five answers is cut, and of those asked for again one in five once more: one call in 25 is lost for good.
     assert kept >= 0.8 * sum(isinstance(result, Example) for result in expected)
     assert {getattr(result, "reason", None) for result in results} <= {
-        *(None, "cut_off", "nothing_planned", "unchanged", "near_duplicate", "repeats_earlier")
+        *(None, "cut_off", "answer_cut_off", "nothing_planned", "unchanged", "near_duplicate", "repeats_earlier")
     }
 
 

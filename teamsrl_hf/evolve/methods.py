@@ -302,7 +302,10 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
     text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
     problems = (row.problem,) if row.problem else response_violations(row.answer)
     if problems:
-        rewrite, verdict = row.instruction or text, Review(Verdict.UNREADABLE, problems)
+        # Of a row that can't be read, what the model wrote is kept.
+        unread = text if got.completion.error else got.completion.text
+        rewrite = row.instruction if row.instruction else unread
+        verdict = Review(Verdict.UNREADABLE, problems)
     else:
         rewrite = row.instruction
         verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
@@ -337,7 +340,8 @@ def answer_problem(completion: Completion) -> Reason | None:
     """Why an answer can't be used, or None."""
     if completion.error:
         return Reason.CALL_FAILED
-    return next(iter(response_violations(completion.text, completion.finish_reason)), None)
+    problem = next(iter(response_violations(completion.text, completion.finish_reason)), None)
+    return Reason.ANSWER_CUT_OFF if problem == Reason.CUT_OFF else problem
 
 
 def _eliminated(candidate: Candidate, problem: Reason | None) -> Candidate:
