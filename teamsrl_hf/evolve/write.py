@@ -28,7 +28,7 @@ from ..publish.report import write_report
 from ..runs import finish_run, hold, open_run, reopen_run
 from ..types import Example, Rejection, Seed
 from .evolution import Evolution
-from .progress import Advance, progress_bar
+from .progress import Advance, Watch, progress_bar
 from .record import CardSettings, RunRecord
 from .shards import Team, buy_together, consume, share_of
 
@@ -198,7 +198,7 @@ def _finish(writing: Writing, since: float, refused: CallsRefused | None) -> dic
 def _write(writing: Writing, ledger: Ledger) -> dict[str, Any]:
     """Evolve and write the folder as results come."""
     folder, evolver = writing.folder, writing.evolver.recorded(ledger)
-    statistics = DatasetStatistics(paid=evolver.args.paid)
+    statistics, watch = DatasetStatistics(paid=evolver.args.paid), Watch()
     reopen_run(folder)
     with DatasetWriter(folder, frozenset(seed.id for seed in writing.test)) as writer:
         bar = progress_bar("Evolving", len(writing.seeds), ledger, statistics, not writing.show_progress)
@@ -206,6 +206,7 @@ def _write(writing: Writing, ledger: Ledger) -> dict[str, Any]:
 
             def keep(results: list[Example | Rejection]) -> None:
                 statistics.add(results)
+                watch.add(results)
                 writer.write(results)
                 advance(1)
 
