@@ -3,6 +3,7 @@
 import asyncio
 import email.utils
 import gc
+import json
 import threading
 import time
 
@@ -71,6 +72,16 @@ def answer(text, finish_reason="stop", delay=0.0):
         return web.json_response(
             {"model": "other", "choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 3}}
         )
+
+    return respond
+
+
+def reply(*, body=None, usage=None, **choice):
+    """An answer with status 200 and this choice, or with this body."""
+
+    async def respond(request):
+        whole = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"} | choice], "usage": usage}
+        return web.Response(body=json.dumps(whole).encode() if body is None else body)
 
     return respond
 
@@ -257,7 +268,7 @@ def test_thoughts_without_an_answer_fail_by_that_name_and_give_no_text(finish, a
 
 def test_a_redirect_is_not_followed():
     with Server(status(307, "elsewhere", Location="/v2/chat/completions")) as server:
-        assert ask(server).error == "HTTP 307: elsewhere"
+        assert ask(server).error == "HTTP 307: elsewhere (redirects to /v2/chat/completions; correct base_url)"
     assert server.paths == ["/v1/chat/completions"]
 
 
@@ -404,6 +415,78 @@ def test_a_url_that_may_hold_a_secret_is_refused_without_showing_it(url):
 def test_numbers_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="must be above 0"):
         EndpointGenerator("m", "http://127.0.0.1/v1", **options)
+
+
+PARTS = [{"type": "text", "text": "A wren"}, {"type": "image", "url": "x"}, {"type": "text", "text": " sings."}]
+WHOLE = b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "finish"),
+    [
+        (reply(message={"content": PARTS}), "A wren sings.", "stop"),
+        (reply(message={"content": "A wren.", "tool_calls": []}), "A wren.", "stop"),
+        (reply(message={"content": "A wren.", "refusal": None}), "A wren.", "stop"),
+        *((reply(finish_reason=reason), "yes", "stop") for reason in ("STOP", "eos_token", "end_turn", "EOS")),
+        *((reply(finish_reason=reason), "yes", "length") for reason in ("MAX_TOKENS", "max_output_tokens")),
+        (reply(body=b"\xef\xbb\xbf" + WHOLE), "yes", "stop"),
+        (reply(body=b": WORKING\n\n: STILL WORKING\n\n" + WHOLE), "yes", "stop"),
+    ],
+)
+def test_an_answer_of_another_shape_is_read(response, text, finish):
+    with Server(response) as server:
+        completion = ask(server)
+    assert (completion.text, completion.finish_reason, completion.error) == (text, finish, None)
+    assert completion.attempts == 1
+
+
+CALL = [{"function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (reply(message={"content": None, "tool_calls": CALL}), "the model answered with a tool call"),
+        (reply(finish_reason="tool_calls"), "the model answered with a tool call"),
+        (reply(message={"content": None, "refusal": "I won't."}), "the model refused: I won't."),
+        (reply(finish_reason="RECITATION"), 'the answer ended for an unknown reason: "RECITATION"'),
+        (reply(finish_reason=None), "the answer ended for an unknown reason: null"),
+        (reply(error={"code": 500}, finish_reason="error"), 'an error ended the answer: {"code": 500}'),
+        (reply(body=b'data: {"choices": []}\n\n'), "the endpoint streams its answer, although it was not asked to"),
+        (
+            reply(body=b'{"error": {"message": "no money", "code": 402}}'),
+            'an error with status 200: {"message": "no money", "code": 402}',
+        ),
+        (
+            status(400, "The maximum context length is 512 tokens."),
+            "HTTP 400: The maximum context length is 512 tokens. (lower max_tokens, or shorten the prompt)",
+        ),
+        (
+            status(308, "", Location="https://other.example/v1/chat/completions"),
+            "HTTP 308 (redirects to https://other.example/v1/chat/completions; correct base_url)",
+        ),
+    ],
+)
+def test_what_another_attempt_cannot_change_fails_once_and_by_name(response, error):
+    with Server(response) as server:
+        completion = ask(server)
+        assert len(server.bodies) == 1
+    assert (completion.text, completion.error) == ("", error)
+
+
+def test_an_error_inside_an_answer_with_status_200_is_tried_again_like_its_own_status():
+    overloaded = reply(body=b'{"error": {"message": "overloaded", "code": 503}}')
+    with Server(overloaded, overloaded, reply(body=b'{"error": "busy"}')) as server:
+        completion = ask(server, max_retries=1)
+    # The status 503 is a pause and uses up no retry; an error without a status does.
+    assert (completion.text, completion.attempts) == ("yes", 4)
+
+
+def test_thoughts_that_only_the_total_counts_are_booked_as_tokens_of_the_answer():
+    usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 425}
+    with Server(reply(usage=usage)) as server:
+        completion = ask(server)
+    assert (completion.prompt_tokens, completion.completion_tokens) == (20, 405)
 
 
 def test_a_scripted_generator_gives_its_answers_in_turn_and_says_when_none_is_left():

@@ -25,6 +25,10 @@ _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
 # Statuses that may depend on the request: on its content, length or parameters.
 _ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
+# Finish reasons in lower case: the model ended its answer, or a limit on tokens cut it. All others are failures.
+_ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "complete", "completed"}
+_CUT = {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"}
+_COMMENTS = re.compile(rb"\A(?:\s*:[^\n]*\n)+")  # Some gateways keep the connection open with these lines.
 
 
 @dataclass(frozen=True)
@@ -119,21 +123,25 @@ def payload(request: Request, model: str) -> dict[str, object]:
 
 def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
     """The completion in the body of an answer with status 200, or why there is none."""
+    if body.lstrip().startswith((b"data:", b"event:")):
+        return Failure("the endpoint streams its answer, although it was not asked to", status=200)
     try:
-        answer = json.loads(body)
+        answer = json.loads(_COMMENTS.sub(b"", body))
+        if (error := _error_inside(answer, token)) is not None:
+            return error
         choice = answer["choices"][0]
-        text, reason = choice["message"]["content"], choice.get("finish_reason")
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        message = choice["message"]
+        text, reason = _text(message["content"]), choice.get("finish_reason")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return Failure(f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
-    prompt, completion = _count(answer.get("usage"), "prompt_tokens"), _count(answer.get("usage"), "completion_tokens")
+    prompt, completion = _tokens(answer.get("usage"))
     failed = partial(Failure, status=200, prompt_tokens=prompt, completion_tokens=completion)
-    if reason == "content_filter":
-        return failed("the endpoint's content filter stopped the answer")
-    said = text if isinstance(text, str) else ""
-    text = without_thoughts(said)
+    if (problem := _problem(choice, message, text, token)) is not None:
+        return failed(problem)
+    cut = str(reason).lower() in _CUT
+    said, text = text, without_thoughts(text)
     if not text.strip():
         # Cut before its first word, for example while thinking: a retry would cost as much and end the same way.
-        cut = reason == Finish.LENGTH
         missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
         return failed(f"{missing}{' at max_tokens' if cut else ''}", not cut)
     return Completion(
@@ -141,8 +149,53 @@ def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
         model=model,
         prompt_tokens=prompt,
         completion_tokens=completion,
-        finish_reason=Finish.LENGTH if reason == Finish.LENGTH else Finish.STOP,
+        finish_reason=Finish.LENGTH if cut else Finish.STOP,
     )
+
+
+def _text(content: object) -> str:
+    """The text of a message, whose content is a string or a list of parts."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
+    return content if isinstance(content, str) else ""
+
+
+def _problem(choice: dict, message: dict, text: str, token: str) -> str | None:
+    """Why a choice is no answer, or None if the model ended it or was cut; a retry would change nothing."""
+    reason = choice.get("finish_reason")
+    if choice.get("error"):
+        return f"an error ended the answer: {excerpt(json.dumps(choice['error']), token)}"
+    if reason == "content_filter":
+        return "the endpoint's content filter stopped the answer"
+    if not text.strip() and message.get("refusal"):
+        return f"the model refused: {excerpt(str(message['refusal']), token)}"
+    if reason in ("tool_calls", "function_call") or (not text.strip() and message.get("tool_calls")):
+        return "the model answered with a tool call"
+    if reason is None and not text.strip():
+        return None  # Nothing at all: an empty answer, which the caller names.
+    if str(reason).lower() not in _ENDED | _CUT:
+        return f"the answer ended for an unknown reason: {excerpt(json.dumps(reason), token)}"
+    return None
+
+
+def _error_inside(answer: dict, token: str) -> Failure | None:
+    """The failure that a body with status 200 reports: some gateways put their errors there."""
+    error = answer.get("error")
+    if not error or answer.get("choices"):
+        return None
+    code = str(error.get("code", "")) if isinstance(error, dict) else ""
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 200
+    if "insufficient_quota" in json.dumps(error):
+        status = 402
+    # Without a status it may be anything, so it is retried like a malformed answer.
+    retry = status == 200 or status in _RETRIED or status >= 500
+    return Failure(f"an error with status 200: {excerpt(json.dumps(error), token)}", retry, status=status)
+
+
+def _tokens(usage: object) -> tuple[int, int]:
+    """Tokens of the prompt and of the answer; thoughts that only the total counts are part of the answer."""
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    return prompt, max(completion, _count(usage, "total_tokens") - prompt)
 
 
 def _count(usage: object, name: str) -> int:
@@ -156,6 +209,10 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: st
     spent = status == 429 and b"insufficient_quota" in body
     retry = (status in _RETRIED or status >= 500) and not spent
     reason = f"HTTP {status}: {_complaint(status, body, token, variable)}".removesuffix(": ")
+    if 300 <= status < 400 and (place := headers.get("Location")):
+        reason += f" (redirects to {excerpt(redact(place), token)}; correct base_url)"
+    if status == 400 and re.search(rb"context (?:length|window|size)|maximum context", body, re.I):
+        reason += " (lower max_tokens, or shorten the prompt)"
     wait = _seconds(headers.get("Retry-After", ""), headers.get("Date", ""))
     return Failure(reason, retry, wait, 402 if spent else status)
 
