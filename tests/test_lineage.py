@@ -149,7 +149,7 @@ def test_held_out_rows_that_were_trained_on_are_told_and_where_all_were_there_is
         "Warning: the prompts of 1 of 2 rows that the loss is measured on are trained on." in capsys.readouterr().err
     )
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| rows held out, the prompts of which were trained on all the same | 1 |" in card
+    assert "| held-out rows whose prompts are also in the training rows | 1 |" in card
     assert run(data, tmp_path / "sound", *options)["known_test_rows"] == 0
     assert "all the same" not in (tmp_path / "sound" / "README.md").read_text()
 

@@ -321,7 +321,7 @@ def test_a_card_says_what_was_asked_of_it(told):
     assert (card.data.tags[-1], card.data.datasets) == ("birds", ["ada/seeds"])
     card = ModelCard(told["ways"]["policy.push_to_hub"]["card"])
     assert card.data.tags[-1] == "birds"
-    assert "How this policy was trained, and what it is worth, was not recorded." in card.text
+    assert "No record says how this policy was trained or how well it works." in card.text
     assert "PPO" not in card.text
 
 

@@ -203,7 +203,7 @@ def test_the_card_tells_what_was_computed_and_no_path(tuned, folder):
     }
     assert f"| loss | {summary['loss_before']:.3f} | {summary['loss_after']:.3f} |" in card
     assert "| hardware | `1 × CPU` |" in card
-    assert "the base model was built at random" in card
+    assert "the base model has random weights" in card
     assert folder not in card
     assert str(output_dir) not in card
 

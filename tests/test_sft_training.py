@@ -105,7 +105,7 @@ def test_a_mixture_of_forms_trains(folder, tmp_path):
     summary = run(None, tmp_path / "out", config=config)
     assert (summary["rows"], summary["test_rows"]) == (12, 3)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "Neither folder nor card of `json` tells how many model calls it took." in card
+    assert "Neither the folder nor the card of `json` says how many model calls it took." in card
 
 
 def test_the_last_answer_of_a_conversation_is_its_completion():
