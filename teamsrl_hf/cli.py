@@ -1,7 +1,6 @@
 """The `teamsrl` command: a thin front for the recipes that starts in a blink and imports only what a command needs."""
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from .commands.arguments import SeedArguments
 from .commands.options import Parser
 from .commands.signals import leave
 from .errors import UserError, did_you_mean
+from .loading import module_of_file
 from .paths import resource
 
 RECIPES = {
@@ -86,11 +86,7 @@ def load_recipe(name: str) -> ModuleType:
     module_name = f"teamsrl_recipe_{name}"
     if module_name in sys.modules:
         return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, resource(f"recipes/{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # Dataclasses look their module up by name.
-    spec.loader.exec_module(module)
-    return module
+    return module_of_file(module_name, resource(f"recipes/{name}.py"))
 
 
 def split_launch_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,12 +1,11 @@
-"""What a command ends with: in goes nothing, out come the exceptions that are no bugs, and the exit status of each.
+"""Exceptions that are not bugs, and the exit statuses of commands.
 
-0    done: there are rows, or a model, or whatever the command makes
-1    a bug, of ours or of a library, with its traceback
-2    something given can't be used (`UserError`)
-3    the run is over and made not a single row (`NothingMade`)
-4    stopped before its end, nothing is lost, the same command goes on (`Stopped`): a budget is spent, or a model
-     refuses every call
-129  stopped by SIGHUP (the terminal was closed), 130 by SIGINT (Ctrl-C), 143 by SIGTERM; the same command goes on
+0    done: the command wrote its rows, model or report
+1    a bug, in this package or a library, with its traceback
+2    an input can't be used (`UserError`)
+3    the run finished without a single row (`NothingMade`)
+4    stopped early (`Stopped`): a budget is spent, or a model refuses every call; the same command resumes the run
+129  stopped by SIGHUP (the terminal was closed), 130 by SIGINT (Ctrl-C), 143 by SIGTERM; the same command resumes
 """
 
 import math
@@ -17,9 +16,9 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """Something the user gave can't be used; the message says what it was, what is wanted and the way out.
+    """An input can't be used; the message says what was given, what was expected and how to correct it.
 
-    The commands show it as one line. Every other exception is a bug, of ours or of a library, and keeps its traceback.
+    Commands print it as one line. Any other exception is a bug, in this package or a library, and keeps its traceback.
 
     >>> print(UserError("a\\x1b[2Jb.jsonl:\\n  broken"))
     a\\x1b[2Jb.jsonl: broken
@@ -30,10 +29,10 @@ class UserError(ValueError):
 
 
 class NothingMade(Exception):
-    """A run came to its end without a single row.
+    """A run finished without a single row.
 
     Attributes:
-        summary: What the run would have returned.
+        summary: The summary that the run would have returned.
     """
 
     status = 3
@@ -44,17 +43,17 @@ class NothingMade(Exception):
 
 
 class Stopped(Exception):
-    """A run can't go on for now. What was bought is recorded, and the same command goes on where it stopped."""
+    """A run had to stop. Every paid call is recorded, and the same command resumes where it stopped."""
 
     status = 4
 
 
 class CallsRefused(Stopped):
-    """Call after call to a model failed for good and none was answered: whatever is wrong concerns them all."""
+    """Calls to a model kept failing and none succeeded, so the cause concerns all of them."""
 
 
 def most_failed(who: str, errors: Sequence[str], answered: int) -> CallsRefused:
-    """What to raise where most calls to somebody failed: the few answers are then no picture of the whole.
+    """The exception to raise when most calls to `who` failed: the few answers are then not representative.
 
     >>> print(most_failed("the judge", ["HTTP 500", "HTTP 500", "timeout"], 1))
     3 of 4 calls to the judge failed, 2 of them with: HTTP 500. Correct this and run the same command again.
@@ -65,7 +64,7 @@ def most_failed(who: str, errors: Sequence[str], answered: int) -> CallsRefused:
 
 
 def one_line(text: str) -> str:
-    """Text on one printable line, whatever file names, columns or library messages stand in it."""
+    """The text on one printable line, whatever file names, columns or library messages it contains."""
     characters = " ".join(text.split())
     if characters.isprintable():
         return characters
@@ -73,7 +72,7 @@ def one_line(text: str) -> str:
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:
-    """The end of a sentence: the likeliest of the `known` names, or a full stop where none is like the given one.
+    """The end of a sentence: the most similar of the `known` names, or a full stop if none is similar.
 
     >>> did_you_mean("--max_word", ["--max_words", "--min_words"]), did_you_mean("zebra", ["plan", "packed"])
     ("; did you mean '--max_words'?", '.')
@@ -93,9 +92,10 @@ def check_number(
     below: float = math.inf,
     whole: bool = False,
 ) -> None:
-    """UserError unless `value` is finite, in [`least`, `most`] and (`above`, `below`), and whole if that is asked."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (whole and value != int(value)) or not (least <= value <= most and above < value < below):
+    """UserError unless `value` is finite, in [`least`, `most`] and (`above`, `below`), and whole if `whole` is set."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    fits = math.isfinite(number) and least <= number <= most and above < number < below
+    if not fits or (whole and number != int(number)):
         bounds = [f"of at least {least:g}"] if least > -math.inf else []
         bounds += [f"above {above:g}"] if above > -math.inf else []
         bounds += [f"at most {most:.10g}"] if most < math.inf else []

@@ -1,10 +1,12 @@
-"""Things that users name, loaded by libraries: in goes a name, out comes one line when a library can't load it."""
+"""Loading by name: in goes a name from the user, out comes a module, or one line if a library can't load it."""
 
+import sys
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import dropwhile
 from pathlib import Path
 from traceback import walk_tb
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from .errors import UserError
@@ -13,14 +15,29 @@ from .redaction import shown
 from .types import POLICY_TYPE
 
 
-class library:
-    """A context for a call of a library that depends on what the user gave; what it raises becomes a UserError.
+def module_of_file(name: str, path: Path) -> ModuleType:
+    """The module of a Python file, run once and then known as `name`."""
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # Dataclasses look their module up by name.
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
-    Libraries raise anything from OSError to ZeroDivisionError on a broken folder, so it is not the type that tells
-    whose mistake it was but the place: an exception that arose in this package, beneath the library's, is a bug.
+
+class library:
+    """A context for a library call that depends on user input; exceptions of the library become UserErrors.
+
+    Libraries raise anything from OSError to ZeroDivisionError on a broken folder. So the place decides, not the type:
+    an exception that arose in this package, called back by the library, is a bug.
 
     Args:
-        failure: The beginning of the message, such as "Can't load the model"; the library's words follow.
+        failure: The beginning of the message, such as "Can't load the model"; the library's message follows.
     """
 
     def __init__(self, failure: str):
@@ -35,7 +52,7 @@ class library:
 
 
 class loading(library):
-    """As `library`, for what the user named by a folder or a Hub id.
+    """As `library`, for anything that the user names by a folder or a Hub id.
 
     >>> import json
     >>> with loading("model", "ada/tiny"):  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -59,27 +76,25 @@ class loading(library):
 
 
 def refuse_policy(name: str | Path, **options: str | None) -> None:
-    """UserError where `name` is an operation policy and a language model is wanted, or its config can't be read."""
+    """UserError if `name` is an operation policy instead of a language model, or its config can't be read."""
     from transformers import PreTrainedConfig
 
     with loading("model", name):
         config, _ = PreTrainedConfig.get_config_dict(str(name), **options)
     if isinstance(config, dict) and config.get("model_type") == POLICY_TYPE:
-        raise UserError(
-            f"{str(name)!r} is an operation policy, not a language model; give what it is to be used with."
-        )
+        raise UserError(f"{str(name)!r} is an operation policy, not a language model; name a language model.")
 
 
 def check_tokens(config: Any, highest: int, longest: int) -> None:
-    """Whether a model can read what a tokenizer made; torch's own complaint would be an index out of range.
+    """Check that a model can read the tokenizer's ids; torch would only report an index out of range.
 
     Args:
         config: The model's configuration.
-        highest: The highest id of a token.
-        longest: Tokens of the longest row.
+        highest: The highest token id.
+        longest: Number of tokens in the longest row.
 
     Raises:
-        UserError: The model has no embedding for that token, or no position for the last of so many.
+        UserError: The model has no embedding for `highest`, or fewer positions than `longest`.
     """
     text = config.get_text_config()
     known, places = getattr(text, "vocab_size", None), getattr(text, "max_position_embeddings", None)
@@ -96,7 +111,7 @@ def check_tokens(config: Any, highest: int, longest: int) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What a library says, as one line of at most 400 characters; the cause where the error itself says nothing."""
+    """A library's error message as one line of at most 400 characters; that of the cause if the error has none."""
     if type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
         error = error.__cause__
     if "trust_remote_code" in str(error):
@@ -108,12 +123,12 @@ def reason(error: BaseException) -> str:
 
 
 def _of_library(trace: TracebackType | None) -> bool:
-    """Whether the exception came out of a library that was called from here, and not out of ours that it called."""
+    """Whether the exception arose in a library called from here, not in our code that the library called back."""
 
     def ours(name: str) -> bool:
         return name.startswith("teamsrl")
 
     names: Iterator[str] = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(trace))
-    next(names, None)  # The frame with the context, a recipe's or a test's perhaps.
+    next(names, None)  # The frame that holds the context, perhaps of a recipe or a test.
     beyond = list(dropwhile(ours, names))
     return bool(beyond) and not any(map(ours, beyond))

@@ -50,7 +50,8 @@ def _token_values() -> list[str]:
 def _masked_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     rest = _LOGIN_IN_URL.sub("***@", rest)
-    place, mark, query = re.match(r"([^?#]*)([?#]?)(.*)", rest, re.S).groups()
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    mark, query = rest[len(place) :][:1], rest[len(place) + 1 :]
     return f"{scheme}://{place}{mark}{'***' if query else ''}"
 
 

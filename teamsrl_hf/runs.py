@@ -75,10 +75,12 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
             raise UserError(
                 f"The output folder {folder} is not empty and was not made by this command; give a new one."
             )
-        return _claim(folder, arguments)
+        _claim(folder, arguments)
+        return None
     if known["summary"] is None and names == {RUN_FILE}:
-        # That run failed before it made anything, by a mistyped name perhaps.
-        return _claim(folder, arguments)
+        # That run failed before it wrote anything, perhaps because of a mistyped name.
+        _claim(folder, arguments)
+        return None
     differing = sorted(
         name
         for name in known["arguments"].keys() | arguments.keys()

@@ -1,5 +1,8 @@
 import asyncio
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +127,15 @@ def test_a_folder_without_a_ledger_is_named(tmp_path):
     with pytest.raises(ValueError, match="There is no ledger at"):
         report(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["ledger"], ["ledger", "--json"], ["--help"]])
+def test_a_command_whose_reader_has_left_ends_quietly_as_with_sigpipe(tmp_path, words):
+    _ask(tmp_path / "ledger.sqlite", "expert", ["x"])
+    reader, writer = os.pipe()
+    os.close(reader)
+    options = [] if words == ["--help"] else [str(tmp_path)]
+    command = [sys.executable, "-m", "teamsrl_hf.cli", *words, *options]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,7 +1,8 @@
-"""Command lines and YAML: in goes what the user typed, out come dataclasses, or one line that says what is wrong."""
+"""Command lines and YAML: in go words and a file, out come dataclasses, or one line that says what is wrong."""
 
 import hashlib
 import os
+import select
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
@@ -41,10 +42,10 @@ class SeedArguments:
         metadata={"help": f"Column of inputs; left out: {', '.join(INPUTS)}, whichever holds any; '' for none."},
     )
     drop_duplicate_seeds: bool = field(
-        default=False, metadata={"help": "Keep the first of equal seeds, don't refuse."}
+        default=False, metadata={"help": "Keep the first of equal seeds instead of refusing them."}
     )
     skip_bad_seeds: bool = field(
-        default=False, metadata={"help": "Leave out and count rows that can't be used, don't refuse the first."}
+        default=False, metadata={"help": "Skip and count rows that can't be used instead of refusing the first."}
     )
     test_size: float = field(default=0.1, metadata={"help": "Share of seeds held out from training the policy."})
 
@@ -52,7 +53,7 @@ class SeedArguments:
         self.left_out: Counter[str] = Counter()
 
     def load(self) -> tuple[list[Seed], list[Seed]]:
-        """Seeds for training and held-out ones, both in the order of the source; counts in `left_out` what is none."""
+        """Training seeds and held-out seeds, in the order of the source; `left_out` counts rows without a seed."""
         self.left_out.clear()
         seeds = load_seeds(
             self.seeds,
@@ -68,7 +69,7 @@ class SeedArguments:
 
     @classmethod
     def add_options(cls, parser: ArgumentParser) -> None:
-        """Add the options that choose seeds to a parser that shall not wait for the libraries `parse` needs."""
+        """Add the options that choose seeds to a parser, without importing the libraries that `parse` needs."""
         for one in cls._choosing():
             how = {"action": "store_true"} if one.default is False else {"default": one.default}
             parser.add_argument(f"--{one.name}", help=one.metadata["help"], **how)
@@ -116,15 +117,15 @@ def parse(
     """Fill dataclasses from `--config FILE.yaml` and the command line, which wins.
 
     Args:
-        types: Dataclasses; "module:Class" for one that takes seconds to import, which `--help` then does not wait for.
-        command: What was typed before the options, for `--help`.
-        about: What `--help` says of the command.
-        required: Options that have to be given although their dataclass has a default.
-        also: Options that are taken elsewhere, to be suggested for a typo.
-        check: Gets all values by name before the dataclasses are made, whose own complaints may be of less use.
+        types: Dataclasses; "module:Class" for one that takes seconds to import, so that `--help` is fast.
+        command: The words before the options, for `--help`.
+        about: The description of the command in `--help`.
+        required: Options that are required although their dataclass has a default.
+        also: Options that another parser handles, to suggest after a typo.
+        check: Called with all values by name before the dataclasses check them, for clearer errors.
 
     Raises:
-        UserError: An option is unknown, missing or has a value that can't be used, on the command line or in the file.
+        UserError: An option is unknown, missing or has an unusable value, on the command line or in the file.
     """
     from .options import Options, build, described, imported
 
@@ -137,42 +138,44 @@ def parse(
 
 
 def seeds_digest(seeds: Sequence[Seed]) -> str:
-    """A hash of the seeds' contents and order, to tell whether a folder's run was made from the same."""
+    """A hash of the seeds' contents and order, to check whether a folder's run used the same seeds."""
     return hashlib.blake2b("\0".join(seed.id for seed in seeds).encode(), digest_size=8).hexdigest()
 
 
 def run_arguments(*dataclasses: Any, without: Sequence[str] = ()) -> dict[str, Any]:
-    """The values of dataclasses as one flat dictionary, to compare a run with the one a folder holds."""
+    """The values of dataclasses as one flat dictionary, to compare a run with that of a folder."""
     merged: dict[str, Any] = {}
     for values in dataclasses:
         merged |= values.to_dict() if hasattr(values, "to_dict") else asdict(values)
     return {name: value for name, value in merged.items() if name not in without}
 
 
-# What fails outside of this program and says so itself, by module and name: none is imported for it.
+# The status of a program that SIGPIPE ends, since nobody reads its output; other command-line tools have it too.
+READER_LEFT = 141
+# Exceptions with causes outside of this program, by module and name, so that none has to be imported.
 _OUTSIDE = (
-    ("builtins", "OSError"),  # The disk, the network, and what libraries can't find there.
+    ("builtins", "OSError"),  # The disk, the network, and files that libraries can't find.
     ("builtins", "MemoryError"),
     ("httpx2", "HTTPError"),  # huggingface_hub's transport; not all of it is an OSError.
     ("torch", "OutOfMemoryError"),
 )
 
 
-def _outside() -> tuple[type[BaseException], ...]:
+def _no_bugs() -> tuple[type[BaseException], ...]:
     loaded = ((sys.modules.get(module), name) for module, name in _OUTSIDE)
-    return tuple(getattr(module, name) for module, name in loaded if hasattr(module, name))
+    return UserError, *(getattr(module, name) for module, name in loaded if hasattr(module, name))
 
 
 def guarded(main: Callable[[], Any], signals: Interruption | None = None) -> int:
-    """Run `main`; what is no bug is printed as one line. Returns the exit status, see `errors`.
+    """Run `main` and print expected errors as one line. Returns the exit status, see `errors`.
 
-    Every other exception is a bug: its traceback is printed and a line that says so, with status 1. Nothing of it
-    shows a token. Set TEAMSRL_TRACEBACK=1 to see where an error of the user's arose.
+    Every other exception is a bug: its traceback is printed with a line that says so, and the status is 1. Tokens are
+    redacted. Set TEAMSRL_TRACEBACK=1 to see the traceback of a user's error.
 
     Args:
-        signals: What is done about signals meanwhile.
+        signals: Handles signals meanwhile; by default `Interruption`.
     """
-    signals = signals or Interruption()
+    signals = Interruption() if signals is None else signals
     try:
         with _Bugs() as bugs, signals:
             main()
@@ -182,16 +185,41 @@ def guarded(main: Callable[[], Any], signals: Interruption | None = None) -> int
     except (Stopped, NothingMade) as ended:
         print(f"{'stopped' if isinstance(ended, Stopped) else 'nothing made'}: {shown(ended)}", file=sys.stderr)
         return ended.status
-    except (UserError, *_outside()) as error:
+    except SystemExit:  # Of --help, which prints and leaves.
+        if _reader_has_left():
+            return READER_LEFT
+        raise
+    except _no_bugs() as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return READER_LEFT
         if os.environ.get("TEAMSRL_TRACEBACK"):
             print(_traceback(error), file=sys.stderr)
         print(f"error: {shown(error) or type(error).__name__}", file=sys.stderr)
         return 2
-    return 1 if bugs.found else 0
+    if bugs.found:
+        return 1
+    return READER_LEFT if _reader_has_left() else 0
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`; if so, later output is discarded."""
+    try:
+        sys.stdout.flush()
+        output = sys.stdout.fileno()
+        watch = select.poll()
+        watch.register(output, 0)  # A pipe without a reader reports an error, also where nothing is left to flush.
+        if not any(event & select.POLLERR for _, event in watch.poll(0)):
+            return False
+    except BrokenPipeError:
+        output = sys.stdout.fileno()
+    except (OSError, AttributeError):  # A stream without a file, or a system without poll.
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 class _Bugs:
-    """A context that ends with the traceback of an exception that is neither the user's mistake nor from outside."""
+    """A context that prints the traceback of an exception that is neither a user's error nor caused outside."""
 
     found = False
 
@@ -199,10 +227,8 @@ class _Bugs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        self.found = isinstance(error, Exception) and not isinstance(
-            error, (UserError, Stopped, NothingMade, *_outside())
-        )
-        if self.found:
+        if isinstance(error, Exception) and not isinstance(error, (Stopped, NothingMade, *_no_bugs())):
+            self.found = True
             note = f"error: this is a bug of teamsrl-hf {__version__}; report it with the lines above"
             print(_traceback(error), note, sep="\n", file=sys.stderr)
         return self.found

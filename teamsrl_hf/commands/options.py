@@ -10,20 +10,20 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import Field, field, fields, make_dataclass
 from enum import Enum
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, did_you_mean
-from ..loading import library
+from ..loading import library, module_of_file
 from ..redaction import refuse_secrets
 
 # Packages whose dataclasses are listed after ours; what a class of theirs hands on to ours stays theirs.
@@ -66,13 +66,10 @@ class Parser(argparse.ArgumentParser):
         self.also = also  # Options that another parser takes, to be suggested too.
         super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **options})
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        if self._subparsers is not None:
-            args = list(args or ())
-            own = list(takewhile(lambda word: word.startswith("-"), args))
-        else:
-            own = args or ()
-        for word in own:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        args = [] if args is None else list(args)
+        # What follows a subcommand is for that command's own parser.
+        for word in args if self._subparsers is None else takewhile(lambda word: word.startswith("-"), args):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
                 spelled = [option for option in (*self._option_string_actions, *self.also) if "-" not in option[2:]]
@@ -90,9 +87,10 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.rstrip('.')}{end} `{self.prog} --help` lists all options.")
 
 
-def wrong_choice(name: str, value: object, choices: Sequence[object]) -> str:
+def wrong_choice(name: str, value: object, choices: Iterable[object]) -> str:
     """What to say of a value that is none of the `choices` of `name`."""
-    return f"Unknown {name} {value!r}; use {', '.join(map(str, choices))}{did_you_mean(value, choices)}"
+    known = list(map(str, choices))
+    return f"Unknown {name} {value!r}; use {', '.join(known)}{did_you_mean(value, known)}"
 
 
 class Options(Parser):
@@ -132,7 +130,8 @@ class Options(Parser):
             if action.option_strings[0].startswith("--no_"):
                 action.help = argparse.SUPPRESS
             if action.choices is None and action.nargs != 0:
-                action.metavar = action.metavar or _METAVARS.get(action.type, "true|false" if action.const else "TEXT")
+                kind: Any = action.type
+                action.metavar = action.metavar or _METAVARS.get(kind, "true|false" if action.const else "TEXT")
 
     def _group(self, dataclass_type: type, one: Field) -> Any:
         """The group of a field, by the class that says what it is."""
@@ -222,11 +221,9 @@ def read_config(argv: Sequence[str]) -> dict[str, Any]:
 @cache
 def _field_reader() -> Callable[[Any, Field], None]:
     """transformers' way from a field to an option, from its module alone: the package takes half a second to load."""
-    spec = spec_from_file_location("transformers_hf_argparser", _source("transformers.hf_argparser"))
-    module = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except ImportError:  # It has come to need the package.
+        module = module_of_file("transformers_hf_argparser", _source("transformers.hf_argparser"))
+    except ImportError:  # A version of it that needs the package.
         module = import_module("transformers.hf_argparser")
     return module.HfArgumentParser._parse_dataclass_field
 
@@ -307,7 +304,10 @@ def described(path: str | type) -> type:
     module, _, name = path.partition(":")
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
     node = _class_of(tree, name)
-    bases = tuple(described(f"{_WRITTEN_IN[base.id]}:{base.id}") for base in node.bases)
+    if node is None:
+        raise ImportError(f"{module} defines no class {name}")
+    parents = [base.id for base in node.bases if isinstance(base, ast.Name)]
+    bases = tuple(described(f"{_WRITTEN_IN[parent]}:{parent}") for parent in parents)
     names = _Names(module, tree)
     for assignment in (found for found in ast.walk(node) if isinstance(found, ast.Assign)):
         if isinstance(assignment.targets[0], ast.Name) and isinstance(assignment.value, ast.Constant):
@@ -315,7 +315,7 @@ def described(path: str | type) -> type:
     made = [
         (one.target.id, names.value_of(one.annotation), *names.field_of(one.value))
         for one in node.body
-        if isinstance(one, ast.AnnAssign)
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
     ]
     about = {"__module__": module, "__doc__": ast.get_docstring(node)}
     return make_dataclass(name, made, bases=bases, kw_only=True, namespace=about)
@@ -323,7 +323,10 @@ def described(path: str | type) -> type:
 
 def _source(module: str) -> Path:
     package, _, rest = module.partition(".")
-    return Path(find_spec(package).origin).parent.joinpath(*rest.split(".")).with_suffix(".py")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{package} is not installed")
+    return Path(spec.origin).parent.joinpath(*rest.split(".")).with_suffix(".py")
 
 
 def _class_of(tree: ast.Module, name: str) -> ast.ClassDef | None:
@@ -356,12 +359,18 @@ class _Names(dict):
         return eval(compile(ast.Expression(node), self.module, "eval"), {}, self)
 
 
-def _enumeration(module: str, tree: ast.Module, name: str) -> type[Enum] | None:
-    """The enumeration of texts that a module calls `name`, written there or in a module beside it."""
+def _enumeration(module: str, tree: ast.Module, name: str) -> Any:
+    """The enumeration of texts called `name` that a module defines or imports from a neighbour; None without one."""
     node = _class_of(tree, name)
     if node is not None:
-        members = [one for one in node.body if isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant)]
-        return Enum(name, {one.targets[0].id: one.value.value for one in members}) if members else None
+        members = {
+            one.targets[0].id: one.value.value
+            for one in node.body
+            if isinstance(one, ast.Assign)
+            and isinstance(one.targets[0], ast.Name)
+            and isinstance(one.value, ast.Constant)
+        }
+        return Enum(name, members) if members else None
     for one in tree.body:
         if isinstance(one, ast.ImportFrom) and one.level == 1 and name in [alias.name for alias in one.names]:
             beside = f"{module.rpartition('.')[0]}.{one.module}"

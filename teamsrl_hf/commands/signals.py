@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Seconds from the signal to the end of the process, whatever it is doing.
@@ -36,7 +37,7 @@ class Interruption:
 
     def __init__(self):
         self.signum: int = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._pipe: int | None = None  # Where the interpreter writes the number of each signal, whatever it is doing.
 
     def __enter__(self) -> "Interruption":

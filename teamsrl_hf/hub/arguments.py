@@ -1,7 +1,7 @@
-"""The standard arguments about the Hub: in go a trainer's arguments, out comes a planned push, or what is refused.
+"""The standard Hub arguments: in go a trainer's arguments, out comes a planned push, or a refusal.
 
-`transformers` would make a public repository and upload all that lies in the output folder, checkpoint by checkpoint.
-Here the finished folder is pushed once, by `hub`, and to a private repository unless `hub_private_repo` is False.
+`transformers` would create a public repository and upload everything in the output folder, checkpoint by checkpoint.
+`hub` pushes the finished folder once, to a private repository unless `hub_private_repo` is False.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from transformers import TrainingArguments
 
-# What decides where a result goes, but nothing of it: it may differ when a run goes on.
+# They decide where a result goes, not what it is, so they may change when a run resumes.
 HUB_ARGUMENTS = (
     *("push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
     *("hub_revision", "hub_strategy", "hub_always_push"),
@@ -24,17 +24,17 @@ HUB_ARGUMENTS = (
 
 
 def settle_hub_arguments(args: "TrainingArguments") -> None:
-    """Make `args` private where they do not say.
+    """Make the repository of `args` private by default.
 
     Raises:
-        UserError: An argument asks for what no push here does.
+        UserError: An argument is not supported.
     """
     if args.hub_token:
         raise UserError("hub_token would end up in files and logs; leave it out and set HF_TOKEN in the environment.")
     if args.hub_strategy not in ("end", "every_save"):
         raise UserError(
-            f"hub_strategy is {str(args.hub_strategy.value)!r}, but checkpoints are not pushed, only the finished "
-            "model, once; leave hub_strategy out, or set it to 'end'."
+            f"hub_strategy is {getattr(args.hub_strategy, 'value', args.hub_strategy)!r}, but checkpoints are not "
+            "pushed, only the finished model, once; leave hub_strategy out, or set it to 'end'."
         )
     if args.hub_always_push:
         raise UserError("hub_always_push is about checkpoints, which are not pushed; leave it out.")
@@ -44,7 +44,7 @@ def settle_hub_arguments(args: "TrainingArguments") -> None:
 
 @dataclass(frozen=True)
 class PlannedPush:
-    """Where the finished model of a run goes."""
+    """The destination of a run's finished model."""
 
     repo_id: str
     private: bool
@@ -54,11 +54,11 @@ class PlannedPush:
         """Push `folder` and return the commit's URL.
 
         Raises:
-            OSError: The Hub refused, or stayed away; the folder is complete.
+            OSError: The Hub refused, or was unreachable; the folder is complete.
         """
         from .push import push_folder
 
-        options = {"private": self.private, "revision": self.revision}
+        options: dict[str, Any] = {"private": self.private, "revision": self.revision}
         try:
             return push_folder(folder, self.repo_id, repo_type="model", commit_message="Upload model", **options)
         except RuntimeError as error:
@@ -66,13 +66,13 @@ class PlannedPush:
 
 
 def plan_push(args: "TrainingArguments", kind: str, base: str | None = None) -> PlannedPush | None:
-    """The push of a folder of this kind that `args` ask for; none is left to the trainer.
+    """The push of a folder of this kind that `args` ask for, which is then switched off in `args`.
 
     Args:
-        base: Folder or Hub id of the model that an adapter needs.
+        base: Folder or Hub id of the base model of an adapter.
 
     Raises:
-        UserError: An argument is not honoured, or the push could not be made; see `hub.check_push`.
+        UserError: An argument is not supported, or the push would fail; see `push.check_push`.
     """
     settle_hub_arguments(args)
     wanted, args.push_to_hub = args.push_to_hub, False
@@ -81,7 +81,7 @@ def plan_push(args: "TrainingArguments", kind: str, base: str | None = None) -> 
     if not args.hub_model_id:
         raise UserError("push_to_hub needs --hub_model_id USER/NAME.")
     check_base(base)
-    planned = PlannedPush(args.hub_model_id, args.hub_private_repo, args.hub_revision)
+    planned = PlannedPush(args.hub_model_id, args.hub_private_repo is not False, args.hub_revision)
     if args.process_index == 0:
         from .push import check_push
 
@@ -90,7 +90,7 @@ def plan_push(args: "TrainingArguments", kind: str, base: str | None = None) -> 
 
 
 def check_base(base: str | None) -> None:
-    """UserError when an adapter that is to be pushed needs a model that only this machine has."""
+    """UserError if an adapter's base model is a folder of this machine."""
     if base and is_local(base):
         raise UserError(
             f"The base model is a folder of this machine, {base!r}, which nobody else can load; name it by a Hub id, "
@@ -99,7 +99,7 @@ def check_base(base: str | None) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """UserError for an argument of `transformers` that no push here honours."""
+    """UserError for an argument of `transformers` that `push_folder` does not have."""
     from .push import push_folder
 
     known = [name for name in signature(push_folder).parameters if name not in ("folder", "repo_id", "repo_type")]
@@ -108,7 +108,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def client(token: str | bool | None = None) -> "HfApi":
-    """What speaks to the Hub, with this token, or with that of the environment."""
+    """A Hub client with this token, or that of the environment."""
     from .push import HfApi
 
-    return HfApi(library_name="teamsrl-hf", **({} if token is None else {"token": token}))
+    return HfApi(library_name="teamsrl-hf") if token is None else HfApi(library_name="teamsrl-hf", token=token)

@@ -1,7 +1,7 @@
-"""What a folder may send to the Hub: in come a folder and a repository's tree, out come files, or a refusal.
+"""Files to push: in come a folder and a repository's tree, out come the files to send, or a refusal.
 
-What is sent is a list known beforehand for each kind of folder. What was sent is written into the repository, so that
-whoever pushes next can tell from it alone what was edited there since.
+Each kind of folder has a fixed list of files that a push sends. The push records them in the repository, so that the
+next push can detect edits from the repository alone.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError
 from ..redaction import shown
@@ -27,7 +27,8 @@ THEIRS = ".gitattributes"
 README = "README.md"
 INDEX = "model.safetensors.index.json"
 
-KINDS = {"dataset": "dataset", "policy": "model", "adapter": "model", "model": "model"}
+RepoType = Literal["dataset", "model"]
+KINDS: dict[str, RepoType] = {"dataset": "dataset", "policy": "model", "adapter": "model", "model": "model"}
 
 _SHARD = f"-{'[0-9]' * 5}-of-{'[0-9]' * 5}"
 _TEXTS = (README, "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
@@ -56,13 +57,13 @@ ALLOWED = {
     "adapter": (*_TEXTS, *_ADAPTER, *_TOKENIZER, *_PLOTS),
     "model": (*_TEXTS, "config.json", "generation_config.json", *_WEIGHTS, *_TOKENIZER, *_PLOTS),
 }
-# What of it must be there, so that no half-written folder is pushed.
+# Files that must exist, so that no half-written folder is pushed.
 _CONTENT = {"dataset": "*.parquet", "policy": "*.safetensors", "adapter": "*.safetensors", "model": "*.safetensors"}
 
 
 @dataclass(frozen=True)
 class File:
-    """What is sent, and the two hashes under which a tree may list it."""
+    """Content to send, and the two hashes under which a tree may list it."""
 
     content: Path | bytes
     sha256: str
@@ -84,7 +85,7 @@ class File:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, what it is and what of it may be sent, by the path in the repository."""
+    """A folder, its kind, and the files that a push may send, by path in the repository."""
 
     path: Path
     kind: str
@@ -92,21 +93,21 @@ class Folder:
     left_out: Sequence[str] = ()
 
     @property
-    def repo_type(self) -> str:
+    def repo_type(self) -> RepoType:
         return KINDS[self.kind]
 
 
 def open_folder(path: str | Path, repo_type: str | None = None, card: bytes | None = None) -> Folder:
-    """Find out what a folder is, and what of it may be sent and what may not.
+    """Determine the kind of a folder, the files to send and those to leave out.
 
-    Links are not followed, except the folder's own.
+    The folder itself may be a link; links in it are not followed.
 
     Args:
-        repo_type: "dataset" or "model", where the folder may be either.
-        card: README.md, where the folder has none.
+        repo_type: "dataset" or "model", if the folder may be either.
+        card: README.md, if the folder has none.
 
     Raises:
-        UserError: The folder is nothing that can be pushed, has no card, or its run is not finished.
+        UserError: The folder can't be pushed, has no card, or its run is not finished.
     """
     path = Path(path)
     found = dict(_walk(path))
@@ -121,11 +122,10 @@ def open_folder(path: str | Path, repo_type: str | None = None, card: bytes | No
             f"Folder {str(path)!r} holds no {_CONTENT[kind]} that could be sent; give the folder that the run wrote "
             "(links are not followed)."
         )
-    if card is not None:
-        sent = {README: card, **sent}
-    if README not in sent:
+    contents: dict[str, Path | bytes] = {**({} if card is None else {README: card}), **sent}
+    if README not in contents:
         raise UserError(f"Folder {str(path)!r} does not exist or holds no {README}; write the card first.")
-    return Folder(path, kind, {name: File.of(content) for name, content in sent.items()}, left_out)
+    return Folder(path, kind, {name: File.of(content) for name, content in contents.items()}, left_out)
 
 
 def require(folder: str | Path, *patterns: str) -> None:
@@ -136,7 +136,7 @@ def require(folder: str | Path, *patterns: str) -> None:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path | None]]:
-    """Name of each file below a folder, and its path; None in place of the path of a link or what else is no file."""
+    """Name of each entry below a folder, and its path; None instead of the path unless it is a regular file."""
     for place, folders, files in os.walk(folder):
         here = Path(place)
         for path in sorted(here / name for name in (*files, *folders)):
@@ -200,14 +200,14 @@ def _holds(content: Path | bytes, secret: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Record:
-    """What the marker of a repository says of the last push: of which kind of folder, by whom, and of which files."""
+    """The last push by the marker of a repository: the kind of folder, the account, and the files."""
 
     kind: str
     account: str
     files: Mapping[str, Set[str]]
 
     def tells(self, files: Mapping[str, File]) -> bool:
-        """Whether it is of just these files."""
+        """Whether it lists exactly these files."""
         return self.files == {name: file.hashes for name, file in files.items()}
 
 
@@ -219,7 +219,7 @@ def write_marker(kind: str, account: str, files: Mapping[str, File]) -> bytes:
 
 
 def read_marker(content: bytes | None) -> Record | None:
-    """The record in a marker; None where it holds none that this version reads."""
+    """The record in a marker; None if this version can't read it."""
     try:
         found = json.loads(content or b"")
         if (found["project"], found["version"]) != ("teamsrl-hf", 2):
@@ -239,12 +239,12 @@ def differing(files: Mapping[str, File], tree: Mapping[str, str]) -> list[str]:
 def objection(
     record: Record | None, kind: str, account: str, tree: Mapping[str, str], files: Mapping[str, File]
 ) -> str | None:
-    """Why `tree` can't be made equal to `files` without asking, and what would be lost by it; None when it can.
+    """Why the push must not make `tree` equal to `files`, and which content it would lose; None if it may.
 
-    Lost is what neither the last push left like this nor the present one would.
+    A file is lost if the last push did not leave it like this and this push would not either.
 
     Args:
-        record: What the tree's marker says.
+        record: The record in the tree's marker.
         tree: Path -> hash of every file of the repository.
     """
     edited = "was changed on the Hub since the last push (download what changed into the folder to keep it)"

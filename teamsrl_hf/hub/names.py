@@ -36,7 +36,7 @@ def check_repo_id(repo_id: str, what: str) -> None:
 
 def check_whole(folder: Folder) -> None:
     """UserError unless all is sent that the index of the weights, or a dataset's card, names."""
-    named = {INDEX: set(), README: set()}
+    named: dict[str, set[str]] = {INDEX: set(), README: set()}
     if INDEX in folder.files:
         shards = read_json(folder.path / INDEX).get("weight_map")
         named[INDEX] = set(map(str, shards.values())) if isinstance(shards, dict) else set()

@@ -1,8 +1,8 @@
-"""A finished folder goes to the Hub: in come folder and repository id, out comes the URL of the one commit holding it.
+"""Pushing a folder to the Hub: in come a finished folder and a repository id, out comes the URL of its one commit.
 
-The routine makes the repository equal to the folder, so any call may be repeated: after a lost answer, a kill or a
-race it sends what is still missing, and makes no commit when nothing is. `hub_files` says what is sent and what would
-be lost by it, `hub_names` how it reads there, `hub_target` what is there already; `hub_calls` makes the calls.
+A push makes the repository equal to the folder, so it is safe to repeat: after a lost answer, a kill or a race it
+sends only the missing files, and makes no commit if there are none. `files` chooses the files and refuses to lose
+others, `names` adapts the card, `target` reads the repository, `calls` retries.
 """
 
 import logging
@@ -24,6 +24,7 @@ from .files import KINDS, File, Folder, differing, open_folder, refuse_secret, r
 from .names import base_card, base_to_publish, check_repo_id, check_whole, renamed
 from .target import (
     Options,
+    Repository,
     Target,
     account_of,
     inspect,
@@ -36,7 +37,7 @@ from .target import (
 logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 120.0
-# Seconds, and bytes a second: an upload by Xet that takes longer is given up and begun again without it.
+# Seconds, and bytes per second: an upload by Xet that takes longer starts again without Xet.
 UPLOAD_LIMIT, SLOWEST_UPLOAD = 120.0, 100_000
 
 
@@ -58,34 +59,34 @@ def push_folder(
 ) -> str:
     """Make a Hub repository equal to `folder` by at most one commit, and return the URL of the commit that holds it.
 
-    What the folder is (a dataset, a policy, an adapter or a model), its own files say; sent is what
-    `hub_files.ALLOWED` lists for that kind, and what is left out is logged. The same commit deletes what the folder
-    lacks (except `.gitattributes`) and carries `.teamsrl.json`, a record of what was sent: the next push replaces
-    nothing that this one did not write.
+    The files decide the kind of the folder (dataset, policy, adapter or model). The push sends the files that
+    `files.ALLOWED` lists for that kind, and logs the names of all others. The same commit deletes files that the
+    folder lacks (except `.gitattributes`) and writes `.teamsrl.json`, a record of the sent files: the next push
+    replaces only files that this one wrote.
 
-    The card's placeholders become the repository's id. An adapter whose base model lies in its folder `base` has that
-    pushed first, to `<repo_id>-base`, and names it.
+    The repository's id replaces the placeholders in the card. If an adapter's folder holds its base model in `base`,
+    that is pushed first, to `<repo_id>-base`, and the adapter names it.
 
     Args:
         folder: Holds at least README.md.
-        repo_id: "user/name"; a name alone is one of the user whose token is in use.
-        repo_type: "dataset" or "model", where the folder may be either.
+        repo_id: "user/name"; a name alone belongs to the account of the token.
+        repo_type: "dataset" or "model", if the folder may be either.
         private: Visibility of a new repository. That of an existing one is never changed.
-        revision: Branch to commit to, made when missing; the main branch by default.
-        create_pr: Commit to a pull request of an existing repository, and return its URL. An open one that this
-            function opened before for the same account and kind is used again.
+        revision: Branch to commit to, created if missing; the main branch by default.
+        create_pr: Commit to a pull request of an existing repository, and return its URL. An open one from an earlier
+            call with the same account and kind is reused.
         tag: Name for the commit, such as "v1.0". A tag is never moved.
-        collection: Title of a collection of the repository's owner, made when missing and then as private as asked,
-            or the slug of one. The repository becomes one of its items.
-        overwrite: Replace also what this project did not write, or what was edited since.
-        base_model: Hub id that an adapter shall name as its base model.
-        patience: Seconds to go on trying while the Hub is away or busy, or somebody else commits.
-        api: Where to push and as whom; by default as the environment says.
+        collection: Title or slug of a collection to add the repository to. A missing one is created for the
+            repository's owner, with the visibility `private`.
+        overwrite: Also replace files that this project did not write, or that were edited since.
+        base_model: Hub id to name as the adapter's base model.
+        patience: Seconds to retry while the Hub is unreachable or busy, or somebody else commits.
+        api: Endpoint and token; by default those of the environment.
 
     Raises:
-        UserError: The folder is none to push, the repository is not ours, was edited since or holds another kind, it
+        UserError: The folder can't be pushed, the repository is not ours, was edited since or holds another kind, it
             is public although `private`, the base model is a folder of this machine, or the tag names another commit.
-        RuntimeError: The Hub refused, or stayed away for longer than `patience`. The folder is intact: call again.
+        RuntimeError: The Hub refused, or was unreachable for longer than `patience`. The folder is intact: call again.
     """
     options = Options(commit_message, private, revision, create_pr, tag, collection, overwrite, base_model)
     if create_pr and (revision or tag):
@@ -105,14 +106,14 @@ def check_push(
     patience: float = 10.0,
     api: HfApi | None = None,
 ) -> None:
-    """Ask the Hub, without writing to it, whether a folder of this kind could be pushed: to be done before long work.
+    """Check, without writing to the Hub, whether it would accept a folder of this kind; call it before long work.
 
     Args:
-        kind: As in `hub_files.KINDS`.
+        kind: As in `files.KINDS`.
 
     Raises:
-        UserError: `repo_id` is no id, the token is missing, refused or may only read, the Hub can't be reached within
-            `patience` seconds, or the repository must not be written to.
+        UserError: `repo_id` is no id, the token is missing, refused or read-only, the Hub can't be reached within
+            `patience` seconds, or a push must not write to the repository.
     """
     check_repo_id(repo_id, "The repository")
     api = api or HfApi(library_name="teamsrl-hf")
@@ -122,7 +123,7 @@ def check_push(
             account = persist(account_of, api)
             if api.whoami(cache=True).get("auth", {}).get("accessToken", {}).get("role") == "read":
                 raise UserError(f"The token in use may only read; a push to {repo_id} needs one that may write.")
-            at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": KINDS[kind]}
+            at: Repository = {"repo_id": _full_name(repo_id, account), "repo_type": KINDS[kind]}
             if persist(api.repo_exists, **at):
                 begun = revision and persist(api.revision_exists, **at, revision=revision)
                 target = Target(at, kind, account, Options("", private), revision if begun else None)
@@ -138,7 +139,7 @@ def push_dataset(folder: str | Path, repo_id: str, *, commit_message: str = "Upl
 
 
 def push_policy(folder: str | Path, repo_id: str, *, commit_message: str = "Upload policy", **options) -> str:
-    """`push_folder` for a model saved whole by `save_pretrained`; takes the same options."""
+    """`push_folder` for a whole model saved by `save_pretrained`; takes the same options."""
     require(folder, "config.json", "*.safetensors")
     return push_folder(folder, repo_id, repo_type="model", commit_message=commit_message, **options)
 
@@ -151,7 +152,7 @@ def push_adapter(folder: str | Path, repo_id: str, *, commit_message: str = "Upl
 
 def _push(folder: Folder, repo_id: str, options: Options, patience: float, api: HfApi) -> str:
     base = _base_of(folder, options)
-    # A base that is pushed by itself is not left out.
+    # A base model with a push of its own is not left out.
     left_out = [name for name in folder.left_out if not (base and name.startswith("base/"))]
     if left_out:
         logger.warning("Left out of the push: %s", ", ".join(map(shown, left_out)))
@@ -159,7 +160,7 @@ def _push(folder: Folder, repo_id: str, options: Options, patience: float, api: 
     refuse_secret(folder.files, tokens_in_use(api))
     persist = Calls(api, repo_id, time.monotonic() + patience)
     account = persist(account_of, api)
-    at = {"repo_id": repo_id if "/" in repo_id else f"{account}/{repo_id}", "repo_type": folder.repo_type}
+    at: Repository = {"repo_id": _full_name(repo_id, account), "repo_type": folder.repo_type}
     companion = base and open_folder(base, "model", base_card(folder, at["repo_id"]))
     if not options.create_pr:
         at["repo_id"] = persist(api.create_repo, **at, private=options.private, exist_ok=True).repo_id
@@ -173,11 +174,15 @@ def _push(folder: Folder, repo_id: str, options: Options, patience: float, api: 
     if companion:
         persist(inspect, api, target, files)  # Before anything is sent.
         name = f"{target.name}-base"
-        told = Options(f"Upload base model of {target.name}", options.private, overwrite=options.overwrite)
-        commit = _push(companion, name, told, patience, api).rpartition("/")[2]
+        its_options = Options(f"Upload base model of {target.name}", options.private, overwrite=options.overwrite)
+        commit = _push(companion, name, its_options, patience, api).rpartition("/")[2]
         files = _files(folder, renamed(folder, target.name, name, commit))
     sha = persist(_level, api, target, files, {"xet": True})
     return _finish(persist, api, target, sha)
+
+
+def _full_name(repo_id: str, account: str) -> str:
+    return repo_id if "/" in repo_id else f"{account}/{repo_id}"
 
 
 def _base_of(folder: Folder, options: Options) -> Path | None:
@@ -195,7 +200,7 @@ def _files(folder: Folder, renamed: dict[str, bytes]) -> dict[str, File]:
 
 
 def _finish(persist: Calls, api: HfApi, target: Target, sha: str) -> str:
-    """Tag, collection and the pull request's status; returns the URL to tell."""
+    """Set the tag, the collection and the pull request's status; returns the URL to print."""
     at, options = target.at, target.options
     url = f"{api.endpoint}/{'datasets/' if at['repo_type'] == 'dataset' else ''}{target.name}"
     if options.tag:
@@ -203,14 +208,14 @@ def _finish(persist: Calls, api: HfApi, target: Target, sha: str) -> str:
     if options.collection:
         persist(_gather, api, at, options.collection, options.private)
     if options.create_pr:
-        number = target.revision.rpartition("/")[2]
+        number = (target.revision or "").rpartition("/")[2]
         persist(show_pull_request, api, at, int(number))
         return f"{url}/discussions/{number}"
     return f"{url}/commit/{sha}"
 
 
 def _level(api: HfApi, target: Target, files: dict[str, File], way: dict[str, bool]) -> str:
-    """Make the repository equal to `files`; returns the commit that is. `way` remembers that Xet did not work."""
+    """Make the repository equal to `files`; returns that commit. `way` remembers whether Xet works."""
     at, (head, changed) = target.at, inspect(api, target, files)
     if target.options.tag:
         # Before anything is written: a release that exists must not cost a commit.
@@ -239,17 +244,17 @@ def _commit(api: HfApi, contents: dict[str, Path | bytes | None], way: dict[str,
         except (OSError, RuntimeError) as error:
             if judge(error)[0] is not None or isinstance(error, OfflineModeIsEnabled):
                 raise
-            # Xet speaks to hosts of its own, which a firewall may hide, and raises errors of its own.
-            logger.warning("The upload failed (%s); it goes on without Xet.", type(error).__name__)
+            # Xet uses other hosts, which a firewall may block, and raises errors of its own.
+            logger.warning("The upload failed (%s); retrying without Xet.", type(error).__name__)
             way["xet"] = False
     with ExitStack() as opened:
-        # The client sends open files the way it did before there was Xet.
+        # The client does not send open files by Xet.
         files = {n: opened.enter_context(c.open("rb")) if isinstance(c, Path) else c for n, c in contents.items()}
         return api.create_commit(operations=_operations(files), **options).oid
 
 
 def _upload(api: HfApi, additions: list[CommitOperationAdd], **options: Any) -> None:
-    """Send the contents, to be committed later; TimeoutError when that takes unreasonably long."""
+    """Upload the contents without committing them; TimeoutError if that takes unreasonably long."""
     size = sum(addition.upload_info.size for addition in additions)
     at = {name: options[name] for name in ("repo_id", "repo_type", "revision")}
     done: Future[None] = Future()
@@ -269,7 +274,7 @@ def _operations(contents: dict[str, Any]) -> list[CommitOperationAdd | CommitOpe
     return [CommitOperationDelete(n) if c is None else CommitOperationAdd(n, c) for n, c in contents.items()]
 
 
-def _require_tag(api: HfApi, at: dict[str, str], tag: str, sha: str | None) -> bool:
+def _require_tag(api: HfApi, at: Repository, tag: str, sha: str | None) -> bool:
     """Whether the tag exists; UserError when it names another commit than `sha`."""
     commits = [found.target_commit for found in api.list_repo_refs(**at).tags if found.name == tag]
     if commits and commits != [sha]:
@@ -277,12 +282,12 @@ def _require_tag(api: HfApi, at: dict[str, str], tag: str, sha: str | None) -> b
     return bool(commits)
 
 
-def _name(api: HfApi, at: dict[str, str], tag: str, sha: str) -> None:
+def _name(api: HfApi, at: Repository, tag: str, sha: str) -> None:
     if not _require_tag(api, at, tag, sha):
         api.create_tag(**at, tag=tag, revision=sha)
 
 
-def _gather(api: HfApi, at: dict[str, str], collection: str, private: bool) -> None:
+def _gather(api: HfApi, at: Repository, collection: str, private: bool) -> None:
     """Put the repository into a collection, given by its slug ("owner/title-id") or its title."""
     if "/" not in collection:
         owner = at["repo_id"].split("/")[0]

@@ -1,27 +1,35 @@
-"""A repository as a push finds it on the Hub: in goes what is to be written there, out comes what differs, or why not.
+"""The repository before a push: in go the files to write, out come the paths that differ, or a refusal.
 
-Also its branches and pull requests, which begin as its main branch is.
+Also opens branches and pull requests, which start from the main branch.
 """
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 from huggingface_hub import DiscussionComment, HfApi, hf_hub_url
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from ..errors import UserError
-from .files import MARKER, THEIRS, File, Record, differing, objection, read_marker, write_marker
+from .files import MARKER, THEIRS, File, Record, RepoType, differing, objection, read_marker, write_marker
 
 logger = logging.getLogger(__name__)
 
-# Says in a pull request's description whose it is; its title is anybody's.
-PULL_NOTE = "Opened by teamsrl-hf, which commits here whenever it is to propose this {kind} again."
+# Identifies our pull requests by their description; anybody may use their title.
+PULL_NOTE = "Opened by teamsrl-hf, which commits here whenever it proposes this {kind} again."
+
+
+class Repository(TypedDict):
+    """Arguments of `HfApi` that name a repository."""
+
+    repo_id: str
+    repo_type: RepoType
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for, beside folder and repository."""
+    """Options of `push_folder`."""
 
     commit_message: str
     private: bool = True
@@ -35,9 +43,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a commit goes, of what, by whom, and under which conditions."""
+    """The destination of a commit: repository, revision, kind of folder, account and options."""
 
-    at: dict[str, str]
+    at: Repository
     kind: str
     account: str
     options: Options
@@ -54,26 +62,26 @@ class Target:
 
 def account_of(api: HfApi) -> str:
     """The name of the account whose token is in use."""
-    told = api.whoami(cache=True)
-    if not isinstance(told, dict) or not told.get("name"):
-        raise RuntimeError(f"The Hub at {api.endpoint} does not tell whose the token in use is; is it a Hub?")
-    return told["name"]
+    known = api.whoami(cache=True)
+    if not isinstance(known, dict) or not known.get("name"):
+        raise RuntimeError(f"The server at {api.endpoint} does not name the account of the token in use; is it a Hub?")
+    return known["name"]
 
 
 def inspect(api: HfApi, target: Target, files: dict[str, File]) -> tuple[str, list[str]]:
-    """The head commit and the paths in which it differs; UserError when the repository must not be written to."""
-    at, info = target.at, api.repo_info(**target.at, revision=target.revision)
-    if target.options.private and not info.private:
+    """The head commit and the paths that differ there; UserError if the push must not write to the repository."""
+    at, (head, private, listed) = target.at, _state(api, target.at, target.revision)
+    if target.options.private and not private:
         raise UserError(f"Repository {target.name} is public; make it private on the Hub, or pass private=False.")
-    tree = read_tree(api, at, info.sha)
-    if not tree and info.siblings:
+    tree = read_tree(api, at, head)
+    if not tree and listed:
         raise ConnectionError(f"{target.name} is listed as empty, and is not")  # To be tried again.
     changed = differing(target.content(files), tree)
     if not changed or not tree.keys() - {THEIRS}:
-        return info.sha, changed
-    record = _record(api, at, info.sha, tree)
+        return head, changed
+    record = _record(api, at, head, tree)
     if changed == [MARKER] and record and record.tells(files):
-        return info.sha, []  # The same, pushed by another account.
+        return head, []  # The same content, pushed by another account.
     why = objection(record, target.kind, target.account, tree, files)
     if why and not target.options.overwrite:
         raise UserError(
@@ -81,19 +89,26 @@ def inspect(api: HfApi, target: Target, files: dict[str, File]) -> tuple[str, li
         )
     if why:
         logger.warning("Overwriting, as asked: repository %s %s.", target.name, why)
-    return info.sha, changed
+    return head, changed
+
+
+def _state(api: HfApi, at: Repository, revision: str | None) -> tuple[str, bool, bool]:
+    """The head commit, whether the repository is private, and whether it lists any file."""
+    info: Any = api.repo_info(**at, revision=revision)
+    return info.sha, bool(info.private), bool(info.siblings)
 
 
 def open_branch(api: HfApi, target: Target, files: dict[str, File]) -> None:
-    """Make the branch, unless it is there or its beginning, the main branch, must not be written to."""
-    known = [branch.name for branch in api.list_repo_refs(**target.at).branches]
-    if target.revision not in known and not target.revision.startswith("refs/"):
+    """Create the branch if it is missing; UserError if the push must not write to the main branch."""
+    branch = target.revision
+    known = [found.name for found in api.list_repo_refs(**target.at).branches]
+    if branch is not None and branch not in known and not branch.startswith("refs/"):
         inspect(api, replace(target, revision=None), files)
-        api.create_branch(**target.at, branch=target.revision, exist_ok=True)
+        api.create_branch(**target.at, branch=branch, exist_ok=True)
 
 
 def open_pull_request(api: HfApi, target: Target, files: dict[str, File]) -> int:
-    """The number of our open pull request, opened if there is none and the main branch may be written to."""
+    """The number of our open pull request; a new one if there is none and the push may write to the main branch."""
     found = api.get_repo_discussions(**target.at, discussion_type="pull_request", discussion_status="all")
     own = [pull.num for pull in found if pull.author == target.account and pull.status in ("draft", "open")]
     for number in sorted(own):
@@ -110,8 +125,8 @@ def _is_ours(api: HfApi, target: Target, number: int) -> bool:
     own = [event for event in events if isinstance(event, DiscussionComment) and event.author == target.account]
     if any(PULL_NOTE.format(kind=target.kind) in comment.content for comment in own):
         return True
-    # Its author may have rewritten the description since; then the record in its branch tells.
-    heads = [api.repo_info(**target.at, revision=revision).sha for revision in (None, f"refs/pr/{number}")]
+    # If its author has rewritten the description, the record in its branch identifies it.
+    heads = [_state(api, target.at, revision)[0] for revision in (None, f"refs/pr/{number}")]
     main, proposed = (read_tree(api, target.at, head) for head in heads)
     if proposed.get(MARKER) == main.get(MARKER):
         return False
@@ -119,20 +134,20 @@ def _is_ours(api: HfApi, target: Target, number: int) -> bool:
     return record is not None and (record.kind, record.account) == (target.kind, target.account)
 
 
-def show_pull_request(api: HfApi, at: dict[str, str], number: int) -> None:
+def show_pull_request(api: HfApi, at: Repository, number: int) -> None:
     """Make a draft an open pull request."""
     if api.get_discussion_details(**at, discussion_num=number).status == "draft":
         api.change_discussion_status(**at, discussion_num=number, new_status="open")
 
 
-def read_tree(api: HfApi, at: dict[str, str], sha: str) -> dict[str, str]:
+def read_tree(api: HfApi, at: Repository, sha: str) -> dict[str, str]:
     """Path -> hash of every file of a commit."""
     entries = api.list_repo_tree(**at, revision=sha, recursive=True)
     return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
 
 
-def _record(api: HfApi, at: dict[str, str], sha: str, tree: dict[str, str]) -> Record | None:
-    """What the marker of a commit tells."""
+def _record(api: HfApi, at: Repository, sha: str, tree: dict[str, str]) -> Record | None:
+    """The record in the marker of a commit."""
     if MARKER not in tree:
         return None
     # Not by `hf_hub_download`, which serves an old copy when the Hub is busy.

@@ -249,7 +249,8 @@ def _first_user_turn(turns: Sequence[Mapping[str, Any]], where: str, column: str
     shown = next((found[0] for text in texts if isinstance(text, str) and (found := _PICTURE.search(text))), None)
     if shown:
         raise _more_than_text(where, column, shown)
-    return "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
+    parts = [text for text in texts if isinstance(text, str)]
+    return "\n".join(parts) if len(parts) == len(texts) else None
 
 
 def _part(part: Any, where: str, column: str) -> Any:
@@ -327,11 +328,11 @@ def _checked(value: Any, where: str, column: str, max_characters: int) -> str:
     if not value.isascii() and (found := _SURROGATE.search(value)):
         message = f"{where}: {column!r} holds half a character (lone surrogate U+{ord(found[0]):04X}); remove it."
         raise BadRow(message, SeedProblem.HALF_CHARACTER)
-    if found := control_token(value):
+    if token := control_token(value):
         # HTML has <s> for struck-through text, but most Llama tokenizers take it for the beginning of a text.
-        deleted = "; for struck-through text write <del>" if found in ("<s>", "</s>") else ""
+        deleted = "; for struck-through text write <del>" if token in ("<s>", "</s>") else ""
         raise BadRow(
-            f"{where}: {column!r} holds {found!r}, which tokenizers read as a control token; remove it or spell it "
+            f"{where}: {column!r} holds {token!r}, which tokenizers read as a control token; remove it or spell it "
             f"differently{deleted}.",
             SeedProblem.CONTROL_TOKEN,
         )
