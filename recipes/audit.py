@@ -1,13 +1,13 @@
-"""Audit a fine-tuned model's privacy: can rows it was trained on be told from rows it was not?
+"""Audit a fine-tuned model's privacy: do attacks separate the rows it was trained on from other rows?
 
     python recipes/audit.py --make_split true --dataset_name outputs/dataset --output_dir outputs/split
     python recipes/sft.py --config recipes/quickstart/sft.yaml --dataset_name outputs/split --output_dir outputs/model
     python recipes/audit.py --model outputs/model --dataset_name outputs/split --output_dir outputs/audit
 
-The first parts a dataset into halves of one distribution: `train`, the members, to fine-tune on, and `test`, which the
-model must not see. The last writes audit.json and roc.png, and a section into the model's card; it refuses splits that
-the record of the fine-tuning contradicts. A split that words and lengths alone betray is refused by the first, and the
-last draws no conclusion from it.
+The first command splits a dataset into halves of one distribution: `train`, the members, to fine-tune on, and `test`,
+which the model must not see. It refuses a split whose halves words and lengths alone can separate. The last command
+writes audit.json, roc.png and a section of the model's card. It refuses splits that contradict the record of the
+fine-tuning, and draws no conclusion if words and lengths separate them.
 """
 
 import json
@@ -25,11 +25,11 @@ from teamsrl_hf.runs import NOT_ROWS, finish_run, hold, open_run
 
 @dataclass
 class AuditArguments:
-    """What is audited, against which rows."""
+    """The model to audit, and the rows."""
 
-    dataset_name: str = field(metadata={"help": "Folder or Hub id: rows to part, or a split made here."})
+    dataset_name: str = field(metadata={"help": "Folder or Hub id: rows to split, or a split of this command."})
     output_dir: str = field(metadata={"help": "Folder for the split, or for audit.json and roc.png."})
-    make_split: bool = field(default=False, metadata={"help": "Part the dataset into members and non-members; stop."})
+    make_split: bool = field(default=False, metadata={"help": "Only split the dataset into members and non-members."})
     model: str | None = field(default=None, metadata={"help": "Folder or Hub id of the fine-tuned model or adapter."})
     reference_model: str | None = field(
         default=None, metadata={"help": "Its base; known for an adapter, and for a model with a folder `base`."}
@@ -38,15 +38,15 @@ class AuditArguments:
     member_split: str = field(default="train", metadata={"help": "Split the model was trained on."})
     non_member_split: str = field(default="test", metadata={"help": "Split it was not trained on."})
     group_column: str = field(
-        default="seed_id", metadata={"help": "Column whose equal values stay together, where there is one."}
+        default="seed_id", metadata={"help": "Column whose equal values stay on one side, if it exists."}
     )
-    max_rows: int | None = field(default=None, metadata={"help": "Look at so many rows of each side at most."})
+    max_rows: int | None = field(default=None, metadata={"help": "Most rows of each side to score."})
     max_length: int | None = field(
-        default=None, metadata={"help": "Tokens of a row that are looked at; left out: as in training, if recorded."}
+        default=None, metadata={"help": "Tokens of a row to score; left out: as in training, if recorded."}
     )
     trust_split: bool = field(
         default=False,
-        metadata={"help": "Where no record says what the model was trained on, take the splits at their word."},
+        metadata={"help": "Without a record of the training, believe the splits."},
     )
     batch_size: int = field(default=8, metadata={"help": "Rows scored at once."})
     dtype: str = field(default="float32", metadata={"help": "Precision to load the model in.", "choices": DTYPES})
@@ -86,15 +86,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def load_splits(args: AuditArguments) -> dict[str, Any]:
     """The splits in question, checked: `prompt`, `completion` and, where there is one, the group's column."""
-    from datasets import load_dataset
-
-    from teamsrl_hf.loading import loading
-    from teamsrl_hf.paths import folder_cache
+    from teamsrl_hf.sft.data import load_source
 
     name = args.dataset_name
-    with loading("dataset", name):
-        cache_dir = folder_cache(name) if Path(name).is_dir() else None
-        found = load_dataset(name, args.dataset_config, cache_dir=cache_dir)
+    found = load_source(name, args.dataset_config)
     wanted = list(found) if args.make_split else [args.member_split, args.non_member_split]
     if missing := [split for split in wanted if split not in found]:
         raise UserError(

@@ -2,13 +2,11 @@
 
     python recipes/compare.py --config recipes/quickstart/compare.yaml --output_dir outputs/comparison
 
-The learned choosers are trained on other seeds than those that are evolved. Calls of the expert and of Evol-Instruct's
-judge are paid; instructor and reviewer are taken to be local and free, and are counted apart. Out come README.md,
-comparison.png and report.html in the output folder, results.json, and all rows for `recipes/downstream.py`.
+The learned choosers train on other seeds than those that are evolved. Calls of the expert and of Evol-Instruct's judge
+are paid; instructor and reviewer count as local and free, and have a count of their own. The output folder gets
+README.md, comparison.png, report.html, results.json, and all rows for `recipes/downstream.py`.
 """
 
-import base64
-import html
 import json
 import statistics
 import sys
@@ -22,69 +20,48 @@ import numpy as np
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
+from teamsrl_hf.evaluation.comparison import write_comparison
 from teamsrl_hf.evaluation.embeddings import Embed, embedder
-from teamsrl_hf.evaluation.intervals import mean_interval
 from teamsrl_hf.models.base import Sampling
 from teamsrl_hf.models.factory import check_model, check_named
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
-LABELS = {
-    "policy": "learned policy (PPO)",
-    "linucb": "bandit (LinUCB)",
-    "uniform": "uniform",
-    "paper": "paper's schedule",
-    "evol_instruct": "Evol-Instruct",
-    "policy_plan_answer": "learned policy, one call per row",
-    "uniform_plan_answer": "uniform, one call per row",
-}
-COLUMNS = {
-    "paid": ("paid calls", 0),
-    "rows": ("rows", 0),
-    "paid_per_row": ("paid calls per row", 2),
-    "calls_per_row": ("all calls per row", 2),
-    "vendi_equal": ("Vendi, equal rows", 1),
-    "vendi": ("Vendi, equal calls", 1),
-    "novelty": ("novelty to seeds", 3),
-    "words": ("words", 1),
-    "grade": ("reading grade", 1),
-}
-BEGIN, END = "<!-- table: written by recipes/compare.py -->", "<!-- end of table -->"
 POINTS = 6  # Of a curve.
 
 
 @dataclass
 class CompareArguments:
-    """What is compared, at which budget."""
+    """Methods, models and budget of the comparison."""
 
     output_dir: str = field(metadata={"help": "Folder for the report."})
     methods: list[str] = field(
-        default_factory=lambda: list(METHODS), metadata={"help": "What is compared.", "choices": METHODS}
+        default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare.", "choices": METHODS}
     )
     expert: str | dict | None = field(
-        default=None, metadata={"help": "Required: model that is paid: rewrites, answers, judges."}
+        default=None, metadata={"help": "Required: paid model; rewrites, responds, judges."}
     )
     instructor: str | dict | None = field(
-        default=None, metadata={"help": "Required: free model that choosers are trained with."}
+        default=None, metadata={"help": "Required: free model that trains choosers."}
     )
-    reviewer: str | dict | None = field(
-        default=None, metadata={"help": "Required: free model that says whether a rewrite gained."}
-    )
+    reviewer: str | dict | None = field(default=None, metadata={"help": "Required: free model that reviews rewrites."})
     budget: int = field(default=400, metadata={"help": "Paid calls of each method, in each repetition."})
-    repetitions: int = field(default=5, metadata={"help": "Times all is done with other luck, 2 to 10."})
-    rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations a chooser is trained on."})
+    repetitions: int = field(default=5, metadata={"help": "Repetitions with different random numbers, 2 to 10."})
+    rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations to train a chooser on."})
     operations_per_episode: int = field(default=6, metadata={"help": "Operations, or rounds, for each seed."})
     temperature: float = field(default=0.7, metadata={"help": "Sampling temperature of expert and instructor."})
     top_p: float = field(default=0.95, metadata={"help": "Nucleus that expert and instructor sample from."})
     max_tokens: int = field(default=2048, metadata={"help": "Most tokens of an answer of expert or instructor."})
-    embedding: str = field(default="hashed_words", metadata={"help": "Or the name of a sentence-transformers model."})
+    embedding: str = field(
+        default="hashed_words", metadata={"help": "hashed_words, or the name of a sentence-transformers model."}
+    )
 
     def __post_init__(self):
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise UserError(f"Unknown method {unknown[0]!r} in methods; use {', '.join(METHODS)}.")
         if not 2 <= self.repetitions <= 10:
-            raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2, and 10 at most are meant.")
+            raise UserError(f"repetitions is {self.repetitions}; intervals need at least 2, so give 2 to 10.")
         for spec in (self.expert, self.instructor, self.reviewer):
             if spec is not None:
                 check_model(spec)
@@ -106,11 +83,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if len(train) < 20 or len(test) < 20:
         raise UserError(f"{len(train)} seeds to train on and {len(test)} to evolve; need 20 each, see --test_size.")
     check_named(expert=args.expert, instructor=args.instructor, reviewer=args.reviewer)
-    embed = embedder(args.embedding)  # Measured with at the end, when all is paid for.
-    told = run_arguments(seed_args, args, without=("seeds", "output_dir"))
+    embed = embedder(args.embedding)  # Loaded first, so that an unknown one fails before anything is paid.
+    settings = run_arguments(seed_args, args, without=("seeds", "output_dir"))
     digest = seeds_digest([*train, *test])
     with hold(args.output_dir):
-        done = open_run(args.output_dir, {"seeds": digest, **told})
+        done = open_run(args.output_dir, {"seeds": digest, **settings})
         if done is not None:
             print(f"{args.output_dir} is already complete.")
             return done
@@ -124,7 +101,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
                     write_json(file, {"seeds_digest": digest, **run})
                     print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
         results = measure(args, train, test, folder, embed)
-        write_report(Path(args.output_dir), results)
+        write_comparison(Path(args.output_dir), results)
         finish_run(args.output_dir, results)
         return results
 
@@ -133,7 +110,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Each method with a function that makes its chooser; what is learned is learned once."""
+    """Each method with a function that makes its chooser; methods share a trained policy."""
     from functools import cache
 
     from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
@@ -151,7 +128,7 @@ def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[t
 
 
 def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
-    """LinUCB on history and step, which explores no more."""
+    """LinUCB on history and step, after training, without exploration."""
     from teamsrl_hf.environment.bandits import LinUCBChooser, train_chooser
     from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.text.operations import OPERATIONS
@@ -207,7 +184,7 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
 
 
 def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, number: int, file: Path) -> dict:
-    """Rows within the budget, each with what had been paid by then; the chain that crosses it is cut there."""
+    """Rows within the budget, each with the calls paid so far; the budget cuts the chain that crosses it."""
     from teamsrl_hf.environment.rollout import uniform
     from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
     from teamsrl_hf.models.factory import make_generator
@@ -217,7 +194,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
 
     kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
     kind = "evol_instruct" if method == "evol_instruct" else kind
-    # A plan for each operation of the walk: as many rows of a seed as stepwise evolution makes.
+    # One plan per operation of the walk: as many rows per seed as stepwise evolution makes.
     options = {"seed": number, "method": kind, "plan_length": 1, **args.sampling}
     config = EvolverConfig(args.operations_per_episode, **options)
     order = sorted(seeds, key=lambda seed: uniform("order", number, seed.id))
@@ -228,7 +205,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
         free_model = make_generator(args.instructor)
         evolver = DatasetEvolver(*models, chooser, OPERATIONS, config, instructor=free_model)
         while spent < args.budget and seen < len(order):
-            # Seed by seed: of chains under way when the budget ends, one at most is paid for in vain.
+            # Seed by seed, so that the budget cuts at most one chain.
             for result in next(evolver.evolve([order[seen]])):
                 more = paid_and_free(result.candidate, kind)
                 spent, free = spent + more[0], free + more[1]
@@ -242,7 +219,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
 
 
 def paid_and_free(candidate: Any, kind: str) -> tuple[int, int]:
-    """Calls of a candidate that were paid for, and free ones. Evol-Instruct's verdicts are the expert's own."""
+    """Paid and free calls of a candidate. In Evol-Instruct the expert itself gives the verdicts."""
     calls = dict(candidate.calls)
     free = calls.pop(CallKind.WALK, 0) + (0 if kind == "evol_instruct" else calls.pop(CallKind.REVIEW, 0))
     return sum(calls.values()), free
@@ -261,12 +238,12 @@ def row_of(candidate: Any, spent: int) -> dict[str, Any]:
 
 
 def read_rows(folder: Path, method: str, number: int, digest: str) -> dict[str, Any]:
-    """What `evolve` made, if it made it of the seeds with this digest."""
+    """The rows that `evolve` wrote; UserError unless they are of the seeds with this digest."""
     file = folder / f"{method}-{number}.json"
     try:
         run = json.loads(file.read_bytes())
         same = run["seeds_digest"] == digest
-    except (ValueError, KeyError, TypeError):  # Cut off by a kill, or another program's.
+    except (ValueError, KeyError, TypeError):  # Truncated by a kill, or written by another program.
         same = False
     if not same:
         raise UserError(f"{file} holds rows of other seeds than this comparison's; remove it, and run compare again.")
@@ -274,7 +251,7 @@ def read_rows(folder: Path, method: str, number: int, digest: str) -> dict[str, 
 
 
 def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Path, embed: Embed) -> dict[str, Any]:
-    """What results.json holds: facts, one record for each method and repetition, points of the curves."""
+    """The content of results.json: facts, one record for each method and repetition, points of the curves."""
     digest = seeds_digest([*train, *test])
     runs = {
         (method, number): read_rows(folder, method, number, digest)
@@ -308,13 +285,13 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
 
 
 def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Callable, number: int) -> dict[str, Any]:
-    """All columns of the table for one run; `vendi_equal` is the mean of five draws of `equal` rows."""
+    """All columns of the table for one run; `vendi_equal` is the mean over five samples of `equal` rows."""
     from teamsrl_hf.evaluation.measures import novelty, vendi_score
     from teamsrl_hf.evaluation.readability import flesch_kincaid_grade
 
     texts = [row["instruction"] for row in run["rows"]]
-    vectors, luck = embed(texts), np.random.default_rng(number)
-    draws = [vendi_score(vectors[luck.permutation(len(texts))[:equal]]) for _ in range(5)]
+    vectors, rng = embed(texts), np.random.default_rng(number)
+    draws = [vendi_score(vectors[rng.permutation(len(texts))[:equal]]) for _ in range(5)]
     found = {
         "rows": len(texts),
         "paid": run["paid"],
@@ -346,108 +323,6 @@ def curve(rows: Sequence[Mapping[str, Any]], budget: int, embed: Callable) -> li
             point = {"vendi": vendi_score(vectors[:count]), "grade": statistics.mean(grades[:count])}
             points.append({"calls": calls, "rows": count, **{name: round(value, 3) for name, value in point.items()}})
     return points
-
-
-# -- the report
-
-
-def write_report(folder: Path, results: Mapping[str, Any]) -> None:
-    """results.json, README.md, comparison.png (where matplotlib is installed) and report.html."""
-    (folder / "results.json").write_text(to_json(results), encoding="utf-8")
-    picture = plot(results, folder / "comparison.png")
-    text = f"# Head-to-head\n\n{told(results)}\n\n{table(results)}\n"
-    image = "\n![rows, diversity and reading grade against paid calls](comparison.png)\n" if picture else ""
-    (folder / "README.md").write_text(text + image, encoding="utf-8")
-    (folder / "report.html").write_text(page(results, picture), encoding="utf-8")
-    print(table(results))
-
-
-def to_json(results: Mapping[str, Any]) -> str:
-    """JSON with one record a line."""
-    lists = [f'"{name}": [\n' + ",\n".join(map(json.dumps, results[name])) + "\n]" for name in ("records", "curves")]
-    return "{\n" + ",\n".join([f'"facts": {json.dumps(results["facts"], indent=1)}', *lists]) + "\n}\n"
-
-
-def told(results: Mapping[str, Any]) -> str:
-    """What the table is of, in a paragraph."""
-    facts = results["facts"]
-    return (
-        f"{facts['budget']} paid calls of `{facts['expert']}` for each method on the same {facts['seeds']} seeds "
-        f"(digest of all seeds: `{facts['seeds_digest']}`). "
-        f"Mean ± half the 95 % interval (Student's t) over {facts['repetitions']} repetitions, each with its own "
-        f"training, order and random numbers. Learned choosers trained on {facts['train_seeds']} other seeds with "
-        f"{facts['training_operations']:,} free operations. Paid calls are those of the expert, Evol-Instruct's own "
-        "verdicts included; *all calls* adds those of the free reviewer and instructor. The first Vendi score is of "
-        f"{facts['equal_rows']} rows of each method, "
-        f"the second of all its rows; embedding: {facts['embedding']}. A method with fewer paid calls ran out of "
-        "seeds."
-    )
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """The comparison as Markdown between two marks, best known method first as given."""
-    lines = [
-        "| method | " + " | ".join(name for name, _ in COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for method in results["facts"]["methods"]:
-        cells = [_cell(values_of(results, method, column), digits) for column, (_, digits) in COLUMNS.items()]
-        lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
-    return "\n".join([BEGIN, *lines, END])
-
-
-def values_of(results: Mapping[str, Any], method: str, column: str) -> list[float]:
-    return [record[column] for record in results["records"] if record["method"] == method]
-
-
-def _cell(values: Sequence[float], digits: int) -> str:
-    mean, half = mean_interval(values)
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
-
-
-def plot(results: Mapping[str, Any], path: Path) -> Path | None:
-    """Rows, diversity and grade against paid calls, mean and range over repetitions; None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no plot: pip install 'teamsrl-hf[evaluation]'", file=sys.stderr)
-        return None
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    panels = {"rows": "accepted rows", "vendi": "Vendi score of all rows", "grade": "reading grade of rows"}
-    for axes, (name, title) in zip(figure.subplots(1, 3), panels.items()):
-        for method in results["facts"]["methods"]:
-            points: dict[int, list[float]] = {}
-            for point in results["curves"]:
-                if point["method"] == method:
-                    points.setdefault(point["calls"], []).append(point[name])
-            calls = sorted(points)
-            means = [statistics.mean(points[c]) for c in calls]
-            axes.plot(calls, means, marker=".", label=LABELS[method])
-            axes.fill_between(calls, [min(points[c]) for c in calls], [max(points[c]) for c in calls], alpha=0.15)
-        axes.set(xlabel="paid calls", title=title)
-    figure.axes[0].legend(fontsize="small")
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    return path
-
-
-def page(results: Mapping[str, Any], picture: Path | None) -> str:
-    """One HTML page that needs nothing beside it."""
-    rows = [line.strip("| ").split("|") for line in table(results).splitlines()[1:-1]]
-    cells = [
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell.strip())}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in [("th", rows[0]), *(("td", row) for row in rows[2:])]
-    ]
-    image = ""
-    if picture:
-        content = base64.b64encode(picture.read_bytes()).decode()
-        image = (
-            f'<p><img alt="rows, diversity and grade against paid calls" src="data:image/png;base64,{content}"></p>'
-        )
-    style = "body{font:16px sans-serif;max-width:75em;margin:2em auto}td,th{padding:.3em .6em;text-align:left}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Head-to-head</title><style>{style}</style>'
-        f"<h1>Head-to-head</h1><p>{html.escape(told(results))}</p><table>{''.join(cells)}</table>{image}</html>\n"
-    )
 
 
 if __name__ == "__main__":

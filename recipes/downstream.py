@@ -1,11 +1,11 @@
-"""Fine-tune the same tiny model on what each method of a comparison made of the same budget; measure held-out loss.
+"""Fine-tune the same tiny model on the dataset of each method of a comparison; measure the held-out loss.
 
     python recipes/compare.py --config recipes/quickstart/compare.yaml --output_dir outputs/comparison
     python recipes/downstream.py --comparison outputs/comparison --output_dir outputs/downstream
 
-Held out are the seeds on which the comparison trained its choosers, and of which it made no rows: `seeds`, as they
-are, and `evolved`, each operation carried out once on each of them, both answered by the comparison's expert. Every
-dataset is trained on for the same number of steps, so that smaller ones are seen more often.
+The held-out rows come from the seeds that trained the choosers, which no dataset was evolved from. `seeds` are these
+seeds; `evolved` has each operation applied once to each of them. The comparison's expert responds to both. Each
+training has the same number of steps, so that rows of smaller datasets repeat more often.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number, most_failed
+from teamsrl_hf.evaluation import comparison
 from teamsrl_hf.evaluation.intervals import mean_interval
 from teamsrl_hf.runs import finish_run, hold, open_run, read_run
 from teamsrl_hf.types import Role, TaskKind
@@ -32,19 +33,19 @@ SETS = {"seeds": "held-out seeds", "evolved": "held-out seeds, evolved"}
 
 @dataclass
 class DownstreamArguments:
-    """What is trained on, and for how long."""
+    """The datasets and length of the trainings."""
 
     comparison: str = field(metadata={"help": "Output folder of recipes/compare.py."})
     output_dir: str = field(metadata={"help": "Folder for results.json and README.md."})
-    seeds: str | None = field(default=None, metadata={"help": "The comparison's --seeds, where it was given any."})
+    seeds: str | None = field(default=None, metadata={"help": "The comparison's --seeds, if it had any."})
     equal_rows: bool = field(
-        default=False, metadata={"help": "Train on as many rows of each dataset, its first, as the smallest has."}
+        default=False, metadata={"help": "Train on the first rows of each dataset, as many as the smallest has."}
     )
     steps: int = field(default=80, metadata={"help": "Steps of each training."})
-    batch_size: int = field(default=8, metadata={"help": "Rows of a step."})
-    learning_rate: float = field(default=1e-2, metadata={"help": "Peak of a schedule that falls linearly to nought."})
-    max_length: int = field(default=192, metadata={"help": "Tokens of a row that are kept."})
-    test_rows: int = field(default=100, metadata={"help": "Rows of each held-out set at most."})
+    batch_size: int = field(default=8, metadata={"help": "Rows per step."})
+    learning_rate: float = field(default=1e-2, metadata={"help": "Peak of a schedule that decays linearly to zero."})
+    max_length: int = field(default=192, metadata={"help": "Longest row in tokens; the rest is cut."})
+    test_rows: int = field(default=100, metadata={"help": "Most rows of each held-out set."})
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "max_length", "test_rows"):
@@ -53,18 +54,18 @@ class DownstreamArguments:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Train on every dataset, measure, write the table. Returns what results.json holds."""
+    """Train on every dataset, measure, write the table. Returns the content of results.json."""
     (args,) = parse((DownstreamArguments,), argv, "python recipes/downstream.py", __doc__)
     compared = read_run(args.comparison)
     if compared is None:
         raise UserError(f"{args.comparison} holds no comparison; give the output folder of recipes/compare.py.")
     if compared["summary"] is None:
         raise UserError(f"The comparison in {args.comparison} is not complete; run its command again first.")
-    told = run_arguments(args, without=("comparison", "output_dir", "seeds"))
+    settings = run_arguments(args, without=("comparison", "output_dir", "seeds"))
     rows = sorted((Path(args.comparison) / "runs").glob("*.json"))
     digest = hashlib.blake2b(b"".join(file.read_bytes() for file in rows), digest_size=8).hexdigest()
     with hold(args.output_dir):
-        done = open_run(args.output_dir, {"comparison": compared["arguments"], "rows": digest, **told})
+        done = open_run(args.output_dir, {"comparison": compared["arguments"], "rows": digest, **settings})
         if done is not None:
             print(f"{args.output_dir} is already complete.")
             return done
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         lists = ",\n".join(map(json.dumps, results["records"]))
         text = f'{{\n"facts": {json.dumps(results["facts"], indent=1)},\n"records": [\n{lists}\n]\n}}\n'
         (Path(args.output_dir) / "results.json").write_text(text, encoding="utf-8")
-        report = f"# Downstream\n\n{told_of(results)}\n\n{table(results)}\n"
+        report = f"# Downstream\n\n{caption(results)}\n\n{table(results)}\n"
         (Path(args.output_dir) / "README.md").write_text(report, encoding="utf-8")
         print(table(results))
         finish_run(args.output_dir, results)
@@ -88,7 +89,7 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
     facts, settings = compared["summary"]["facts"], compared["arguments"]
     held_out = comparison_seeds(settings, args.seeds)
     rows = held_out_rows(held_out, settings, args)
-    # Its tokenizer is trained on rows that no method made, so that none is favoured.
+    # Its tokenizer is trained on held-out rows, so that no method is favoured.
     base = build_tiny_model((text for row in rows["evolved"] for text in row), Path(args.output_dir) / "base")
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     tests = {name: encode(some, tokenizer, args.max_length) for name, some in rows.items()}
@@ -129,7 +130,7 @@ def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
 
 
 def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: DownstreamArguments) -> dict[str, list]:
-    """Instructions with the expert's answers that no method made: the seeds, and each operation once on each seed."""
+    """Instructions with the expert's responses: the seeds, and each operation applied once to each seed."""
     from teamsrl_hf.environment.rollout import carry_out, uniform
     from teamsrl_hf.models.base import Request, Task
     from teamsrl_hf.models.calls import run_async
@@ -156,7 +157,7 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
     with Ledger(Path(args.output_dir) / "ledger.sqlite") as ledger:
         asked = run_async(rows(*map(ledger.record, models)))
         errors = [error for error, _ in ledger.failures()]
-    # Where a call failed there is no answer.
+    # A failed call has no response.
     answered = {name: [row for row in made if row[1]] for name, made in asked.items()}
     if len(errors) > (count := sum(map(len, answered.values()))):
         raise most_failed("the expert and the reviewer", errors, count)
@@ -164,7 +165,7 @@ def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: Downstream
 
 
 def encode(rows: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> list[tuple[Any, Any]]:
-    """Token ids and labels of each row whose answer starts within `max_length`; the prompt is not learned."""
+    """Token ids and labels of each row whose response starts within `max_length`; labels mask the prompt."""
     import torch
 
     from teamsrl_hf.sft.template import encode_chat
@@ -192,18 +193,18 @@ def batched(rows: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def train(base: Path, rows: Sequence, args: DownstreamArguments, seed: int) -> Any:
-    """The base model after `steps` steps on `rows`, all its weights trained."""
+    """The base model after a full fine-tuning of `steps` steps on `rows`."""
     import torch
     from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 
     model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, args.steps // 10, args.steps)
-    luck = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     waiting: list[int] = []
     for _ in range(args.steps):
         while len(waiting) < args.batch_size:
-            waiting += torch.randperm(len(rows), generator=luck).tolist()
+            waiting += torch.randperm(len(rows), generator=generator).tolist()
         picked, waiting = waiting[: args.batch_size], waiting[args.batch_size :]
         model(**batched([rows[row] for row in picked])).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -227,8 +228,8 @@ def loss_of(model: Any, rows: Sequence) -> float:
     return total / tokens
 
 
-def told_of(results: Mapping[str, Any]) -> str:
-    """What the table is of, in a paragraph."""
+def caption(results: Mapping[str, Any]) -> str:
+    """What the table shows and how it was measured, in a paragraph."""
     facts = results["facts"]
     before = ", ".join(f"{facts['before'][name]:.2f} on {label}" for name, label in SETS.items())
     what = f"the rows that each method made with {facts['budget']} paid calls"
@@ -245,20 +246,19 @@ def told_of(results: Mapping[str, Any]) -> str:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Losses of each method and how far it is from uniform operations, as Markdown between two marks."""
-    compare = load_recipe("compare")
+    """Losses of each method and their differences from uniform operations, as Markdown between two marks."""
     heads = ["method", "rows", *(f"loss, {label}" for label in SETS.values())]
     versus = "uniform" if "uniform" in results["facts"]["methods"] else results["facts"]["methods"][0]
-    heads += [f"less {compare.LABELS[versus]}: {label}" for label in SETS.values()]
+    heads += [f"less {comparison.LABELS[versus]}: {label}" for label in SETS.values()]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for method in results["facts"]["methods"]:
-        values = {name: compare.values_of(results, method, name) for name in ("rows", *SETS)}
+        values = {name: comparison.values_of(results, method, name) for name in ("rows", *SETS)}
         cells = [f"{statistics.mean(values['rows']):.0f}", *(_cell(values[name]) for name in SETS)]
         for name in SETS:
-            others = compare.values_of(results, versus, name)
+            others = comparison.values_of(results, versus, name)
             gaps = [ours - theirs for ours, theirs in zip(values[name], others)]
             cells.append("–" if method == versus else _cell(gaps, "+"))
-        lines.append(f"| {compare.LABELS[method]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {comparison.LABELS[method]} | " + " | ".join(cells) + " |")
     return "\n".join([mark_of(results), *lines, END])
 
 

@@ -5,45 +5,46 @@
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/sft.py --config … --dataset_name …
     teamsrl sft --config recipes/sft/llama_3_1_8b_qlora_24gb.yaml --accelerate_config single_gpu --dataset_name …
 
-Only the answers are learned (`completion_only_loss`). Before a weight is loaded, what can't work is told in one line,
-and then what the run will need. Stopped or killed, the same command goes on from its last checkpoint. An adapter
-becomes part of its model with `merge_adapter.py`.
+The model learns only the responses (`completion_only_loss`). Before it loads a weight, the recipe checks the settings,
+reports mistakes in one line, and prints an estimate of the run. After a stop or a kill, the same command resumes from
+its last checkpoint. `merge_adapter.py` merges an adapter into its base model.
 
 `teamsrl sft` also starts processes, as `accelerate launch` does, with --accelerate_config, --num_processes,
 --mixed_precision, --gpu_ids, --num_machines, --machine_rank, --main_process_ip or --main_process_port.
 """
 
-import hashlib
 import math
 import os
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.cli import LAUNCH_OPTIONS
 from teamsrl_hf.commands.arguments import guarded, parse, run_arguments
 from teamsrl_hf.commands.signals import leave
-from teamsrl_hf.errors import UserError, check_number, did_you_mean
+from teamsrl_hf.errors import UserError, check_number
 from teamsrl_hf.hub.arguments import HUB_ARGUMENTS, PlannedPush, plan_push
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.sft import checks as sft_checks
 from teamsrl_hf.sft.estimate import Launch
 from teamsrl_hf.training.checks import check_lora, check_training
 
-# What may change between a run and the command that goes on with it.
+# Arguments that may change between a run and the command that resumes it.
 _ELSEWHERE = ("dataset_name", "output_dir", "resume_from_checkpoint", *HUB_ARGUMENTS)
 
 
 @dataclass
 class SFTArguments:
-    """What is learned from, and whether the base model is a toy."""
+    """The dataset, and a tiny base model for trials."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "Folder or Hub id of the dataset."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration; left out: the default."})
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of the dataset; left out: the default."}
+    )
     dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
     dataset_test_split: str = field(
-        default="test", metadata={"help": "Split to measure the loss on; where there is none, rows are held out."}
+        default="test", metadata={"help": "Split to measure the loss on; if it is missing, rows are held out."}
     )
     datasets: list[dict] | None = field(
         default=None,
@@ -52,13 +53,16 @@ class SFTArguments:
             "data_files, data_dir, columns, fraction where needed."
         },
     )
-    test_split_size: float = field(default=0.05, metadata={"help": "Share of rows held out where no split is."})
+    test_split_size: float = field(
+        default=0.05, metadata={"help": "Share of rows held out if there is no test split."}
+    )
     long_rows: str = field(
         default="cut",
         metadata={"help": "Rows longer than max_length: cut them, or drop them.", "choices": ["cut", "drop"]},
     )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after so many evaluations without a lower loss, and keep the best."}
+        default=None,
+        metadata={"help": "Stop after this number of evaluations without a lower loss, and keep the best."},
     )
     tiny_model: bool = field(
         default=False,
@@ -78,12 +82,12 @@ class SFTArguments:
             check_number("early_stopping_patience", self.early_stopping_patience, 1, whole=True)
 
 
-# Those that import torch are named, so that --help does not wait for it.
+# Classes that import torch are given by name, so that --help does not wait for it.
 TYPES = (SFTArguments, "trl.trainer.model_config:ModelConfig", "trl.trainer.sft_config:SFTConfig")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Load, train, measure before and after, save. Returns losses, counts and where the model lies."""
+    """Load, train, measure before and after, save. Returns losses, counts and the model's folder."""
     launch = Launch.from_environ(os.environ)  # Before the arguments exist, which write into it.
 
     def check(values: dict[str, Any]) -> None:
@@ -93,10 +97,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         TYPES, argv, "teamsrl sft", __doc__, required=["output_dir"], also=LAUNCH_OPTIONS, check=check
     )
     push = settle_arguments(script_args, model_args, sft_args, launch)
+    from teamsrl_hf.sft.data import rows_digest
+
     train, test = load_rows(script_args, sft_args)
     arguments = run_arguments(script_args, model_args, sft_args, without=_ELSEWHERE)
     with hold(sft_args.output_dir, first=sft_args.process_index == 0):
-        with sft_args.main_process_first():  # Else the others meet a folder that is half claimed.
+        with sft_args.main_process_first():  # Otherwise the others would find a folder that is half claimed.
             summary = open_run(sft_args.output_dir, {"rows": rows_digest(train, test), **arguments})
         if summary is not None:
             print(f"{sft_args.output_dir} is already complete.")
@@ -110,14 +116,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def count_devices() -> int:
-    """Accelerators of this machine."""
+    """Number of accelerators of this machine."""
     import torch
 
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
 
 
 def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: Launch) -> PlannedPush | None:
-    """Complete the arguments; UserError for what can't work. Returns the push of the result, if one is wanted."""
+    """Complete and check the arguments. Returns the push of the result, if one is planned."""
     from teamsrl_hf.publish.licenses import settle_license
 
     if bool(script_args.dataset_name) == bool(script_args.datasets):
@@ -140,7 +146,7 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
     sft_checks.settle_early_stopping(script_args.early_stopping_patience, sft_args)
     if sft_args.completion_only_loss is None:
         sft_args.completion_only_loss = True
-    # Inside train(), since DeepSpeed and FSDP have no engine to evaluate with before it.
+    # Evaluation before training runs inside train(): before it, DeepSpeed and FSDP have no engine.
     sft_args.eval_on_start = True
     kind, base = ("adapter", model_args.model_name_or_path) if model_args.use_peft else ("model", None)
     return plan_push(sft_args, kind, base)
@@ -148,7 +154,7 @@ def settle_arguments(script_args: SFTArguments, model_args, sft_args, launch: La
 
 def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
     """Checked rows to train and to test on."""
-    from teamsrl_hf.sft.data import check_sft_dataset, hold_out
+    from teamsrl_hf.sft.data import check_sft_dataset, hold_out, load_mixture, load_source
 
     if script_args.datasets:
         return hold_out(load_mixture(script_args.datasets), sft_args.seed, script_args.test_split_size)
@@ -164,54 +170,6 @@ def load_rows(script_args: SFTArguments, sft_args) -> tuple[Any, Any]:
     return train, check_sft_dataset(splits[script_args.dataset_test_split])
 
 
-def load_source(name: str, config: str | None = None, **options) -> Any:
-    """What `load_dataset` makes of a folder or Hub id; what is wrong with it in one line."""
-    from datasets import load_dataset
-
-    from teamsrl_hf.loading import loading
-    from teamsrl_hf.paths import folder_cache
-
-    with loading("dataset", name):
-        cache_dir = folder_cache(name) if Path(name).is_dir() else None
-        return load_dataset(name, config, cache_dir=cache_dir, **options)
-
-
-def load_mixture(parts: list[dict]) -> Any:
-    """The rows of several datasets, listed as in TRL's `DatasetMixtureConfig`."""
-    from trl.scripts.utils import DatasetConfig
-
-    from teamsrl_hf.sft.data import check_sft_dataset, mix_datasets
-
-    loaded, fractions = [], []
-    for part in parts:
-        known = [one.name for one in fields(DatasetConfig)]
-        if "path" not in part or set(part) - set(known):
-            hint = did_you_mean(" ".join(set(part) - set(known)), known)
-            raise UserError(
-                f"Can't read {part} of the mixture; it needs path and may have {', '.join(known[1:])}{hint}"
-            )
-        source = DatasetConfig(**part)
-        files = {"data_dir": source.data_dir, "data_files": source.data_files}
-        rows = load_source(source.path, source.name, split=source.split, **files)
-        try:
-            loaded.append(check_sft_dataset(rows.select_columns(source.columns) if source.columns else rows))
-        except ValueError as error:
-            raise UserError(f"Dataset {source.path!r} of the mixture: {error}") from error
-        fractions.append(source.fraction)
-    return mix_datasets(loaded, fractions)
-
-
-def rows_digest(*datasets) -> str:
-    """A hash of all texts, to tell whether a folder's run was made from the same rows."""
-    from teamsrl_hf.sft.data import chat_texts
-
-    digest = hashlib.blake2b(digest_size=8)
-    for dataset in datasets:
-        for text in chat_texts(dataset):
-            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
-
-
 def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, launch: Launch) -> dict[str, Any]:
     """The stages: tokens, estimate, model, trainer, train (which evaluates first), evaluate, save, card."""
     from trl import get_peft_config
@@ -219,6 +177,8 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     from teamsrl_hf.loading import check_tokens
     from teamsrl_hf.publish.lineage import RowSet, model_lineage, write_lineage
     from teamsrl_hf.sft.estimate import count_parameters
+    from teamsrl_hf.sft.plan import extent, foresee
+    from teamsrl_hf.sft.record import training_record
 
     tokenizer, config = load_tokenizer(train, script_args, model_args, sft_args)
     tokens = encode(train, tokenizer, script_args, sft_args)
@@ -257,13 +217,14 @@ def fine_tune(train, test, script_args: SFTArguments, model_args, sft_args, laun
     }
     save(trainer, summary, script_args, model_args, sft_args)
     if sft_args.process_index == 0:
-        write_lineage(sft_args.output_dir, "model", origin(trainer, tokens.texts, learned, script_args, model_args))
+        record = training_record(trainer, tokens.texts, learned, script_args, model_args)
+        write_lineage(sft_args.output_dir, "model", record)
     trainer.end()
     return summary
 
 
 def count_known(held_out, learned, sft_args) -> int:
-    """How many held-out rows have a prompt that is trained on; their loss says little of new prompts."""
+    """How many held-out rows have a prompt that is trained on; their loss says little about new prompts."""
     from teamsrl_hf.publish.lineage import prompt_key
 
     known = sum(prompt_key(row) in learned.prompts for row in held_out)
@@ -310,7 +271,7 @@ def load_tokenizer(train, script_args: SFTArguments, model_args, sft_args) -> tu
 
 @dataclass
 class Tokens:
-    """Rows as token ids, how many of them lose their end, how many were left out, and the texts of the others."""
+    """Rows as token ids and as texts, and how many rows were cut or dropped."""
 
     rows: Any
     cut: int
@@ -319,77 +280,21 @@ class Tokens:
 
 
 def encode(rows, tokenizer, script_args: SFTArguments, sft_args) -> Tokens:
-    """Tokenized rows that leave something to learn within `max_length`."""
+    """Tokenized rows; UserError if a prompt alone fills `max_length`."""
     from teamsrl_hf.sft.template import check_lengths, count_broken_prompts, tokenize
 
     with sft_args.main_process_first():
         tokens = tokenize(rows, tokenizer, sft_args.dataset_num_proc)
     if sft_args.process_index == 0 and (broken := count_broken_prompts(rows, tokenizer)):
         print(
-            f"Warning: the chat template shows {broken} of the first {min(200, len(rows))} prompts otherwise when an "
-            "answer follows, so the model learns another context than it will be asked in.",
+            f"Warning: the chat template renders {broken} of the first {min(200, len(rows))} prompts differently when "
+            "a response follows, so the model trains on other prompts than it gets later.",
             file=sys.stderr,
         )
     kept, cut, dropped = check_lengths(tokens, sft_args.max_length, drop=script_args.long_rows == "drop")
     if dropped:
         rows = rows.select([i for i, ids in enumerate(tokens["input_ids"]) if len(ids) <= sft_args.max_length])
     return Tokens(kept, cut, dropped, rows)
-
-
-def extent(ids: list[list[int]], sft_args) -> tuple[int, int]:
-    """The highest id of a token, and the tokens of the longest row that the model will see."""
-    longest = max(map(len, ids))
-    if sft_args.max_length is not None:
-        longest = sft_args.max_length if sft_args.packing else min(longest, sft_args.max_length)
-    return max(map(max, ids)), longest
-
-
-def foresee(rows, config, model_args, sft_args, launch: Launch) -> str:
-    """The line that tells what will be trained, for how long, and whether it fits."""
-    from teamsrl_hf.sft.estimate import count_steps, estimate_line
-
-    limit, batch = sft_args.max_length, sft_args.per_device_train_batch_size
-    lengths = [min(len(ids), limit or len(ids)) for ids in rows["input_ids"]]
-    estimate = estimate_run(config, limit if sft_args.packing else max(lengths), model_args, sft_args, launch)
-    steps = count_steps(
-        lengths,
-        batch=batch * sft_args.world_size,
-        accumulation=sft_args.gradient_accumulation_steps,
-        epochs=sft_args.num_train_epochs,
-        max_steps=sft_args.max_steps,
-        pack_to=limit if sft_args.packing else None,
-    )
-    available, device = memory_per_process(sft_args, launch), sft_args.device.type.upper()
-    return estimate_line(estimate, available, device, steps, sft_args.world_size)
-
-
-def estimate_run(config, length: int, model_args, sft_args, launch: Launch) -> Any:
-    """Bytes on each device when a forward pass takes rows of `length` tokens."""
-    from trl import get_peft_config
-
-    from teamsrl_hf.sft.estimate import estimate_memory, model_shape
-
-    return estimate_memory(
-        model_shape(config, get_peft_config(model_args)),
-        tokens=sft_args.per_device_train_batch_size * length,
-        dtype=str(config.dtype or "float32").split(".")[-1] if model_args.dtype == "auto" else model_args.dtype,
-        mixed=bool(sft_args.bf16 or sft_args.fp16),
-        bits=4 if model_args.load_in_4bit else 8 if model_args.load_in_8bit else 0,
-        double_quantization=model_args.use_bnb_nested_quant,
-        optimizer=str(sft_args.optim.value),
-        checkpointing=bool(sft_args.gradient_checkpointing),
-        launch=launch,
-    )
-
-
-def memory_per_process(sft_args, launch: Launch) -> float:
-    """Bytes of the device, or of this machine's memory shared by its processes."""
-    import psutil
-    import torch
-
-    if sft_args.device.type == "cuda":
-        return torch.cuda.get_device_properties(sft_args.device).total_memory
-    return psutil.virtual_memory().total / launch.local_world_size
 
 
 def build_base(train, tokenizer, script_args: SFTArguments, sft_args) -> str:
@@ -407,7 +312,7 @@ def build_base(train, tokenizer, script_args: SFTArguments, sft_args) -> str:
 
 
 def load_model(model_args, sft_args) -> Any:
-    """Base model, quantized where asked."""
+    """The base model, quantized if the arguments say so."""
     from transformers import AutoModelForCausalLM
     from trl import get_quantization_config
 
@@ -430,7 +335,7 @@ def load_model(model_args, sft_args) -> Any:
 
 
 def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_config, script_args, sft_args) -> Any:
-    """TRL's trainer, told to stop early where that was asked for."""
+    """TRL's trainer, with early stopping if the arguments say so."""
     from transformers import EarlyStoppingCallback
     from trl import SFTTrainer
 
@@ -454,7 +359,7 @@ def build_trainer(model, tokenizer, tokens: Tokens, test_tokens: Tokens, peft_co
 
 
 def measures(before: float, after: float) -> dict[str, float]:
-    """Losses (nats per answer token, mean over batches) and the perplexities they mean."""
+    """Losses (nats per response token, mean over batches) and perplexities."""
     return {
         "loss_before": before,
         "loss_after": after,
@@ -464,7 +369,7 @@ def measures(before: float, after: float) -> dict[str, float]:
 
 
 def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args, sft_args) -> None:
-    """Adapter (or whole model), tokenizer, loss curve and card."""
+    """Save adapter (or whole model), tokenizer, loss curve and card."""
     from teamsrl_hf.sft.card import PLOT, draw_losses, sft_card
 
     trainer.save_model(sft_args.output_dir)
@@ -475,29 +380,6 @@ def save(trainer, summary: dict[str, Any], script_args: SFTArguments, model_args
     plot = PLOT if draw_losses(history, folder / PLOT) else None
     card = sft_card(summary, script_args, model_args, sft_args, history, plot)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def origin(trainer, texts, learned, script_args: SFTArguments, model_args) -> dict[str, Any]:
-    """What the saved model was made from; `learned` is what it and, where that is known, its base were trained on."""
-    from teamsrl_hf.publish.lineage import RowSet, identity, read_lineage, versions, weights_digest
-    from teamsrl_hf.sft.card import dataset_sources
-
-    args, state = trainer.args, trainer.state
-    last = state.best_global_step if args.load_best_model_at_end else None
-    sources = dataset_sources(script_args)
-    records = {name: read_lineage(name, "dataset") or read_lineage(name, "split") or {} for name in sources}
-    return {
-        "weights": weights_digest(args.output_dir),
-        "base": identity(model_args.model_name_or_path, model_args.model_revision),
-        "trained_on": learned.to_json(),
-        "rows": len(texts),
-        "fingerprint": RowSet.of(texts).fingerprint,
-        "passes": state.epoch * (last or state.global_step) / state.global_step,
-        "max_length": args.max_length,
-        "datasets": [{"name": name, "seeds": record.get("seeds")} for name, record in records.items()],
-        "split": script_args.dataset_train_split,
-        "versions": versions(),
-    }
 
 
 if __name__ == "__main__":

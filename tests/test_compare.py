@@ -13,6 +13,7 @@ import pytest
 
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.evaluation import comparison
 from teamsrl_hf.evaluation.intervals import mean_interval
 
 ROOT = Path(__file__).parent.parent
@@ -66,17 +67,17 @@ def test_all_methods_of_a_repetition_take_the_seeds_in_one_order(toy):
 
 def test_a_planned_row_costs_one_call_and_evol_instruct_more_than_three(toy):
     _, results = toy
-    assert all(1 <= cost < 1.3 for cost in compare.values_of(results, "policy_plan_answer", "paid_per_row"))
-    assert all(cost > 3 for cost in compare.values_of(results, "evol_instruct", "paid_per_row"))
+    assert all(1 <= cost < 1.3 for cost in comparison.values_of(results, "policy_plan_answer", "paid_per_row"))
+    assert all(cost > 3 for cost in comparison.values_of(results, "evol_instruct", "paid_per_row"))
 
 
 def test_the_table_holds_means_and_intervals_worked_by_hand():
     assert mean_interval([1.0, 3.0])[1] == pytest.approx(12.706205 * 2**0.5 / 2**0.5)
     assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])[1] == pytest.approx(2.776445 * 2.5**0.5 / 5**0.5)
     facts = {"methods": ["uniform"]}
-    record = dict.fromkeys(compare.COLUMNS, 1.0) | {"method": "uniform"}
+    record = dict.fromkeys(comparison.COLUMNS, 1.0) | {"method": "uniform"}
     rows = [{**record, "paid": 60, "rows": 10}, {**record, "paid": 60, "rows": 12}]
-    told = compare.table({"facts": facts, "records": rows}).splitlines()
+    told = comparison.table({"facts": facts, "records": rows}).splitlines()
     assert told[3] == "| uniform | 60 ± 0 | 11 ± 13 |" + " 1.00 ± 0.00 |" * 2 + " 1.0 ± 0.0 |" * 2 + (
         " 1.000 ± 0.000 |" + " 1.0 ± 0.0 |" * 2
     )
@@ -100,7 +101,7 @@ def test_the_page_stands_alone_and_the_report_shows_the_table(toy):
     page = (folder / "report.html").read_text()
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
     assert "<td>Evol-Instruct</td>" in page
-    assert compare.table(results) in (folder / "README.md").read_text()
+    assert comparison.table(results) in (folder / "README.md").read_text()
     assert str(folder) not in page
 
 
@@ -142,7 +143,7 @@ def test_models_are_trained_on_every_dataset_and_learn_from_it(toy, tmp_path):
     gaps = [
         ours - theirs
         for ours, theirs in zip(
-            compare.values_of(results, "linucb", "seeds"), compare.values_of(results, "uniform", "seeds")
+            comparison.values_of(results, "linucb", "seeds"), comparison.values_of(results, "uniform", "seeds")
         )
     ]
     assert f"| {statistics.mean(gaps):+.3f} ± {mean_interval(gaps)[1]:.3f} |" in table
@@ -226,7 +227,7 @@ def test_every_document_shows_the_tables_of_the_published_results():
         json.loads((PUBLISHED / name).read_text())
         for name in ("results.json", "downstream.json", "downstream_equal_rows.json")
     )
-    tables = {compare.BEGIN: compare.table(results)}
+    tables = {comparison.BEGIN: comparison.table(results)}
     tables |= {downstream.mark_of(found): downstream.table(found) for found in later}
     assert len(tables) == 3
     assert len({found["facts"]["seeds_digest"] for found in (results, *later)}) == 1
@@ -244,7 +245,7 @@ def test_what_the_published_text_claims_is_in_the_results():
     )
 
     def gap(found, ours, theirs, column):
-        pairs = zip(compare.values_of(found, ours, column), compare.values_of(found, theirs, column))
+        pairs = zip(comparison.values_of(found, ours, column), comparison.values_of(found, theirs, column))
         gaps = [a - b for a, b in pairs]
         return statistics.mean(gaps), mean_interval(gaps)[1]
 
@@ -283,7 +284,7 @@ def test_the_published_comparison_comes_out_again_in_under_five_minutes(tmp_path
     assert results["facts"] == published["facts"]
     for method in published["facts"]["methods"]:
         for column in ("rows", "paid_per_row", "vendi_equal"):
-            ours, theirs = (compare.values_of(found, method, column) for found in (results, published))
+            ours, theirs = (comparison.values_of(found, method, column) for found in (results, published))
             # What learns may differ in the last bit from machine to machine; the rest may not.
             exact = method in ("uniform", "paper", "evol_instruct") and column != "vendi_equal"
             assert statistics.mean(ours) == pytest.approx(statistics.mean(theirs), rel=1e-9 if exact else 0.15)

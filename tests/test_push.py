@@ -354,7 +354,7 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_trained(told, outpu
     assert told["refused"] == {
         "public": public,
         "no id": told["refused"]["no id"],
-        "in the background": "A push can't go on in the background; leave out blocking=False.",
+        "in the background": "A push can't run in the background; leave out blocking=False.",
         "offline": told["refused"]["offline"],
         "wrong token": told["refused"]["wrong token"],
         "recipe": 2,

@@ -14,6 +14,7 @@ from teamsrl_hf.commands.arguments import parse
 from teamsrl_hf.paths import resource
 from teamsrl_hf.sft.checks import check_adapter, check_precision, check_quantization
 from teamsrl_hf.sft.estimate import Launch, activation_bytes, count_steps, estimate_line, estimate_memory, model_shape
+from teamsrl_hf.sft.plan import estimate_run
 
 SMALL = LlamaConfig(
     vocab_size=512,
@@ -195,7 +196,7 @@ def test_a_recipes_hardware_line_is_what_the_estimate_says(file):
     fsdp, precision = launcher["distributed_type"] == "FSDP", launcher["mixed_precision"]
     launch = Launch(processes, processes, zero_stage=stage, fsdp=fsdp, mixed_precision=precision)
     shape = REAL[model_args.model_name_or_path][0]
-    estimate = recipe.estimate_run(shape, sft_args.max_length, model_args, sft_args, launch)
+    estimate = estimate_run(shape, sft_args.max_length, model_args, sft_args, launch)
     told = re.search(r"with (\d+) GB.*\(estimate: ([\d.]+) GB", text.splitlines()[0])
     assert float(told[2]) == pytest.approx(estimate.total / 1e9, rel=0.02)
     assert estimate.fits(float(told[1]) * 1e9)

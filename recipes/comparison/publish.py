@@ -12,6 +12,7 @@ from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.commands.arguments import guarded
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.evaluation import comparison
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("results.json", "downstream.json", "downstream_equal_rows.json")
@@ -30,14 +31,14 @@ def main(argv: list[str] | None = None) -> None:
     check_same(results, later)
     for folder, name in zip(argv, RESULTS):
         shutil.copy(Path(folder) / "results.json", HERE / name)
-    compare, downstream = load_recipe("compare"), load_recipe("downstream")
-    compare.plot(results, HERE / "comparison.png")
-    tables = [(compare.BEGIN, compare.told(results), compare.table(results))]
-    tables += [(downstream.mark_of(found), downstream.told_of(found), downstream.table(found)) for found in later]
+    downstream = load_recipe("downstream")
+    comparison.plot(results, HERE / "comparison.png")
+    tables = [(comparison.BEGIN, comparison.caption(results), comparison.table(results))]
+    tables += [(downstream.mark_of(found), downstream.caption(found), downstream.table(found)) for found in later]
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         for mark, told, table in tables:
-            text = with_table(text, mark, compare.END, table)
+            text = with_table(text, mark, comparison.END, table)
             text = with_table(text, *paragraph_marks(mark), told)
         document.write_text(text, encoding="utf-8")
 

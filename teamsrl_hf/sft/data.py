@@ -2,10 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, Features, Value, concatenate_datasets
+from datasets import Dataset, Features, Value, concatenate_datasets, load_dataset
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
+from ..loading import loading
+from ..paths import folder_cache
 
 ROLES = ("system", "user", "assistant")
 _MESSAGES = [{"role": Value("string"), "content": Value("string")}]
@@ -111,3 +116,42 @@ def chat_texts(dataset: Dataset) -> Iterator[str]:
     for row in dataset:
         for message in row["prompt"] + row["completion"]:
             yield message["content"]
+
+
+def load_source(name: str, config: str | None = None, **options: Any) -> Any:
+    """`load_dataset` for a folder or Hub id, with errors of one line."""
+    with loading("dataset", name):
+        cache_dir = folder_cache(name) if Path(name).is_dir() else None
+        return load_dataset(name, config, cache_dir=cache_dir, **options)
+
+
+def load_mixture(parts: Sequence[dict[str, Any]]) -> Dataset:
+    """The rows of several datasets, listed as in TRL's `DatasetMixtureConfig`."""
+    from trl.scripts.utils import DatasetConfig
+
+    loaded, fractions = [], []
+    for part in parts:
+        known = [one.name for one in fields(DatasetConfig)]
+        if "path" not in part or set(part) - set(known):
+            hint = did_you_mean(" ".join(set(part) - set(known)), known)
+            raise UserError(
+                f"Can't read {part} of the mixture; it needs path and may have {', '.join(known[1:])}{hint}"
+            )
+        source = DatasetConfig(**part)
+        files = {"data_dir": source.data_dir, "data_files": source.data_files}
+        rows = load_source(source.path, source.name, split=source.split, **files)
+        try:
+            loaded.append(check_sft_dataset(rows.select_columns(source.columns) if source.columns else rows))
+        except ValueError as error:
+            raise UserError(f"Dataset {source.path!r} of the mixture: {error}") from error
+        fractions.append(source.fraction)
+    return mix_datasets(loaded, fractions)
+
+
+def rows_digest(*datasets: Dataset) -> str:
+    """A hash of all texts, to check whether a folder's run used the same rows."""
+    digest = hashlib.blake2b(digest_size=8)
+    for dataset in datasets:
+        for text in chat_texts(dataset):
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()

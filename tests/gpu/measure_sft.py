@@ -24,6 +24,7 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from teamsrl_hf.cli import load_recipe
+from teamsrl_hf.sft import plan
 from teamsrl_hf.sft.data import chat_texts, check_sft_dataset
 from teamsrl_hf.sft.tiny import train_tokenizer
 
@@ -108,7 +109,7 @@ def flops_per_token(shape, head, length, frozen):
 def measure(kind, folder, device="cuda", length=2048, batch=4, steps=12):
     """Run the recipe with `kind` of training; returns what it took."""
     recipe, clock, estimates = load_recipe("sft"), Clock(), []
-    build, estimate = recipe.build_trainer, recipe.estimate_run
+    build, estimate = recipe.build_trainer, plan.estimate_run
 
     def timed(*args):
         trainer = build(*args)
@@ -142,11 +143,11 @@ def measure(kind, folder, device="cuda", length=2048, batch=4, steps=12):
     if not cpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    recipe.build_trainer, recipe.estimate_run = timed, noted
+    recipe.build_trainer, plan.estimate_run = timed, noted
     try:
         summary = recipe.main(argv)
     finally:
-        recipe.build_trainer, recipe.estimate_run = build, estimate
+        recipe.build_trainer, plan.estimate_run = build, estimate
     seconds = (clock.marks[-1] - clock.marks[WARM - 1]) / (steps - WARM)
     speed = batch * length / seconds
     shape = estimates[0].shape
