@@ -69,13 +69,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     from teamsrl_hf.publish.lineage import RowSet, weights_digest
 
     splits = load_splits(args)
-    told = run_arguments(args, without=("output_dir", "device", "batch_size"))
-    told["rows"] = {name: RowSet.of(split).fingerprint for name, split in splits.items()}
+    settings = run_arguments(args, without=("output_dir", "device", "batch_size"))
+    settings["rows"] = {name: RowSet.of(split).fingerprint for name, split in splits.items()}
     if not args.make_split:
         known = check_claims(args, splits)
-        told["weights"] = weights_digest(args.model)
+        settings["weights"] = weights_digest(args.model)
     with hold(args.output_dir):
-        done = open_run(args.output_dir, told)
+        done = open_run(args.output_dir, settings)
         if done is not None:
             print(f"{args.output_dir} is already complete.")
             return done
@@ -145,7 +145,7 @@ def make_split(args: AuditArguments, splits) -> dict[str, Any]:
     blind = blind_check(list(members), list(non_members), sides, args.seed)
     if blind["p_value"] < 0.05:
         raise UserError(
-            f"Words and lengths alone tell the halves apart (AUC {blind['auc']:.2f}, by chance up to "
+            f"Words and lengths alone separate the halves (AUC {blind['auc']:.2f}, by chance up to "
             f"{blind['by_chance']:.2f}), so an audit on them would mean nothing; "
             "try another --seed, or a dataset of more seeds."
         )
@@ -189,7 +189,7 @@ def split_card(members, non_members, files: list[dict], blind: dict[str, Any], a
 
 {len(members)} rows to fine-tune on (`train`) and {len(non_members)} that the model must not see (`test`), all rows of
 {parent}, parted at random by `{args.group_column}` with seed {args.seed}: rows of one group or of one prompt
-stay together. A classifier on words and lengths tells them apart with an
+stay together. A classifier on words and lengths separates them with an
 AUC of {blind["auc"]:.3f} (.5 is none; by chance up to {blind["by_chance"]:.3f}).
 """
 

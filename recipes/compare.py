@@ -24,6 +24,7 @@ from teamsrl_hf.evaluation.comparison import write_comparison
 from teamsrl_hf.evaluation.embeddings import Embed, embedder
 from teamsrl_hf.models.base import Sampling
 from teamsrl_hf.models.factory import check_model, check_named
+from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.types import CallKind
 
@@ -277,7 +278,7 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
         "seeds_digest": digest,
         "equal_rows": equal,
         "training_operations": args.rollouts * 64 * args.operations_per_episode,
-        "expert": args.expert.partition("@")[0],
+        "expert": public_model(args.expert),
         "embedding": args.embedding,
         "methods": list(args.methods),
     }

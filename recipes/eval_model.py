@@ -1,9 +1,9 @@
-"""Benchmark a fine-tuned model and its base with lm-evaluation-harness, and write the results into the model's card.
+"""Benchmark a fine-tuned model and its base with lm-evaluation-harness, and add the results to the model's card.
 
     python recipes/eval_model.py --model outputs/model --output_dir outputs/eval
     python recipes/eval_model.py --model outputs/model --output_dir outputs/eval --include_path tasks --tasks my_task
 
-The default tasks are fetched from the Hub. Without a network name a folder of task files of the harness, such as:
+The default tasks come from the Hub. Without a network, give a folder of the harness's task files, such as:
 
     task: my_task
     dataset_path: json
@@ -15,7 +15,7 @@ The default tasks are fetched from the Hub. Without a network name a folder of t
     doc_to_target: "{{answer}}"
     metric_list: [{metric: acc}]
 
-An adapter is measured with itself on and off. Needs the extra `evaluation`.
+The base of an adapter is the same model with the adapter off. Needs the extra `evaluation`.
 """
 
 import json
@@ -35,7 +35,7 @@ TASKS = ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "gsm8k", "i
 
 @dataclass
 class EvalArguments:
-    """What is measured, on which tasks."""
+    """The model to measure, and the tasks."""
 
     model: str = field(metadata={"help": "Folder or Hub id of the fine-tuned model or adapter."})
     output_dir: str = field(metadata={"help": "Folder for results.json."})
@@ -45,8 +45,8 @@ class EvalArguments:
         default=None, metadata={"help": "Its base; known for an adapter, and for a model with a folder `base`."}
     )
     num_fewshot: int | None = field(default=None, metadata={"help": "Examples in the prompt; left out: the task's."})
-    limit: int | None = field(default=None, metadata={"help": "Measure on so many examples a task; for trials only."})
-    apply_chat_template: bool = field(default=False, metadata={"help": "Ask in the model's chat format."})
+    limit: int | None = field(default=None, metadata={"help": "Most examples of each task; for trials only."})
+    apply_chat_template: bool = field(default=False, metadata={"help": "Use the model's chat format."})
     batch_size: int = field(default=8, metadata={"help": "Examples at once."})
     dtype: str = field(default="float32", metadata={"help": "Precision to load the model in.", "choices": DTYPES})
     device: str = field(default="cpu", metadata={"help": "Where to run it, such as cuda."})
@@ -66,10 +66,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     from teamsrl_hf.sft.load import recorded_training
 
     known = recorded_training(args.model, args.reference_model)
-    told = run_arguments(args, without=("output_dir", "device", "batch_size"))
+    settings = run_arguments(args, without=("output_dir", "device", "batch_size"))
     weights = weights_digest(args.model)
     with hold(args.output_dir):
-        done = open_run(args.output_dir, {**told, "weights": weights})
+        done = open_run(args.output_dir, {**settings, "weights": weights})
         if done is not None:
             print(f"{args.output_dir} is already complete.")
             return done
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def evaluate_both(args: EvalArguments) -> dict[str, dict[str, dict[str, float]]]:
-    """Results of the `model` and, where there is one, of the `base`."""
+    """Results of the `model` and, if there is one, of the `base`."""
     from teamsrl_hf.sft.load import load_finetuned
 
     harness = load_harness()
@@ -138,13 +138,13 @@ def run_harness(harness: Any, model: Any, tokenizer: Any, manager: Any, args: Ev
             log_samples=False,
         )
     except (ConnectionError, FileNotFoundError, DatasetsError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"Can't load a task's data ({told}); is the Hub reachable?") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"Can't load a task's data ({reason}); is the Hub reachable?") from error
     return {task: measured(metrics) for task, metrics in sorted(found["results"].items())}
 
 
 def measured(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The harness' numbers by plain names: `acc` for "acc,none", `exact_match/strict-match` for one with a filter."""
+    """The harness's metrics by plain names: `acc` for "acc,none", `exact_match/strict-match` with a filter."""
     found = {}
     for key, value in metrics.items():
         name, _, kind = key.partition(",")
@@ -173,7 +173,7 @@ def _cell(metrics: Mapping[str, float], name: str) -> str:
 def write_card(
     card: Path, results: Mapping[str, Any], args: EvalArguments, weights: str | None, recorded: bool
 ) -> None:
-    """The results as the card's `model-index`, and as a section; earlier results of other tasks stay."""
+    """Write the results into the card's `model-index` and a section; earlier results of other tasks stay."""
     from huggingface_hub import metadata_load, metadata_save
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
@@ -190,7 +190,7 @@ def write_card(
 
 
 def eval_results(metrics: Mapping[str, Mapping[str, float]], args: EvalArguments) -> list[Any]:
-    """One entry of the model-index for each metric. With `limit` it says so: that is no benchmark result."""
+    """One entry of the model-index for each metric. With `limit`, its name says that it is no benchmark result."""
     from huggingface_hub import EvalResult
 
     return [
@@ -212,16 +212,16 @@ def eval_results(metrics: Mapping[str, Mapping[str, float]], args: EvalArguments
 
 
 def section(results: Mapping[str, Any], args: EvalArguments, recorded: bool) -> str:
-    """The card's section; `recorded` says whether the base is the one of the training's record."""
+    """The card's section; `recorded` says whether the base is that of the training's record."""
     from importlib.metadata import version
 
     shots = "the task's own number of" if args.num_fewshot is None else str(args.num_fewshot)
-    told = f"lm-evaluation-harness {version('lm_eval')}, {shots} examples in the prompt, {args.dtype}"
-    told += ", chat format" if args.apply_chat_template else ""
-    told += f"; only the first {args.limit} examples of each task, so no benchmark result" if args.limit else ""
+    settings = f"lm-evaluation-harness {version('lm_eval')}, {shots} examples in the prompt, {args.dtype}"
+    settings += ", chat format" if args.apply_chat_template else ""
+    settings += f"; only the first {args.limit} examples of each task, so no benchmark result" if args.limit else ""
     base = "The base is the one that the training recorded." if recorded else "No record says that this was the base."
     base = f" {base}" if "base" in results else ""
-    return f"## Benchmarks\n\n{told}. ± is one standard error.{base}\n\n{table(results)}"
+    return f"## Benchmarks\n\n{settings}. ± is one standard error.{base}\n\n{table(results)}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Make a LoRA adapter part of its base model: one folder that loads without PEFT, serves anywhere and can be pushed.
+"""Merge a LoRA adapter into its base model: one folder that loads without PEFT, serves anywhere and can be pushed.
 
     python recipes/merge_adapter.py --adapter outputs/model --output_dir outputs/merged --dtype bfloat16
 
-The base is loaded in full precision, also where the adapter was trained on four bits: merging into those loses too
-much.
+The base is loaded in full precision, even if the adapter was trained on 4-bit weights, since merging into those loses
+too much.
 """
 
 import shutil
@@ -20,10 +20,10 @@ from teamsrl_hf.runs import contents, hold, staged
 
 @dataclass
 class MergeArguments:
-    """What is merged, and where it goes."""
+    """The adapter, and the folder of the merged model."""
 
     adapter: str = field(metadata={"help": "Folder that the fine-tuning wrote."})
-    output_dir: str = field(metadata={"help": "Where the merged model goes; a new folder."})
+    output_dir: str = field(metadata={"help": "Folder for the merged model; a new one."})
     dtype: str = field(
         default="float32",
         metadata={"help": "Precision of the merged model.", "choices": DTYPES},
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
                 adapter, merged = known["weights"], weights_digest(folder)
                 known |= {"trained_on": known["trained_on"].to_json(), "weights": merged, "merged_from": adapter}
                 write_lineage(folder, "model", known)
-    print(f"The merged model lies in {args.output_dir}.")
+    print(f"The merged model is in {args.output_dir}.")
     return {"model": str(args.output_dir)}
 
 

@@ -3,7 +3,7 @@
     python recipes/push_folder.py outputs/dataset USER/NAME --tag v1.0
     python recipes/push_folder.py outputs/model USER/NAME --base_model HuggingFaceTB/SmolLM2-135M
 
-Run it again after any failure: it sends what is still missing, and nothing when nothing is. So does `teamsrl push`.
+It is safe to re-run after a failure: it sends only missing files. `teamsrl push` is the same command.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from teamsrl_hf.commands.arguments import guarded
 from teamsrl_hf.commands.options import Parser
 from teamsrl_hf.commands.signals import leave
 
-# Handed on to `hub.push_folder` as they are.
+# Passed to `push_folder` unchanged.
 OPTIONS = (*("repo_type", "overwrite", "revision", "create_pr", "tag", "base_model", "collection", "commit_message"),)
 
 
@@ -21,22 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options, for this recipe and for `teamsrl push`."""
     parser.add_argument("folder", help="folder with a README.md")
     parser.add_argument("repo_id", help="user/name on the Hub")
-    parser.add_argument("--repo_type", choices=("dataset", "model"), help="needed where a folder may be either")
+    parser.add_argument("--repo_type", choices=("dataset", "model"), help="needed if a folder may be either")
     parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what this tool did not write, too")
-    parser.add_argument("--revision", help="branch to commit to, made when missing (default: main)")
+    parser.add_argument("--overwrite", action="store_true", help="also replace files that this tool did not write")
+    parser.add_argument("--revision", help="branch to commit to, created if missing (default: main)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of changing a branch")
     parser.add_argument("--tag", help="name for the commit, such as v1.0; a tag is never moved")
-    parser.add_argument("--base_model", help="Hub id of an adapter's base, where the run had it in a folder")
-    parser.add_argument("--collection", help="title or slug of a collection to put the repository into")
+    parser.add_argument("--base_model", help="Hub id of an adapter's base, if the run had it in a folder")
+    parser.add_argument("--collection", help="title or slug of a collection to add the repository to")
     parser.add_argument("--commit_message", default="Upload with teamsrl push", help="default: %(default)s")
 
 
 def push(args: argparse.Namespace) -> str:
-    """Push as told, print the URL and return it.
+    """Push, print the URL and return it.
 
     Raises:
-        OSError: The Hub refused, or stayed away; the folder is intact.
+        OSError: The Hub refused, or was unreachable; the folder is intact.
         UserError: See `hub.push_folder`.
     """
     from teamsrl_hf.hub.push import push_folder
@@ -44,7 +44,7 @@ def push(args: argparse.Namespace) -> str:
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
     try:
         url = push_folder(args.folder, args.repo_id, private=not args.public, **options)
-    except RuntimeError as error:  # Nothing of ours is broken, so no traceback.
+    except RuntimeError as error:  # Not a bug, so no traceback.
         raise OSError(error) from error
     print(url)
     return url

@@ -1,4 +1,4 @@
-"""The `teamsrl` command: a thin front for the recipes that starts in a blink and imports only what a command needs."""
+"""The `teamsrl` command: runs the recipes, and imports only what a command needs, so that it starts fast."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ RECIPES = {
     "sft": ("sft", "fine-tune a causal LM on a dataset; --accelerate_config NAME launches processes"),
     "compare": ("compare", "compare methods head to head at equal paid calls"),
     "eval": ("eval_model", "benchmark a fine-tuned model with lm-evaluation-harness"),
-    "audit": ("audit", "can rows a model was trained on be told from others?"),
+    "audit": ("audit", "test whether a model reveals the rows it was trained on"),
 }
 
 # Options of `teamsrl sft` that go to `accelerate launch`; with one of them it starts the recipe's processes.
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         return leave(main(sys.argv[1:]))
     argv = list(argv)
-    # Tokenizers warns when a process forks after use; nothing here gains from its threads.
+    # Tokenizers warns if a process forks after using it; nothing here gains from its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from .commands.arguments import guarded
 
@@ -67,9 +67,11 @@ def _parser() -> argparse.ArgumentParser:
         "quickstart", help="the whole path at small scale: policy, dataset, fine-tuned model"
     )
     SeedArguments.add_options(quickstart)
-    quickstart.add_argument("--output_dir", default="teamsrl-quickstart", help="where all goes (default: %(default)s)")
+    quickstart.add_argument(
+        "--output_dir", default="teamsrl-quickstart", help="folder for all results (default: %(default)s)"
+    )
     quickstart.set_defaults(run=_quickstart)
-    ledger = commands.add_parser("ledger", help="what a run's model calls cost, in all and per accepted row")
+    ledger = commands.add_parser("ledger", help="model calls and cost of a run, in total and per accepted row")
     ledger.add_argument("folder", help="folder that holds ledger.sqlite, or the file itself")
     ledger.add_argument("--json", action="store_true", help="print JSON")
     ledger.set_defaults(run=_ledger)
@@ -108,7 +110,7 @@ def split_launch_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def launch_recipe(name: str, launch: Sequence[str], options: Sequence[str]) -> int:
-    """Run a recipe's processes with `accelerate launch`; returns the exit status. What went wrong, they tell."""
+    """Run a recipe's processes with `accelerate launch`; returns the exit status. The processes report errors."""
     import signal
 
     from .commands.arguments import guarded
@@ -170,13 +172,13 @@ def _accelerate_words(launch: Sequence[str]) -> list[str]:
 
 
 def _quickstart(args: argparse.Namespace) -> None:
-    """Train, evolve, fine-tune with the recipes' own files, then print what came of it."""
+    """Train, evolve and fine-tune with the quickstart's files, then print a summary."""
     from .commands.arguments import seeds_digest
     from .runs import finish_run, hold, open_run
 
-    # Three stages have a bar each; those of every mapping and every shard would drown them.
+    # Each of the three stages has a progress bar; bars of every mapping and shard would hide them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    # Models this small gain nothing from a second thread, and lose much by it where the processor is shared.
+    # Such small models gain nothing from a second thread, and lose much time if the processor is shared.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     given = SeedArguments.of_options(args)
     train, test = given.load()

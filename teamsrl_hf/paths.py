@@ -1,4 +1,4 @@
-"""Where files lie: in goes a name such as `recipes/sft.py` or a dataset's folder, out comes its path or its cache."""
+"""Paths: in goes a name such as `recipes/sft.py` or a dataset's folder, out comes its path or cache folder."""
 
 import hashlib
 from pathlib import Path
@@ -9,13 +9,13 @@ from .errors import UserError
 def resource(name: str) -> Path:
     """Path of a file or folder below `recipes/`, `model_cards/` or `accelerate_configs/`.
 
-    A wheel carries these folders inside the package; a checkout and an editable install keep them beside it.
+    In a wheel these folders are in the package, in a checkout and an editable install next to it.
 
     Args:
         name: Path from the root of the repository, with forward slashes.
 
     Raises:
-        UserError: Nothing of that name is installed.
+        UserError: No such file is installed.
 
     >>> resource("recipes/sft.py").name
     'sft.py'
@@ -24,14 +24,14 @@ def resource(name: str) -> Path:
     for root in (package, package.parent):
         if (root / name).exists():
             return root / name
-    raise UserError(f"No {name!r} in the installed package or beside it; check the name, or reinstall teamsrl-hf.")
+    raise UserError(f"No {name!r} in the installed package or next to it; check the name, or reinstall teamsrl-hf.")
 
 
 def folder_cache(folder: str | Path) -> str:
-    """Where `load_dataset` shall cache a local folder, as its `cache_dir`.
+    """The `cache_dir` to give `load_dataset` for a local folder.
 
-    Its own choice tells folders apart by name and card alone, so that one whose rows have changed, or another of
-    the same name, would yield the old rows.
+    The default cache identifies folders by name and card only, so a folder whose rows have changed, or another one of
+    the same name, would return the old rows.
     """
     from datasets import config
 

@@ -1,7 +1,7 @@
-"""Names for the public: in go models, folders and messages as this machine knows them, out comes what is published.
+"""Public names: in go models, folders and messages with local names, out come the same without private details.
 
-One rule: a Hub id stays, a path becomes its last part, an endpoint becomes its model. A host's name does not tell
-whether it is an internal one, so no host is published.
+One rule: a Hub id stays, a path becomes its last part, an endpoint becomes its model. No host is published, since a
+host's name does not show whether it is internal.
 """
 
 import json
@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# Options of a model that say something about its answers; the others are about speed and access.
+# Options of a model that affect its answers; the others affect speed and access.
 _TELLING = ("dtype", "quantization")
 _ADDRESS = (
     r"\w+://[^\s'\"<>]+|(?<=host )[\w.:-]+"
@@ -44,7 +44,7 @@ def public_name(name: str | Path) -> str:
 
 
 def public_model(spec: str | Mapping[str, object] | None) -> str:
-    """A model as a card or a row names it, from its name or its specification; nothing of where and how it is asked.
+    """A model's public name for cards and rows, from its name or specification, without address and access.
 
     >>> public_model("endpoint:gpt-4o@https://key:secret@10.0.0.7:8000/v1"), public_model("transformers:/data/llama")
     ('endpoint:gpt-4o', 'transformers:llama')
@@ -61,7 +61,7 @@ def public_model(spec: str | Mapping[str, object] | None) -> str:
 
 
 def public_spec(spec: str | Mapping[str, object]) -> str | dict[str, object]:
-    """A model's specification for a published recipe, without where and how it is asked.
+    """A model's specification for a published recipe, without address and access.
 
     >>> public_spec({"transformers": "/data/llama", "quantization": "4bit", "batch_size": 8})
     {'transformers': 'llama', 'quantization': '4bit'}
@@ -82,7 +82,7 @@ def _public_model(spec: str) -> str:
 
 
 def public_config(value: Any, key: str = "") -> Any:
-    """What a configuration file holds, where a name or another string that is a path becomes its last part.
+    """The content of a configuration file, with the last part in place of each name or string that is a path.
 
     >>> public_config({"backbone_name": "/data/llama", "backbone": {"_name_or_path": "/data/llama"}, "step": "/"})
     {'backbone_name': 'llama', 'backbone': {'_name_or_path': 'llama'}, 'step': '/'}
@@ -93,13 +93,13 @@ def public_config(value: Any, key: str = "") -> Any:
         return [public_config(part) for part in value]
     if not isinstance(value, str):
         return value
-    # A token or a pattern may look like a path, but nothing lies there.
+    # A token or a pattern may look like a path, but no such file exists.
     found = os.path.isabs(value) and value.count("/") > 1 and os.path.exists(value)
     return public_name(value) if found or key.endswith(("name_or_path", "backbone_name")) else value
 
 
 def public_text(text: str) -> str:
-    """A message without addresses and paths; some servers' complaints and all of the network's name them.
+    """A message without addresses and paths, which errors of servers and of the network contain.
 
     >>> public_text("connection failed: Cannot connect to host gpu7.lan:8000 ssl:default [/home/ada/run/cert.pem]")
     'connection failed: Cannot connect to host [address] ssl:default [[path]]'

@@ -1,7 +1,7 @@
-"""What may be shown: in go texts for terminals, logs and files, out come the same without secrets.
+"""Redaction: in go texts for terminals, logs and files, out come the same without secrets.
 
-What is secret follows from where it is: the value of a variable that holds a token, and the user, password and query
-of a URL. The forms of well-known tokens are an extra, as no list of them is whole.
+Secrets are the values of variables that hold tokens, and the user, password and query of a URL. Known forms of tokens
+are redacted too, but no list of them is complete.
 """
 
 import os
@@ -41,7 +41,7 @@ def redact(text: str) -> str:
 
 
 def _token_values() -> list[str]:
-    """What the variables hold, longest first, also as libraries clean it; a short one, such as EMPTY, is no secret."""
+    """Values of the variables, longest first, also as libraries strip them; short ones, such as EMPTY, are public."""
     held = [os.environ.get(name, "") for name in _VARIABLES]
     forms = {form for value in held for form in (value, value.strip(), "".join(value.split()), *value.split())}
     return sorted((form for form in forms if len(form) > 5), key=len, reverse=True)
@@ -56,7 +56,7 @@ def _masked_url(url: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""`text` with a mark in place of each character that moves a terminal's cursor, or turns text round.
+    r"""`text` with a mark in place of each character that moves a terminal's cursor or reverses text.
 
     >>> visible("a\x1b[2Jb\u202ec\n")
     'a�[2Jb�c\n'
@@ -74,8 +74,10 @@ def shown(text: object) -> str:
 
 
 def excerpt(text: str, token: str = "", shared: int = 6) -> str:
-    """One line of a server's answer, at most 200 characters, without tags, and without words that share so many
-    characters with the token that was sent: servers like to repeat a part of what they refuse.
+    """One line of a server's answer, at most 200 characters, without tags.
+
+    Words that share at least `shared` characters with the token are redacted, since servers repeat parts of what they
+    refuse.
     """
     size = min(shared, len(token))
     parts = {token[start : start + size] for start in range(len(token) - size + 1)} - {""}
@@ -85,10 +87,10 @@ def excerpt(text: str, token: str = "", shared: int = 6) -> str:
 
 
 def token_variable(name: str) -> str:
-    """The name of a variable that holds a token, checked: a token in its place would be published as a name is.
+    """The checked name of a variable that holds a token: a token in its place would be published like a name.
 
     Raises:
-        UserError: It is no name, or the environment has no such variable; `name` is not shown, as it may be the token.
+        UserError: No such variable is set; the message does not show `name`, which may be the token.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not os.environ.get(name):
         raise UserError(
@@ -100,7 +102,7 @@ def token_variable(name: str) -> str:
 
 
 def refuse_secrets(name: str, value: Any) -> None:
-    """UserError where an option holds a URL with a login or a key: options are written into run.json and cards."""
+    """UserError if an option has a URL with a login or a key, since options are written into run.json and cards."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             refuse_secrets(f"{name}: {key}" if str(key).isidentifier() else name, part)

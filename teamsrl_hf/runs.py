@@ -1,6 +1,6 @@
-"""State of an output folder (run.json): arguments, completion, resume; and models that are saved whole or not at all.
+"""State of an output folder (run.json): arguments, completion, resume. Also saves models atomically.
 
-One run at a time works in a folder: `hold` keeps others out.
+One run at a time works in a folder; `hold` locks it.
 """
 
 import json
@@ -14,23 +14,23 @@ from typing import Any
 from .errors import UserError
 
 RUN_FILE = "run.json"
-# `load_dataset` would take run.json, a ledger's neighbours or a picture for rows. It reads this file first.
+# `load_dataset` would read run.json, files of a ledger or a picture as rows. It reads this file first.
 NOT_ROWS = ".huggingface.yaml"
 _NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
-# What lies in a folder for a moment only, and after a kill until the next run.
+# Temporary files; after a kill they remain until the next run.
 LOCK_FILE, DRAFT_FILE, STAGE = ".run.lock", f".{RUN_FILE}.part", ".saving"
-# What a model that is saved again must not find from before.
+# Weights of an earlier model, deleted before the new ones arrive.
 _OLD = ("model.safetensors*", "model-*.safetensors", "adapter_model.safetensors", "chooser.safetensors")
 
 
 @contextmanager
 def hold(folder: str | Path, first: bool = True) -> Iterator[None]:
-    """Keep other runs out of `folder`, which is made if it is missing, until the block ends or the process dies.
+    """Lock `folder`, created if missing, against other runs until the block ends or the process dies.
 
-    On a file system that knows no locks a warning says so, and the run goes on.
+    On a file system without locks it prints a warning and continues.
 
     Args:
-        first: Whether this is the first process of its launch: it alone holds the folder, for all of them.
+        first: Whether this is the first process of its launch, which alone locks the folder for all of them.
 
     Raises:
         UserError: Another run holds the folder, or it is a file.
@@ -101,24 +101,24 @@ def _claim(folder: Path, arguments: dict[str, Any]) -> None:
 
 
 def contents(folder: str | Path) -> set[str]:
-    """Names of what lies in a folder, without what makes it a run's and what lies there for a moment only."""
+    """Names in a folder, without the marker of a run and temporary files."""
     return {file.name for file in Path(folder).iterdir()} - {NOT_ROWS, LOCK_FILE, DRAFT_FILE, STAGE}
 
 
 def reopen_run(folder: str | Path) -> None:
-    """Record that what `folder` holds is being made anew, so that it is not taken for whole until it is."""
+    """Mark the run in `folder` as incomplete again, before it is repeated."""
     finish_run(folder, None)
 
 
 def finish_run(folder: str | Path, summary: dict[str, Any] | None) -> None:
-    """Record that the run in `folder` is done, and what came of it."""
+    """Record that the run in `folder` is complete, with its summary."""
     known = read_run(folder)
     assert known is not None, "finish_run before open_run"
     write_json(Path(folder) / RUN_FILE, {**known, "summary": summary})
 
 
 def read_run(folder: str | Path) -> dict[str, Any] | None:
-    """`arguments` and `summary` of the run whose folder it is; None where no run was."""
+    """`arguments` and `summary` of the run in a folder; None if there is none."""
     try:
         known = json.loads((Path(folder) / RUN_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -128,14 +128,14 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all, whenever the process is killed."""
+    """Write a file atomically: a kill leaves the old file or the new one."""
     draft = path.with_name(f".{path.name}.part")
     draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
 
 
 def _made(folder: Path) -> Path:
-    """The folder, which exists from then on."""
+    """The folder, created if missing."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"The output folder {folder} is a file; give a folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,9 +144,9 @@ def _made(folder: Path) -> Path:
 
 @contextmanager
 def staged(folder: str | Path) -> Iterator[Path]:
-    """A folder to write a model into, whose files move into `folder` when all are written.
+    """A temporary folder to write a model into; at the end, its files move into `folder`.
 
-    A kill leaves the model as it was, or one that can't be loaded since it has no weights; never half of one.
+    A kill leaves the old model, or one without weights that can't be loaded, but never a mixture.
     """
     stage = Path(folder) / STAGE
     shutil.rmtree(stage, ignore_errors=True)
@@ -156,7 +156,7 @@ def staged(folder: str | Path) -> Iterator[Path]:
 
 
 def move_into(folder: Path) -> None:
-    """Move what is staged in `folder` to its place; first the old weights go, and last the new ones come."""
+    """Move the staged files of `folder` to their place: delete the old weights first, move the new ones last."""
     stage = folder / STAGE
     for pattern in _OLD:
         for path in folder.glob(pattern):

@@ -1,17 +1,17 @@
-"""The values that cross from room to room, all frozen dataclasses: what a seed, a step, a chain and a row are."""
+"""The values that packages exchange, as frozen dataclasses: seeds, transitions, trajectories and rows."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Name(StrEnum):
-    """A fixed name of a table or a card; it is written, printed and compared as the text it is."""
+    """A fixed name in tables and cards; it prints and compares as its text."""
 
     __repr__ = str.__repr__
 
 
 class Role(Name):
-    """Who is asked."""
+    """The role of a model in a call."""
 
     INSTRUCTOR = "instructor"
     REVIEWER = "reviewer"
@@ -20,7 +20,7 @@ class Role(Name):
 
 
 class CallKind(Name):
-    """What a call was spent on, in the order of the column `calls`."""
+    """The purpose of a call, in the order of the column `calls`."""
 
     REWRITE = "rewrite"
     REVIEW = "review"
@@ -39,14 +39,14 @@ class TaskKind(Name):
 
 
 class Finish(Name):
-    """How an answer ended: by itself, or cut by `max_tokens`."""
+    """How a completion ended: by itself, or cut at `max_tokens`."""
 
     STOP = "stop"
     LENGTH = "length"
 
 
 class Verdict(Name):
-    """What a reviewer says: something was gained, nothing was, or no verdict could be read."""
+    """A reviewer's verdict: the rewrite differs in substance, it does not, or the verdict is unreadable."""
 
     NOT_EQUAL = "not_equal"
     EQUAL = "equal"
@@ -54,9 +54,9 @@ class Verdict(Name):
 
 
 class Reason(Name):
-    """Why a candidate is no row, beside a verdict other than `not_equal`. A user's filter may give any other text."""
+    """Why a candidate is rejected, apart from the verdicts. A user's filter may return any other text."""
 
-    # Rules that a rewrite, an answer or both can break.
+    # Rules for rewrites, responses or both.
     EMPTY = "empty"
     UNCHANGED = "unchanged"
     REPEATS_EARLIER = "repeats_earlier"
@@ -67,7 +67,7 @@ class Reason(Name):
     CUT_OFF = "cut_off"
     ANSWER_CUT_OFF = "answer_cut_off"
     EMPTY_RESPONSE = "empty_response"
-    # What befell a call, or a row of its answer.
+    # Faults of a call, or of a row in its completion.
     CALL_FAILED = "call_failed"
     MALFORMED = "malformed"
     NOTHING_PLANNED = "nothing_planned"
@@ -81,7 +81,7 @@ class Reason(Name):
 
 
 class SeedProblem(Name):
-    """Why a row of a source gives no seed; counts of rows that were left out call it so."""
+    """Why a row of a source gives no seed, as the counts of skipped rows name it."""
 
     BROKEN = "broken row"
     NO_TEXT = "no text"
@@ -96,7 +96,7 @@ class SeedProblem(Name):
     REPEATED = "same as an earlier one"
 
 
-# `model_type` in a saved policy's config.json, by which a folder is known to hold one.
+# `model_type` in the config.json of a saved policy, which identifies its folder.
 POLICY_TYPE = "teamsrl_operation_policy"
 
 
@@ -106,8 +106,8 @@ class Seed:
 
     Attributes:
         id: Stable identifier: the same content has the same id in every run and every file.
-        instruction: What is asked.
-        input: The material the instruction works on; empty when there is none.
+        instruction: The task in words.
+        input: The material the instruction works on; empty if there is none.
     """
 
     id: str
@@ -116,7 +116,7 @@ class Seed:
 
     @property
     def text(self) -> str:
-        """Instruction and input as the one text that operations rewrite, parted by a blank line.
+        """Instruction and input, separated by a blank line, as the text that operations rewrite.
 
         >>> Seed("s1", "Sort these numbers.", "3, 1, 2").text
         'Sort these numbers.\\n\\n3, 1, 2'
@@ -126,13 +126,13 @@ class Seed:
 
 @dataclass(frozen=True)
 class State:
-    """What a chooser sees before it picks the next operation.
+    """The state of a chain, from which a chooser picks the next operation.
 
     Attributes:
-        text: The instruction as it stands.
-        operations: Names of all operations tried so far in this chain, oldest first, also those that came to nothing.
-        accepted: For each of them, whether its rewrite was accepted.
-        step: How many operations were tried, counted from 0.
+        text: The current instruction.
+        operations: Names of all operations tried in this chain, oldest first, including rejected ones.
+        accepted: For each operation, whether its rewrite was accepted.
+        step: Number of operations tried before.
     """
 
     text: str
@@ -141,18 +141,18 @@ class State:
     step: int = 0
 
 
-BY_RULES = "rules"  # In the place of a reviewer's name, where no model had to be asked.
+BY_RULES = "rules"  # The reviewer's name if the rules decided without a model.
 
 
 @dataclass(frozen=True)
 class Review:
-    """What the reviewer said of one rewrite.
+    """The review of one rewrite.
 
     Attributes:
         verdict: See `Verdict`.
-        violations: Names of the rules the rewrite breaks, see `reviewer.instruction_violations`.
-        reviewer: Model that gave the verdict; "rules" when no model had to be asked.
-        error: Why the reviewer's call failed; it is then unreadable, with the one violation "call_failed".
+        violations: Names of the rules the rewrite breaks, see `review.instruction_violations`.
+        reviewer: Model that gave the verdict; "rules" if the rules decided without a model.
+        error: Why the reviewer's call failed; the verdict is then unreadable, with the violation "call_failed".
     """
 
     verdict: Verdict
@@ -166,7 +166,7 @@ class Review:
 
     @property
     def reason(self) -> str | None:
-        """Why the rewrite is rejected, or None when it passed. A broken rule is named before the verdict."""
+        """Why the rewrite is rejected, or None if it passed. A broken rule takes precedence over the verdict."""
         if self.violations:
             return self.violations[0]
         return None if self.verdict == Verdict.NOT_EQUAL else self.verdict
@@ -174,10 +174,9 @@ class Review:
 
 @dataclass(frozen=True)
 class Transition:
-    """One operation carried out: the text before, the operation, the text after, what the reviewer said.
+    """One applied operation: the text before, the operation, the text after, and the review.
 
-    `error` is the failure of the call that should have produced `rewrite` (then equal to `instruction`) or its answer,
-    else None.
+    `error` is the failure of the call for `rewrite` (then equal to `instruction`) or for its response, else None.
     """
 
     instruction: str
@@ -189,12 +188,12 @@ class Transition:
 
     @property
     def failure(self) -> str | None:
-        """The failure of a call, also of the reviewer's, that keeps from knowing what the operation is worth."""
+        """The failure of a call, including the reviewer's, that leaves the operation without a result."""
         return self.error or self.review.error
 
     @property
     def result(self) -> str:
-        """The text the chain goes on from: the rewrite if it passed, else the unchanged instruction."""
+        """The text the chain continues from: the rewrite if it passed, else the unchanged instruction."""
         return self.rewrite if self.review.passed else self.instruction
 
 
@@ -202,7 +201,7 @@ class Transition:
 class Trajectory:
     """One chain: a seed and its transitions, in order.
 
-    `failed` holds those of which nothing is known since a call failed; the chain goes on as if they were not tried.
+    `failed` holds transitions without a result since a call failed; the chain continues as if they had not been tried.
     """
 
     seed: Seed
@@ -224,10 +223,10 @@ class Candidate:
         parent_id: Id of the row it was rewritten from; the seed's id at the start of a chain.
         step: Position in the chain, from 0.
         operations: Operations whose accepted rewrites led from the seed to this text, this one included.
-        response: The expert's answer; empty until asked.
-        responder: Model that answered.
-        calls: Calls spent on this candidate by `CallKind`, sorted by name. "walk" is what the free instructor tried; a
-            call that several candidates share is booked on the first of them.
+        response: The expert's response; empty before the call.
+        responder: Model that wrote the response.
+        calls: Calls spent on this candidate by `CallKind`, sorted by name. "walk" are calls of the free instructor; a
+            call that several candidates share counts for the first of them.
     """
 
     id: str
@@ -250,7 +249,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A candidate that did not, and why (one word, counted in the card)."""
+    """A candidate that was rejected, and why (one word, counted in the card)."""
 
     candidate: Candidate
     reason: str

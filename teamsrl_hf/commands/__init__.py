@@ -1,1 +1,1 @@
-"""Command lines: in goes what a user typed, out come checked dataclasses, and signals that stop a run cleanly."""
+"""Command lines: in go words of the user, out come checked dataclasses, and signals that stop a run cleanly."""

@@ -1,7 +1,7 @@
-"""Signals that stop a command: in comes SIGINT, SIGTERM or SIGHUP, out comes one exception that lets all come to rest.
+"""Signals that stop a command: in comes SIGINT, SIGTERM or SIGHUP, out comes an exception that lets the run clean up.
 
-Only the command line installs these handlers, and only where nobody else has one: whoever ignores a signal (`nohup`, a
-job in the background) or handles it goes on doing so.
+Only the command line installs these handlers, and only for signals that nothing else ignores (`nohup`, a background
+job) or handles.
 """
 
 import os
@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-# Seconds from the signal to the end of the process, whatever it is doing.
+# Most seconds from the signal to the end of the process.
 LEAVE_WITHIN = 4.0
-# A terminal, a launcher and a service manager may each pass on what was one event.
+# Seconds within which several signals, as from a terminal and a launcher, count as one event.
 ONE_EVENT = 0.5
 
 
@@ -28,11 +28,11 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """A context in which the first signal raises `Interrupted` in the main thread, and a later one ends the process.
 
-    The process also ends when it has not come to rest after `LEAVE_WITHIN` seconds: Python can't interrupt a library
-    that waits or computes in its own code. An error that follows the signal counts as its consequence.
+    The process also ends if it is still running after `LEAVE_WITHIN` seconds: Python can't interrupt a library that
+    waits or computes in native code. An error after the signal counts as its consequence.
 
     Attributes:
-        signum: The signal that came.
+        signum: The signal that was received; 0 before.
     """
 
     def __init__(self):
@@ -61,23 +61,23 @@ class Interruption:
 
     @property
     def status(self) -> int:
-        """What the process ends with, as a shell has it."""
+        """The exit status, as shells report it."""
         return 128 + (self.signum or signal.SIGINT)
 
     def tell(self, write: Callable[[str], object]) -> None:
-        """One line, after any progress bar; of the processes of a launch the first tells it."""
+        """Print one line, below any progress bar; only the first process of a launch prints."""
         name = signal.Signals(self.signum or signal.SIGINT).name
         if os.environ.get("RANK", "0") == "0":
-            with suppress(OSError):  # The terminal may be gone: that is what SIGHUP says.
+            with suppress(OSError):  # After SIGHUP the terminal may be gone.
                 write(f"\nstopped by {name}; run the same command again to go on\n")
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        if not self.signum or self._pipe is None:  # Else `_watch` tells a second signal from an echo of the first.
+        if not self.signum or self._pipe is None:  # Otherwise `_watch` decides whether it is an echo of the first.
             self.signum = signum
             raise Interrupted
 
     def let_go(self) -> None:
-        """Give the signals back to those who had them before."""
+        """Restore the former signal handlers."""
         if self in _active:
             _active.remove(self)
             for signum, handler in self._before.items():
@@ -121,7 +121,7 @@ class Interruption:
 
 
 class Forwarding(Interruption):
-    """The same for a process that does nothing but wait for its children: they get the signal, and end first."""
+    """`Interruption` for a process that only waits for its children: they get the signal, and end first."""
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         import psutil
@@ -137,10 +137,10 @@ class Forwarding(Interruption):
 
 
 def leave(status: int) -> int:
-    """For `sys.exit`: the status of a command. After a signal the process ends here.
+    """The status of a command, for `sys.exit`. After a signal the process ends here.
 
-    Python would take torch and its like apart first, for a second or more, when somebody is waiting for the end; and
-    where libraries did so at once after a signal, one process in some sixty crashed.
+    A normal exit would first unload torch and other libraries, which takes a second or more; after a signal, about one
+    process in sixty crashed while it did.
     """
     if status - 128 in STOPPING:
         for stream in (sys.stdout, sys.stderr):
@@ -156,7 +156,7 @@ _active: list[Interruption] = []
 
 
 def _in_child() -> None:
-    """A process forked off, such as one that loads data, is not the command: a signal ends it as it always would."""
+    """A forked process, such as a data loader, is not the command: a signal ends it as usual."""
     while _active:
         _active[-1].let_go()
 

@@ -28,7 +28,7 @@ from ..publish.plots import draw_curves
 from ..runs import read_run
 
 PLOT = "loss.png"
-# They tell where files lie, how a run is watched, or what `hub` does with it; not how the model came about.
+# Arguments about paths, logging and the Hub, which do not affect the model.
 NOT_RECIPE = (
     *HUB_ARGUMENTS,
     *("output_dir", "run_name", "report_to", "disable_tqdm", "resume_from_checkpoint", "model_name_or_path"),
@@ -99,16 +99,16 @@ def settled_license(script_args: Any) -> str:
 
 
 def base_card(script_args: Any) -> str:
-    """The card of the tiny base model that a run builds for itself."""
+    """The card of the tiny base model that a run builds."""
     meta = {"license": settled_license(script_args), "library_name": "transformers", "pipeline_tag": "text-generation"}
     sources = [public_name(source) for source in dataset_sources(script_args)]
     return render("random_base_card.md", meta=front_matter(meta), sources=sources)
 
 
 def merged_card(adapter_dir: str | Path, dtype: str) -> str:
-    """The card of an adapter's folder made into that of the model it was merged into.
+    """The card of a merged model, from that of its adapter.
 
-    What was measured on the adapter is left out: the merged weights are others.
+    Measurements of the adapter are left out, since the merged weights differ.
     """
     folder = Path(adapter_dir)
     base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -136,7 +136,7 @@ def _hub_link(name: str, kind: str = "") -> str | None:
 
 
 def data_calls(dataset: str) -> dict[str, str]:
-    """What a dataset cost in model calls, by the run in its folder, or else by its card; empty where neither tells."""
+    """The model calls of a dataset, by the run in its folder or else by its card; empty if neither has them."""
     folder = Path(dataset)
     if folder.is_dir():
         try:
@@ -144,7 +144,7 @@ def data_calls(dataset: str) -> dict[str, str]:
             counts = {f"{kind} calls": f"{count:,}" for kind, count in summary["calls"].items()}
             return counts | {"expert calls per row": str(summary["expert_calls_per_row"])}
         except (KeyError, TypeError, AttributeError):
-            pass  # Downloaded, or not made by this project; its card may tell.
+            pass  # Downloaded, or from another program; its card may have the counts.
     return calls_of_card(card_of(dataset, "dataset"))
 
 
@@ -169,12 +169,12 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[i
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: str | Path) -> bool:
-    """Draw the loss curve as PNG; False, and nothing drawn, without matplotlib (the extra `plots`) or losses."""
+    """Draw the loss curve as PNG; returns False without matplotlib (the extra `plots`) or losses."""
     return draw_curves(loss_curve(history), path, "step", "loss (nats per answer token)")
 
 
 def _hardware(sft_args: Any) -> str:
-    """Processes and what each of them ran on."""
+    """Number of processes, and the device of each."""
     import torch
 
     on_gpu = sft_args.device.type == "cuda"

@@ -1,6 +1,6 @@
-"""Settings of a fine-tuning that can't work: in go arguments and facts, out comes nothing, or one line that says why.
+"""Checks of a fine-tuning's settings: in go arguments, out comes nothing, or an error of one line.
 
-All of it is known before a weight is loaded. Several of these mistakes would go through silently otherwise.
+They run before any weight is loaded. Several of these mistakes would otherwise train wrongly without a message.
 """
 
 from importlib.util import find_spec
@@ -40,7 +40,7 @@ def check_devices(use_cpu: bool, devices: int, launch: Launch) -> None:
 
 
 def check_quantization(model_args: Any, launch: Launch) -> None:
-    """UserError for a quantized base that can't be trained or sharded; the arguments are TRL's."""
+    """UserError for a quantized base that can't be trained or sharded; `model_args` are TRL's."""
     if not (model_args.load_in_4bit or model_args.load_in_8bit):
         return
     option = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
@@ -57,7 +57,7 @@ def check_quantization(model_args: Any, launch: Launch) -> None:
 
 
 def check_adapter(model_args: Any, launch: Launch) -> None:
-    """UserError where TRL's fused loss, which reads the output layer's weights itself, would train it wrongly."""
+    """UserError if TRL's fused loss, which reads the output layer's weights itself, would train an adapter wrongly."""
     if not model_args.use_peft:
         return
     if "lm_head" in (model_args.lora_target_modules or []):
@@ -71,7 +71,7 @@ def check_adapter(model_args: Any, launch: Launch) -> None:
 
 
 def check_precision(sft_args: Any, launch: Launch) -> None:
-    """UserError where the launcher's precision and the recipe's differ; DeepSpeed would refuse late, DDP silently."""
+    """UserError if the launcher's precision differs from the recipe's; DeepSpeed would fail late, DDP not at all."""
     ours = "bf16" if sft_args.bf16 else "fp16" if sft_args.fp16 else "no"
     theirs = launch.mixed_precision or "no"
     sharded = launch.fsdp or launch.zero_stage
@@ -84,13 +84,13 @@ def check_precision(sft_args: Any, launch: Launch) -> None:
 
 
 def check_offloading(sft_args: Any, devices: int) -> None:
-    """UserError for what can only be moved to the CPU from elsewhere."""
+    """UserError for activation offloading on a CPU."""
     if sft_args.activation_offloading and (sft_args.use_cpu or not devices):
         raise UserError("activation_offloading moves activations from a GPU to the CPU; leave it out on a CPU.")
 
 
 def check_extras(model_args: Any, sft_args: Any) -> None:
-    """UserError for kernels that are asked for and not installed."""
+    """UserError for kernels that are not installed."""
     if (model_args.load_in_4bit or model_args.load_in_8bit) and find_spec("bitsandbytes") is None:
         raise UserError("A quantized base needs bitsandbytes; pip install 'teamsrl-hf[quantization]'.")
     attention = model_args.attn_implementation or ""
@@ -104,7 +104,7 @@ def check_extras(model_args: Any, sft_args: Any) -> None:
 
 
 def settle_early_stopping(patience: int | None, sft_args: Any) -> None:
-    """Let `sft_args` keep the best checkpoint where training is to stop early; UserError where it can't know it."""
+    """Make `sft_args` keep the best checkpoint for early stopping; UserError if it can't be known."""
     if patience is None:
         return
     evaluate, save = str(sft_args.eval_strategy.value), str(sft_args.save_strategy.value)
@@ -120,4 +120,4 @@ def settle_early_stopping(patience: int | None, sft_args: Any) -> None:
         )
     sft_args.load_best_model_at_end = True
     sft_args.metric_for_best_model, sft_args.greater_is_better = "eval_loss", False
-    sft_args.restore_callback_states_from_checkpoint = True  # Else a run that goes on has all its patience back.
+    sft_args.restore_callback_states_from_checkpoint = True  # Otherwise a resumed run would start with full patience.

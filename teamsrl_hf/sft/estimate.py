@@ -1,7 +1,7 @@
-"""What fine-tuning will need: in go a model's configuration and settings, out come parameters and bytes per device.
+"""Memory of a fine-tuning: in go a model's configuration and settings, out come parameters and bytes per device.
 
-Nothing here loads a weight: parameters are counted on a model without storage. The bytes are an estimate; they leave
-out kernels' work space and fragmentation, for which `fits` keeps a reserve.
+No weight is loaded: parameters are counted on a model without storage. The bytes are an estimate without kernels' work
+space and fragmentation, for which `fits` keeps a reserve.
 """
 
 import math
@@ -36,7 +36,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Launch:
-    """How processes share the work, as the launcher told them through the environment."""
+    """How processes share the work, from the launcher's environment variables."""
 
     world_size: int = 1
     local_world_size: int = 1
@@ -80,7 +80,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes on each device, by what they are for."""
+    """Bytes on each device, by purpose."""
 
     shape: Shape
     weights: float
@@ -93,7 +93,7 @@ class Estimate:
         return self.weights + self.gradients + self.optimizer + self.activations
 
     def fits(self, available: float) -> bool:
-        """Whether it, and a reserve, goes into so many bytes.
+        """Whether the estimate and a reserve fit into `available` bytes.
 
         >>> Estimate(None, 10e9, 2e9, 4e9, 3e9).fits(24e9), Estimate(None, 14e9, 2e9, 4e9, 3e9).fits(24e9)
         (True, False)
@@ -159,7 +159,7 @@ def _widths(config: Any) -> tuple[int, int, int, int, int]:
 
 
 def activation_bytes(shape: Shape, tokens: int, width: int, residual: int, checkpointing: bool) -> float:
-    """What autograd keeps of `tokens` tokens for the backward pass, by gated decoder layers with fused attention.
+    """Bytes that autograd keeps for the backward pass of `tokens` tokens: gated decoder layers, fused attention.
 
     A layer keeps of each norm the input in single precision, the normalised input and the output; queries, keys,
     values and the output of attention; and four times the feed-forward width. With checkpointing: every layer's input,
@@ -188,7 +188,7 @@ def estimate_memory(
     Args:
         tokens: Tokens of a forward pass on one device: batch size times length.
         dtype: Precision the weights are loaded in.
-        mixed: Whether training computes in half precision beside weights of single precision.
+        mixed: Whether training computes in half precision with weights in single precision.
         bits: 4 or 8 for a quantized base, else 0.
         optimizer: A name of `TrainingArguments.optim`.
     """
@@ -251,7 +251,7 @@ def count_steps(
     max_steps: int = -1,
     pack_to: int | None = None,
 ) -> int:
-    """Optimizer steps of a training on rows of these lengths; with packing the fewest that could do.
+    """Optimizer steps of a training on rows of these lengths; with packing, the smallest possible number.
 
     Args:
         batch: Rows of a forward pass on all processes together.
