@@ -14,7 +14,9 @@ import pytest
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.evaluation import comparison
+from teamsrl_hf.evaluation.embeddings import hashed_embeddings
 from teamsrl_hf.evaluation.intervals import mean_interval
+from teamsrl_hf.text.seeds import load_seeds, split_seeds
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "recipes" / "comparison"
@@ -303,3 +305,12 @@ def test_what_can_not_be_loaded_is_told_before_anything_is_paid_for(option, valu
     assert main(["compare", *TOY, option, value, "--output_dir", str(tmp_path / "out")]) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_names_an_expert_that_is_given_as_a_mapping(toy):
+    folder, results = toy
+    train, test = split_seeds(load_seeds(), 0.5)
+    expert = {"endpoint": "gpt-4o@http://10.0.0.7:8000/v1", "concurrency": 4}
+    settings = compare.CompareArguments(str(folder), list(METHODS), expert, budget=60, repetitions=2, rollouts=1)
+    found = compare.measure(settings, train, test, folder / "runs", hashed_embeddings)
+    assert found["facts"] == {**results["facts"], "expert": "endpoint:gpt-4o"}
