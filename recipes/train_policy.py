@@ -40,7 +40,7 @@ from teamsrl_hf.publish.lineage import read_lineage, seeds_facts, versions, weig
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.training.checks import check_lora
 
-# What may change between a run and the command that goes on with it.
+# What may change between a run and the command that resumes it.
 _ELSEWHERE = ("seeds", "ledger", "output_dir", "resume_from_checkpoint", *HUB_ARGUMENTS)
 
 
@@ -192,7 +192,7 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
     )
     checkpoint = trainer.checkpoint_to_resume()
     if test:
-        trainer.evaluate()  # Before a checkpoint is loaded; a run that goes on finds its calls in the ledger.
+        trainer.evaluate()  # Before a checkpoint is loaded; a resumed run finds its calls in the ledger.
     gc.freeze()  # What is there by now outlives the training, and need not be walked again and again.
     trainer.train(resume_from_checkpoint=checkpoint)
     gc.unfreeze()

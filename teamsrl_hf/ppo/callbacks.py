@@ -34,7 +34,7 @@ class EvolvedExamplesCallback(TrainerCallback):
             tqdm.write(f"\n{row['seed']}\n  {row['operations']}  (reward {row['reward']:.2f})\n{row['final']}")
 
     def _rows(self, step: int) -> list[dict]:
-        """One row a chain: seed, operations with a cross at those that came to nothing, final text, reward, extras."""
+        """One row for each chain: seed, operations (rejected ones with a cross), final text, reward, extras."""
         rollout, rewards = self.trainer.last_rollout, self.trainer.last_rewards.sum(1).tolist()
         rows = []
         for number, (trajectory, reward) in enumerate(zip(rollout, rewards)):
