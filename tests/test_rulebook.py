@@ -128,6 +128,26 @@ def test_breadth_does_nothing_when_it_knows_no_field_or_cannot_keep_the_shape(te
     assert outcomes("breadth", text) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which bone protects the brain? A) Skull B) Rib C) Femur",
+        "Which planet has the brightest rings?\n(a) Mars\n(b) Saturn",
+        "Which metal is liquid in a warm room?\n- Iron\n- Mercury\n- Gold",
+        "Which organ pumps blood: the heart, the liver or the lung?",
+        "Pick the odd one out: apple, carrot, pear.",
+        "How does light travel through glass?",
+        "How do I get a coffee stain out of a book?",
+        "Write a SQL query that counts users.",
+        "Fix the bug in this Python function.\n\ndef f(x)\n    return x",
+        "Calculate the molar mass of glucose, C6H12O6.",
+        "What is a derivative in finance worth?",
+    ],
+)
+def test_breadth_does_nothing_where_it_would_leave_the_field_or_the_form(text):
+    assert outcomes("breadth", text) == []
+
+
 def test_breadth_makes_up_for_the_length_of_a_long_instruction():
     text = "I have been baking for about a year, mostly plain white bread, and it never rises. What am I doing wrong?"
     assert all(len(result.split()) >= 0.6 * len(text.split()) for result in outcomes("breadth", text))
@@ -200,6 +220,54 @@ def test_an_instruction_with_two_constraints_takes_no_third():
     assert outcomes("add_constraints", text) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Translate into French: The train is late.",
+        "Put this into Dutch: I am hungry.",
+        'Translate "Where is the station?" into German.',
+        "Translate the sentence into Italian.\n\nThe sun is shining.",
+        "How do you say good night in Polish?",
+    ],
+)
+def test_a_translation_gets_only_what_makes_sense_for_one_line(text):
+    results = outcomes("add_constraints", text)
+    assert len(results) > 4
+    added = [result.replace(text.split("\n\n")[0].rstrip("."), "") for result in results]
+    assert not any(re.search(r"\d|\bplot\b|\bstory\b|\baudience\b|paragraph|heading|dialogue", text) for text in added)
+    fit = r"tone|version|variant|translat|original|word|pronounced|another choice|most natural"
+    assert all(re.search(fit, text) for text in added)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'What does "while (true) {}" do?',
+        'What does "lambda x: x" mean',
+        "What is printed by `print(1 + 1)`",
+        "Why does x = [] * 3; not fail?",
+        "What will `ls -l` show?",
+        "Describe the function f(x) = x + 1",
+        "Say what this command does: rm -rf build/",
+        "What is wrong with <b>bold<b>?",
+        "What does this print? 'console.log(1)'",
+        'Is this valid Java? "int x = 1;"',
+        "Explain the following: int main() { return 1; }",
+        "Which gas makes up most of the air? A) Oxygen B) Nitrogen",
+    ],
+)
+@pytest.mark.parametrize("name", ["add_constraints", "deepen", "increase_reasoning", "concretize"])
+def test_nothing_is_put_into_or_after_quoted_code_or_options_in_a_line(name, text):
+    assert outcomes(name, text) == []
+
+
+def test_options_on_lines_of_their_own_stay_at_the_end():
+    text = "What is the capital of Chile?\nA. Lima\nB. Santiago"
+    results = outcomes("add_constraints", text)
+    assert results
+    assert all(result.endswith("\nA. Lima\nB. Santiago") for result in results)
+
+
 def test_constraints_do_not_contradict_a_demand_for_nothing_but_the_result():
     assert outcomes("add_constraints", "Find the largest number. Output the number directly.\n\n3, 9, 4") == []
 
@@ -240,6 +308,39 @@ def test_a_follow_up_is_woven_into_a_plain_question():
     ],
 )
 def test_deepening_does_nothing_where_nothing_is_asked_about(text):
+    assert outcomes("deepen", text) == []
+
+
+CLOSED = (
+    "What is 17 times 24?",
+    "Evaluate the limit of the sum as n grows: 1/2 + 1/4 + 1/8.",
+    "Evaluate the double integral over the unit square.",
+    "What is the derivative of x^3?",
+    "What is the square root of 144?",
+    "What is x if 3x = 12?",
+    "What does 25% of 80 equal?",
+    "What is five plus six?",
+    "Is 51 a prime number?",
+    "How many legs does a spider have?",
+    "If a car covers 60 km in 2 hours, what is its speed?",
+    "Which of the following is a mammal? A) Shark B) Dolphin",
+    "What is the largest lake?\nA) Baikal\nB) Superior",
+    "Which category does a whale belong to: fish, mammal or bird?",
+    "Is a bat a bird or a mammal?",
+    "What is the Spanish word for bread?",
+    "What's the German for house?",
+    "How would you translate cheers into Polish?",
+    "What does 'gato' mean?",
+    "What is the plural of mouse?",
+    "Assess whether the review is positive.\n\nThe soup was cold.",
+    "Is the following statement true?\n\nIron is a metal.",
+    "Does the tweet express anger?\n\nI hate Mondays.",
+    "What will this print?\n\nprint(len('abc'))",
+)
+
+
+@pytest.mark.parametrize("text", CLOSED)
+def test_a_task_with_one_right_answer_is_not_deepened(text):
     assert outcomes("deepen", text) == []
 
 
@@ -293,6 +394,33 @@ def test_a_general_noun_becomes_a_specific_one(text, pattern):
     ],
 )
 def test_a_noun_that_is_asked_for_or_narrowed_down_or_part_of_a_name_stays(text):
+    assert outcomes("concretize", text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What's a robot?",
+        "Define a hobby in two lines.",
+        "What is the definition of a country?",
+        "What is meant by a mammal?",
+        "Explain what a language is in formal grammar.",
+        "Tell me what a vitamin is.",
+        "How would you define a company?",
+        "Explain the difference between a lake and a sea.",
+        "Sketch a star with a ruler.",
+        "Cut out a shape with a knife.",
+        "How does a tree in computer science differ from a graph?",
+        "Describe a chess game between a king and a knight.",
+        "Prepare a project for a course on Python.",
+        "Write about a country, then say why the country is poor.",
+        "Tell a tale of a dog: the dog gets lost.",
+        "A farmer has 12 cows and sells 5. How many cows does he have left?",
+        'Rewrite this sentence: "A teacher entered the room."',
+        "Paraphrase: A dog chased a cat through the garden.",
+    ],
+)
+def test_a_noun_stays_where_it_is_defined_repeated_quoted_or_has_another_sense(text):
     assert outcomes("concretize", text) == []
 
 
@@ -382,10 +510,31 @@ def test_keys_and_values_become_an_object_or_a_table_of_fields():
         assert json.loads(result.split("\n\n", 1)[1]) == {"Name": "Ann Lee", "Age": 31, "Skills": ["rowing", "chess"]}
 
 
-def test_a_dialogue_becomes_one_record_per_turn():
-    text = "Continue the dialogue.\n\nAnn: Hello!\nBob: Hi.\nAnn: Tea?"
-    turns = json.loads(outcomes("complicate_input", text)[0].split("\n\n", 1)[1])
-    assert turns[2] == {"turn": 3, "from": "Ann", "text": "Tea?"}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pick the right option.\n\nWhat is the largest planet? A) Mars B) Jupiter C) Venus",
+        "Choose the correct answer.\n\n* red\n* green\n* blue",
+        "Which one is right?\n\nA. The moon is a planet.\nB. The moon is a satellite.",
+        "Answer the question.\n\nWho wrote Hamlet?",
+        "Read the passage and answer.\n\nTom has a dog. It is brown. What colour is it?",
+        "Do the following.\n\nTranslate this sentence. Then shorten it.",
+        "Respond to the guest.\n\nPlease send me the report by Friday.",
+        "Follow these steps.\n\nMix the flour and eggs. Bake for an hour.",
+        "Complete the sentences.\n\nShe ___ to school.\nWe ___ at home.",
+        "Choose the best word.\n\nShe will (go / goes / went) home.",
+        "Continue the dialogue.\n\nAnn: Hello!\nBob: Hi.\nAnn: Tea?",
+        "Finish the chat.\n\n- Where to!\n+ The market.",
+        "Write the next line.\n\n- I lost my keys.\n- Again!",
+        "Sort these.\n\n- One\n+ Two\n* Three",
+        "Sum this up.\n\nAnn: I lost my keys.\nBob: Not again.\nAnn: They were in my bag.",
+        'Retell the scene.\n\n"It is late," said Ann. She left.',
+        'Add up the times.\n\nAll in UTC.\n{"legs": [3, 4]}',
+        "Rank the regions.\n\nname;people\nNorth;812\nSouth;90",
+    ],
+)
+def test_a_question_an_order_a_dialogue_or_a_mixed_list_is_no_data(text):
+    assert outcomes("complicate_input", text) == []
 
 
 def test_commas_and_quotation_marks_survive_csv():

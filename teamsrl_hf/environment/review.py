@@ -181,7 +181,7 @@ def _template_grams(operations: tuple[Operation, ...]) -> tuple[frozenset[str], 
     """Six words in a row of the prompts, and the first two of each, by which they are looked for."""
     frames = (REWRITE_FRAME, REVIEW_FRAME, PLAN_FRAME, PACK_FRAME)
     grams = frozenset().union(*map(_six_grams, (*frames, *(operation.sentence for operation in operations))))
-    return grams, frozenset(tuple(gram.split(" ", 2)[:2]) for gram in grams)
+    return grams, frozenset((first, second) for first, second, _ in (gram.split(" ", 2) for gram in grams))
 
 
 def response_violations(response: str, finish_reason: Finish = Finish.STOP) -> tuple[Reason, ...]:
@@ -210,9 +210,9 @@ async def review(
     operations: Operation | Sequence[Operation],
     reviewer: Generator,
 ) -> Review:
-    """Review what one operation, or a plan of several, made of a text.
+    """Review the result of one operation or of a plan of several.
 
-    The reviewer is asked only if no rule already decides, so that no call is spent in vain.
+    The reviewer is asked only where no rule decides, which saves calls.
     """
     violations = instruction_violations(instruction, rewrite, earlier, operations)
     if violations:

@@ -5,6 +5,7 @@ import re
 from .breadth import find_field
 from .reading import PERSONAL, Instruction
 from .sentences import QUESTION_WORDS, TOKEN, join, sentences
+from .signs import has_code, has_figures, has_one_answer, has_quote, options_in_line
 from .wordings import CONSTRAINT_KINDS, CONSTRAINTS, FOLLOW_TAILS, FOLLOW_UPS, REASONING, fill
 from .words import Choose, load
 
@@ -17,6 +18,24 @@ _BLUNT = re.compile(
 _LONGEST = 130  # Words; a longer instruction would no longer be clear after one more sentence.
 
 
+# Kinds of tasks that work on what they quote, so that it is no code and no question of fact.
+_QUOTING = ("translate", "rewrite", "edit", "creative", "short", "write", "letter", "passage")
+
+
+def _takes_a_sentence(instruction: Instruction) -> bool:
+    """Whether one more sentence can stand in an instruction: not after a quotation, code, or options in a line."""
+    head = instruction.head
+    if instruction.size > _LONGEST or has_code(head) or options_in_line(head):
+        return False
+    return instruction.kind in _QUOTING or not has_quote(head)
+
+
+def _is_closed(instruction: Instruction) -> bool:
+    """Whether an instruction has one right answer."""
+    figures = instruction.kind == "question" and has_figures(instruction.asked)
+    return figures or has_one_answer(instruction.asked)
+
+
 def _add(instruction: Instruction, sentence: str) -> str:
     """The text with one more sentence in its instruction."""
     return join(instruction.head, sentence, bool(instruction.rest)) + instruction.rest
@@ -26,10 +45,12 @@ _QUERIES = frozenset(("sql", "regex", "regexp", "regular", "html", "css"))
 
 
 def add_constraints(instruction: Instruction, choose: Choose) -> str | None:
+    if not _takes_a_sentence(instruction) or (instruction.kind == "question" and _is_closed(instruction)):
+        return None
     names = CONSTRAINT_KINDS[_constraint_group(instruction)]
     carried = {name for name in names if CONSTRAINTS[name].carried_by(instruction.head)}
     name = choose(names)
-    if name in carried or len(carried) > 1 or instruction.size > _LONGEST or _BLUNT.search(instruction.head):
+    if name in carried or len(carried) > 1 or _BLUNT.search(instruction.head):
         return None
     return _add(instruction, fill(choose(CONSTRAINTS[name].templates), choose))
 
@@ -45,8 +66,15 @@ _SOCIAL_FIELDS = frozenset(load("additions")["social_fields"])
 _CHOICES = frozenset(load("additions")["choices"])
 
 
+_YES_OR_NO = ("is", "are", "was", "were", "do", "does", "did", "has", "have", "can")
+
+
 def deepen(instruction: Instruction, choose: Choose) -> str | None:
-    if instruction.kind not in _INQUIRING or instruction.size > _LONGEST:
+    if instruction.kind not in _INQUIRING or not _takes_a_sentence(instruction):
+        return None
+    if _is_closed(instruction) or has_code(instruction.rest):
+        return None
+    if instruction.rest and instruction.words[0] in _YES_OR_NO:
         return None
     asked = [
         name
@@ -103,7 +131,7 @@ _FAULT = re.compile(r"\b(?:debug|fix|bugs?|errors?|faults?|fails?|crash\w*|wrong
 def increase_reasoning(instruction: Instruction, choose: Choose) -> str | None:
     kind = "debug" if instruction.kind == "code" and _FAULT.search(instruction.head) else instruction.kind
     wordings = REASONING.get(kind)
-    if wordings is None or instruction.size > _LONGEST:
+    if wordings is None or not _takes_a_sentence(instruction):
         return None
     if wordings.carried_by(instruction.head) or _BLUNT.search(instruction.head):
         return None

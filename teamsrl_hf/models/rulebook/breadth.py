@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from .reading import Instruction
 from .sentences import WORD
+from .signs import is_choice
 from .words import Choose, load
 
 _BREADTH = load("breadth")
@@ -95,9 +96,11 @@ _MAKERS = ("Write", "Create", "Generate", "Compose", "Draft", "Develop", "Produc
 
 def breadth(instruction: Instruction, choose: Choose) -> str | None:
     if instruction.kind == "code":
-        return _other_code(instruction, choose)
+        return _other_code(instruction, choose) if _is_plain_code(instruction) else None
     if instruction.kind == "math":
-        return _other_problem(choose)
+        return _other_problem(choose) if _is_plain_problem(instruction) else None
+    if instruction.kind == "question" and (is_choice(instruction.asked) or "or" in instruction.words):
+        return None
     field = find_field(instruction)
     if field is None:
         return None
@@ -107,12 +110,30 @@ def breadth(instruction: Instruction, choose: Choose) -> str | None:
     return new and _same_length(instruction, new, field, choose)
 
 
+_PLAIN_CODE = frozenset(("function", "program", "script"))
+_OTHER_CODE = frozenset(("sql", "regex", "regexp", "regular", "html", "css", "class"))
+_MENDED_CODE = frozenset(("fix", "debug", "bug", "error", "refactor", "optimize", "explain"))
+
+
+def _is_plain_code(instruction: Instruction) -> bool:
+    """Whether a function, program or script is to be written from nothing, in whose place another can be."""
+    found = frozenset(instruction.words)
+    return not instruction.rest and bool(found & _PLAIN_CODE) and not found & (_OTHER_CODE | _MENDED_CODE)
+
+
 def _other_code(instruction: Instruction, choose: Choose) -> str:
     named = _LANGUAGE.search(instruction.head)
     language = _LANGUAGE_NAMES.get(named[1].lower(), named[1].capitalize()) + " " if named else ""
     noun = next((noun for noun in ("function", "program", "script") if noun in instruction.words), "function")
     tasks = [entry for entry in _CODE_TASKS if entry not in instruction.head]
     return f"{_maker(instruction)} a {language}{noun} that {choose(tasks)}."
+
+
+def _is_plain_problem(instruction: Instruction) -> bool:
+    """Whether a problem states its numbers itself and belongs to no science but mathematics."""
+    field = find_field(instruction)
+    own = field is None or field.name not in ("physics", "chemistry", "data", "programming")
+    return own and not instruction.rest and bool(re.search(r"\b\d", instruction.head))
 
 
 def _other_problem(choose: Choose) -> str:
@@ -128,12 +149,16 @@ def _maker(instruction: Instruction) -> str:
 
 
 def find_field(instruction: Instruction) -> _Field | None:
-    """The field most words of the instruction belong to; the material decides when the instruction says nothing."""
+    """The field most words of the instruction belong to; the material decides when the instruction says nothing.
+
+    None where another field has as many, or where the only such word has other senses.
+    """
     scores = _scores([word for word in instruction.words if word != instruction.product], instruction.asked)
     if not scores and instruction.rest:
         lower = instruction.rest[:1500].lower()
         scores = {index: score for index, score in _scores(WORD.findall(lower), lower).items() if score > 2}
-    return FIELDS[max(scores, key=scores.__getitem__)] if scores else None
+    best, second = ([*sorted(scores.values(), reverse=True), 0, 0])[:2]
+    return FIELDS[max(scores, key=scores.__getitem__)] if best > max(second, 1) else None
 
 
 def _scores(found: list[str], lower: str) -> dict[int, int]:

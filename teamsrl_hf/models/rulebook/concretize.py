@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from .reading import Instruction
-from .sentences import capital
+from .reading import CODE_WORDS, Instruction
+from .sentences import WORD, capital
+from .signs import has_code, has_one_answer, is_definition
 from .wordings import own_spans
 from .words import Choose, load
 
@@ -27,16 +28,34 @@ _ENDS = ("", ".", ",", ";", ":", "!", "?", ")")
 def concretize(instruction: Instruction, choose: Choose) -> str | None:
     if instruction.rest and len(instruction.rest.split()) <= 3:
         return None
-    head = instruction.head
+    if instruction.kind in _FIXED or not CODE_WORDS.isdisjoint(instruction.words):
+        return None
+    asked, head = instruction.asked, instruction.head
+    if has_one_answer(asked) or is_definition(asked) or has_code(head) or re.search(r"[\"“]|: ", head):
+        return None
+    stems = [_stem(word) for word in WORD.findall(asked + instruction.rest.lower())]
     own = own_spans(head)
     for start, end, instances in _general_nouns(head):
         if any(first <= start < last for first, last in own):
             continue
+        if stems.count(_stem(WORD.findall(head[start:end].lower())[-1])) > 1:
+            continue  # What is said of it elsewhere was said of the general noun.
         instance = choose(instances)
         if head[start].isupper():
             instance = capital(instance)
         return f"{head[:start]}{instance}{head[end:]}{instruction.rest}"
     return None
+
+
+# Kinds of tasks whose own words are the material, or whose nouns are part of a statement.
+_FIXED = ("math", "code", "classify", "translate", "extract", "edit")
+_PLURALS = {"people": "person", "children": "child", "men": "man", "women": "woman", "wives": "wife"}
+
+
+def _stem(word: str) -> str:
+    """A noun in the singular, or nearly: enough to find it again."""
+    word = word.removesuffix("'s").removesuffix("’s")
+    return _PLURALS.get(word) or re.sub(r"(?:ies|ys?|s|es)$", "", word)
 
 
 def _general_nouns(head: str) -> Iterator[tuple[int, int, Sequence[str]]]:

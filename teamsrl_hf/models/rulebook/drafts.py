@@ -18,7 +18,7 @@ _STOP_WORDS = frozenset(load("reading")["stop_words"])
 
 
 def draft(text: str) -> str:
-    """A plain structured draft of an answer to `text`, made of its own terms; it says itself that rules made it.
+    """A structured draft of an answer to `text`, which uses the text's own terms and says that rules wrote it.
 
     It restates the request, its requirements and its material, and gives a skeleton for the kind of answer asked for.
     """

@@ -3,8 +3,9 @@
 import json
 import re
 
-from .reading import BLANK_LINE, CODE, Instruction
-from .sentences import join, sentences
+from .reading import BLANK_LINE, CODE, VERBS, Instruction
+from .sentences import TOKEN, join, sentences
+from .signs import has_code, is_choice, lists_answers
 from .wordings import INPUT_NOTES, SLOTS
 from .words import Choose
 
@@ -17,7 +18,7 @@ _TABULAR = re.compile(r"^.*(?:\||\t).*\n.*(?:\||\t)|^\[\d+\]|<[a-zA-Z!/][^<>]*>|
 def complicate_input(instruction: Instruction, choose: Choose) -> str | None:
     gap = BLANK_LINE.match(instruction.rest)
     material = instruction.rest[gap.end() :].strip("\n") if gap else ""
-    if not material.strip() or _is_structured(material):
+    if not material.strip() or _is_structured(material) or not _is_data(instruction, material):
         return None
     form, unit, data = _structure(material, choose)
     if form is None:
@@ -26,14 +27,55 @@ def complicate_input(instruction: Instruction, choose: Choose) -> str | None:
     return f"{join(instruction.head, note, True)}\n\n{data}"
 
 
+_TALK = re.compile(
+    r"\b(?:talks?|dialogues?|dialogs?|conversations?|chats?|interviews?|messages?|replies|reply|respond|response"
+    r"|steps|instructions?|commands?|tasks?|riddles?|quiz|puzzles?|exercises?)\b"
+)
+_BLANKS = re.compile(r"_{2,}|\.\.\.|…|\w+ ?/ ?\w+ ?/ ?\w+|^\s*\d+[.)]\s", re.M)
+_SPEECH = re.compile(r"[\"”],? (?:said|asked|replied|answered)\b|\b(?:said|asked|replied|answered)\b[^.]{0,40}[\"“]")
+_MARK = re.compile(r"\s*([-+*•–—>])\s")
+
+
+def _is_data(instruction: Instruction, material: str) -> bool:
+    """Whether the material is data: no question, order, exercise or talk, and no list in more than one voice."""
+    if (
+        "?" in material
+        or lists_answers(instruction.head + instruction.rest)
+        or _BLANKS.search(material)
+        or _SPEECH.search(material)
+    ):
+        return False
+    if (
+        instruction.kind in ("continue", "other")
+        or _TALK.search(instruction.asked)
+        or is_choice(instruction.asked)
+        or has_code(instruction.head)
+    ):
+        return False
+    openings = [
+        TOKEN.match(sentence.lower()) for line in material.splitlines() for sentence in sentences(line.strip())
+    ]
+    if any(opening and (opening[0] in VERBS or opening[0] == "please") for opening in openings):
+        return False
+    marks = [found[1] if (found := _MARK.match(line)) else "" for line in material.splitlines() if line.strip()]
+    return len(set(marks)) == 1 or bool(_fields([line.strip() for line in material.splitlines() if line.strip()]))
+
+
 def _is_structured(material: str) -> bool:
     if CODE.search(material) or _TABULAR.search(material):
         return True
     inside = material.strip()
     if inside[0] in "[{" and inside[-1] in "]}" and ('"' in inside or ":" in inside):
         return True
-    commas = [line.count(",") for line in inside.splitlines()]
-    return len(commas) > 1 and commas[0] > 0 and len(set(commas)) == 1 and not re.search(r"[.!?]$", inside, re.M)
+    if re.search(r"^\s*[\[{]", inside, re.M):
+        return True
+    return not re.search(r"[.!?]$", inside, re.M) and any(_is_separated(inside.splitlines(), mark) for mark in ",;")
+
+
+def _is_separated(lines: list[str], mark: str) -> bool:
+    """Whether all lines, of which there are several, have as many fields."""
+    counts = {line.count(mark) for line in lines}
+    return len(lines) > 1 and len(counts) == 1 and counts != {0}
 
 
 def _structure(material: str, choose: Choose) -> tuple[str | None, str, str]:
@@ -41,7 +83,9 @@ def _structure(material: str, choose: Choose) -> tuple[str | None, str, str]:
     lines = [line.strip() for line in material.splitlines() if line.strip()]
     fields = _fields(lines)
     if fields is not None:
-        return _render_fields(fields, choose)
+        keys = [key for key, _ in fields]
+        talk = len(set(keys)) < len(keys) or all(value.endswith((".", "!", "?")) for _, value in fields)
+        return (None, "", "") if talk else _render_fields(fields, choose)
     unit, items = _items(lines)
     if len(items) < 2:
         alone = json.dumps({"id": 1, "text": items[0]}, ensure_ascii=False) if len(lines[0].split()) >= 12 else ""
@@ -72,10 +116,6 @@ def _fields(lines: list[str]) -> list[tuple[str, str]] | None:
 
 
 def _render_fields(pairs: list[tuple[str, str]], choose: Choose) -> tuple[str, str, str]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        turns = [{"turn": number, "from": key, "text": value} for number, (key, value) in enumerate(pairs, 1)]
-        return "turns", "turn", _json_array(turns)
     plain = all(value and "\n" not in value and "|" not in value for _, value in pairs)
     if plain and choose((False, False, True)):
         return (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .sentences import QUESTION_WORDS, TOKEN, WORD
+from .signs import has_code, is_choice, is_sum, is_translation, lists_answers
 from .wordings import own_spans
 from .words import load
 
@@ -19,7 +20,7 @@ class Instruction:
         asked: `head` in lower case, without the sentences that the rulebook itself has added.
         words: Words of `asked`, in order.
         size: Number of words in `head`.
-        kind: Key of `CONSTRAINT_KINDS`.
+        kind: What is asked for; a key of `CONSTRAINT_KINDS`.
         product: The noun that names what is to be made ("poem"), or "".
     """
 
@@ -65,7 +66,20 @@ def read(text: str) -> Instruction:
     asked = asked.lower()
     found = WORD.findall(asked)
     kind, product = _kind(TOKEN.findall(asked), frozenset(found), rest)
+    kind = _closed_kind(kind, asked, head + rest[:2000]) or kind
     return Instruction(head, rest, asked, found, len(head.split()), kind, product)
+
+
+_SUMS = ("question", "analyze", "rewrite", "extract", "other")
+
+
+def _closed_kind(kind: str, asked: str, text: str) -> str | None:
+    """The kind of a task with one right answer that its verb or question word does not show, or None."""
+    if lists_answers(text) or (kind in ("question", "ask", "other", "edit") and is_choice(asked)):
+        return "classify"
+    if kind in ("question", "rewrite", "edit", "extract", "other") and is_translation(asked):
+        return "translate"
+    return "math" if kind in _SUMS and is_sum(asked) and not has_code(text) else None
 
 
 def is_english(instruction: Instruction) -> bool:
@@ -90,8 +104,8 @@ def _kind(tokens: list[str], found: frozenset[str], rest: str) -> tuple[str, str
         wish = before == "to" and place > 1 and tokens[place - 2] in _NEEDS
         if verb and (wish or before in _BOUNDARY or before in _LEAD_INS):
             kind = _verb_kind(verb, token, tokens[place + 1 :], found, rest)
-            told = wish and place > 2 and tokens[place - 3] in ("i", "we")
-            if not told and (rest or token not in _PRELUDES):
+            reported = wish and place > 2 and tokens[place - 3] in ("i", "we")
+            if not reported and (rest or token not in _PRELUDES):
                 return kind
             fallback = fallback or kind
     if fallback or asks:

@@ -76,7 +76,7 @@ def answer(task: Task, seed: int = 0) -> str:
 
 
 def _carry_out(plan: Sequence[str], text: str, seed: int) -> str:
-    """The operations named in `plan` one after the other, each on what the one before made."""
+    """Carry out the operations named in `plan`, each on the result of the one before."""
     for name in plan:
         text = rewrite(name, text, seed)
     return text

@@ -30,7 +30,7 @@ def capital(text: str) -> str:
 
 
 _INLINE = re.compile(
-    r"(?P<lead>[^:\n]*\b(?:following|this|these|sentences?|text|paragraph|passage|phrase|questions?|words?"
+    r"(?P<lead>[^:\n]*\b(?:translate|paraphrase|rephrase|rewrite|summarize|classify|correct|complete|following|this|these|sentences?|text|paragraph|passage|phrase|questions?|words?"
     r"|numbers?|list|problem|"
     r"equation|statement|claim|code|into \w+|to \w+|is|are)[^:\n.?!]*)(?P<material>:\s+\S.*)",
     re.S,
@@ -41,7 +41,7 @@ _OPEN_END = re.compile(
     r"following|below|these|this|that|about|into)$",
     re.I,
 )
-_LIST_LINE = re.compile(r"\s*(?:[-*•]|\d+[.)]|[A-Za-z ]{1,20}:\s*$)")
+_LIST_LINE = re.compile(r"\s*(?:[-*•]|\(?(?:\d+|[A-Fa-f])[.)]|[A-Za-z ]{1,20}:\s*$)")
 
 
 def join(head: str, sentence: str, has_material: bool) -> str:
