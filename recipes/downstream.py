@@ -131,9 +131,9 @@ def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
 
 def held_out_rows(seeds: Sequence, settings: Mapping[str, Any], args: DownstreamArguments) -> dict[str, list]:
     """Instructions with the expert's responses: the seeds, and each operation applied once to each seed."""
+    from teamsrl_hf.calls import run_async
     from teamsrl_hf.environment.rollout import carry_out, uniform
     from teamsrl_hf.models.base import Request, Task
-    from teamsrl_hf.models.calls import run_async
     from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.models.ledger import Ledger
     from teamsrl_hf.text.operations import OPERATIONS

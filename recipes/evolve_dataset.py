@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from teamsrl_hf.calls import run_async
 from teamsrl_hf.commands.arguments import (
     OperationArguments,
     SeedArguments,
@@ -40,7 +41,6 @@ from teamsrl_hf.evolve.shards import Team
 from teamsrl_hf.evolve.write import WrittenDataset
 from teamsrl_hf.models.accounting import outcome
 from teamsrl_hf.models.budget import Budget, Price
-from teamsrl_hf.models.calls import run_async
 from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.publish.cards import recipe_text

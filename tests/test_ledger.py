@@ -10,8 +10,8 @@ import pytest
 from endpoint_server import EndpointServer
 
 from teamsrl_hf import Completion, EndpointGenerator, Ledger, Request, Sampling, ScriptedGenerator, Task
+from teamsrl_hf.calls import run_async
 from teamsrl_hf.models.budget import Budget, BudgetExhausted, Price
-from teamsrl_hf.models.calls import run_async
 from teamsrl_hf.models.ledger import Totals, request_key
 from teamsrl_hf.text.operations import OPERATIONS, rewrite_messages
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from ..calls import run_async
 from ..errors import UserError
-from ..models.calls import run_async
 from ..types import Trajectory
 
 RewardFunction = Callable[..., Any]

@@ -10,9 +10,9 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ..calls import run_async
 from ..errors import most_failed
 from ..models.base import Completion, Generator, Request, Sampling, Task, check_carries_out, is_immediate, may_remember
-from ..models.calls import run_async
 from ..text.operations import Operation, rewrite_messages
 from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, TaskKind, Trajectory, Transition, Verdict
 from .review import review

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..calls import run_async
 from ..errors import UserError, check_number, most_failed
 from ..models.base import Generator, Request, Sampling, Task
-from ..models.calls import run_async
 from ..text.operations import Messages, fence
 from ..types import Reason, Role, TaskKind, Verdict
 from .intervals import bootstrap_interval, wilson_interval

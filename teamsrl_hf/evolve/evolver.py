@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from ..calls import SETTLE_SECONDS, run_async
 from ..environment.rollout import Chooser, uniform
 from ..errors import Stopped, UserError
 from ..models.base import Generator, check_carries_out, concurrency_of, is_immediate
 from ..models.budget import Budget, Price
-from ..models.calls import SETTLE_SECONDS, run_async
 from ..models.ledger import Ledger
 from ..text.operations import Operation
 from ..types import Candidate, Example, Reason, Rejection, Seed, State

@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..calls import run_async
 from ..errors import CallsRefused, Stopped
 from ..models.budget import Budget
-from ..models.calls import run_async
 from ..models.ledger import Ledger
 from ..types import Candidate, Review, Seed, Transition
 from .concurrency import close, each, in_order, together

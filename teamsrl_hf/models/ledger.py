@@ -19,11 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..calls import SETTLE_SECONDS, CallsInFlight, run_async
 from ..errors import Stopped, UserError
 from . import ledger_file
 from .base import Completion, Generator, Request, Wrapper, is_immediate
 from .budget import Amounts, Budget, Price, Reservations
-from .calls import SETTLE_SECONDS, CallsInFlight, run_async
 from .pacing import suspicious
 
 # Not json.dumps: given options, it builds an encoder at each call.
