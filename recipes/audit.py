@@ -64,7 +64,7 @@ class AuditArguments:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Make the split, or audit the model. Returns what was found."""
+    """Make the split, or audit the model. Returns the findings."""
     (args,) = parse((AuditArguments,), argv, "teamsrl audit", __doc__)  # Before the imports, for a quick --help.
     from teamsrl_hf.publish.lineage import RowSet, weights_digest
 
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def load_splits(args: AuditArguments) -> dict[str, Any]:
-    """The splits in question, checked: `prompt`, `completion` and, where there is one, the group's column."""
+    """The checked splits: `prompt`, `completion` and, if it exists, the group's column."""
     from teamsrl_hf.sft.data import load_source
 
     name = args.dataset_name
@@ -100,7 +100,7 @@ def load_splits(args: AuditArguments) -> dict[str, Any]:
 
 
 def checked(rows, column: str) -> Any:
-    """The columns that matter of the rows, if they are fit for fine-tuning."""
+    """The prompt, completion and group columns of rows that are fit for fine-tuning."""
     from datasets import concatenate_datasets
 
     from teamsrl_hf.sft.data import check_sft_dataset
@@ -112,7 +112,7 @@ def checked(rows, column: str) -> Any:
 
 
 def groups_of(rows, column: str) -> list[Any]:
-    """What each row belongs to: rows that share a seed hang together, and so do rows that share a prompt."""
+    """The group of each row: rows that share a seed are in one group, and so are rows that share a prompt."""
     from teamsrl_hf.publish.lineage import prompt_key
 
     prompts = [prompt_key(row) for row in rows.select_columns(["prompt"])]
@@ -131,7 +131,7 @@ def groups_of(rows, column: str) -> list[Any]:
 
 
 def make_split(args: AuditArguments, splits) -> dict[str, Any]:
-    """Part all rows of the dataset, check the halves and write them."""
+    """Split all rows of the dataset, check the halves and write them."""
     from datasets import concatenate_datasets
 
     from teamsrl_hf.evaluation.privacy.split import blind_check, split_members
@@ -195,7 +195,7 @@ AUC of {blind["auc"]:.3f} (.5 is none; by chance up to {blind["by_chance"]:.3f})
 
 
 def check_claims(args: AuditArguments, splits) -> dict[str, Any] | None:
-    """The record of the model's training, held against the splits; None where there is none and the user vouches."""
+    """The record of the model's training, checked against the splits; None without one if the user trusts them."""
     from teamsrl_hf.publish.lineage import prompt_key, row_key, weights_digest
     from teamsrl_hf.sft.load import recorded_training
 
@@ -231,9 +231,9 @@ def check_claims(args: AuditArguments, splits) -> dict[str, Any] | None:
 
 
 def looked_at(args: AuditArguments, known: dict[str, Any] | None) -> int | None:
-    """Tokens of a row that are looked at: as many as in training."""
+    """Tokens of a row to score: as many as in training."""
     if known is None:
-        return args.max_length or 1024
+        return 1024 if args.max_length is None else args.max_length
     if args.max_length not in (None, known["max_length"]):
         raise UserError(
             f"max_length is {args.max_length}, but the model was trained with {known['max_length']}; leave it out."
@@ -242,7 +242,7 @@ def looked_at(args: AuditArguments, known: dict[str, Any] | None) -> int | None:
 
 
 def audit_model(args: AuditArguments, splits, known: dict[str, Any] | None) -> dict[str, Any]:
-    """Score both splits, say what that shows, write audit.json, the plot and the card's section."""
+    """Score both splits, draw a conclusion, write audit.json, the plot and the card's section."""
     from teamsrl_hf.evaluation.privacy.report import audit_section, report, roc_plot
     from teamsrl_hf.evaluation.privacy.scores import attack
     from teamsrl_hf.evaluation.privacy.split import blind_check
@@ -279,13 +279,13 @@ def audit_model(args: AuditArguments, splits, known: dict[str, Any] | None) -> d
 
 
 def member_rows(args: AuditArguments, splits) -> tuple[list[list[dict]], tuple[list[Any], list[Any]]]:
-    """Rows of both sides that are looked at, and what they belong to.
+    """The rows of both sides to score, and their groups.
 
-    In order: what the blind check finds depends on it, and has to be what it found when the split was made.
+    They keep their order: the result of the blind check depends on it, and must equal that of the split.
     """
     rows, groups = [], []
     for name in (args.member_split, args.non_member_split):
-        count = min(len(splits[name]), args.max_rows or len(splits[name]))
+        count = len(splits[name]) if args.max_rows is None else min(len(splits[name]), args.max_rows)
         side = splits[name].select(sorted(random.Random(args.seed).sample(range(len(splits[name])), count)))
         groups.append(groups_of(side, args.group_column))
         rows.append(list(side.select_columns(["prompt", "completion"])))

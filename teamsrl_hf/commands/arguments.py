@@ -102,7 +102,8 @@ class OperationArguments:
     )
 
     def select(self) -> tuple[Operation, ...]:
-        return select_operations(self.operations or (), self.own_operations or ())
+        names, own = self.operations, self.own_operations
+        return select_operations(() if names is None else names, () if own is None else own)
 
 
 def parse(

@@ -92,7 +92,7 @@ def push_folder(
     if create_pr and (revision or tag):
         raise UserError("create_pr goes with neither revision nor tag: a pull request is a branch, merged later.")
     check_repo_id(repo_id, "The repository")
-    found, api = open_folder(folder, repo_type), api or HfApi(library_name="teamsrl-hf")
+    found, api = open_folder(folder, repo_type), HfApi(library_name="teamsrl-hf") if api is None else api
     with time_limit(TIME_LIMIT):
         return _push(found, repo_id, options, patience, api)
 
@@ -116,7 +116,7 @@ def check_push(
             `patience` seconds, or a push must not write to the repository.
     """
     check_repo_id(repo_id, "The repository")
-    api = api or HfApi(library_name="teamsrl-hf")
+    api = HfApi(library_name="teamsrl-hf") if api is None else api
     persist = Calls(api, repo_id, time.monotonic() + patience)
     try:
         with time_limit(patience):

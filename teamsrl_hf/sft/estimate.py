@@ -128,7 +128,7 @@ def model_shape(config: Any, peft_config: Any = None) -> Shape:
 
         # PEFT says nothing where these name no module.
         names = dict.fromkeys(part for name, _ in model.named_modules() for part in name.split("."))
-        for name in peft_config.modules_to_save or ():
+        for name in () if peft_config.modules_to_save is None else peft_config.modules_to_save:
             if name.rpartition(".")[2] not in names:
                 raise UserError(
                     f"lora_modules_to_save names {name!r}, no module of the model{did_you_mean(name, names)}"

@@ -78,6 +78,10 @@ def _adapter_base(name: str) -> tuple[str, str | None] | None:
 
 
 def _load(name: str, dtype: str, revision: str | None = None) -> Any:
-    options: dict[str, Any] = {"dtype": dtype, "revision": revision or "main", "use_safetensors": True}
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "revision": "main" if revision is None else revision,
+        "use_safetensors": True,
+    }
     with loading("model", name):
         return AutoModelForCausalLM.from_pretrained(name, **options, trust_remote_code=False)

@@ -31,7 +31,11 @@ def merge_adapter(adapter_dir: str | Path, output_dir: str | Path, dtype: str = 
         base = str(own) if own.is_dir() else config.base_model_name_or_path
         tokenizer = AutoTokenizer.from_pretrained(adapter_dir, trust_remote_code=False)
     with loading("the adapter's base model", base):
-        options = {"dtype": dtype, "revision": config.revision or "main", "use_safetensors": True}
+        options = {
+            "dtype": dtype,
+            "revision": "main" if config.revision is None else config.revision,
+            "use_safetensors": True,
+        }
         model = AutoModelForCausalLM.from_pretrained(base, **options, trust_remote_code=False)
     with loading("adapter", adapter_dir):
         merged = PeftModel.from_pretrained(model, adapter_dir).merge_and_unload()

@@ -30,7 +30,7 @@ def training_record(
         "trained_on": learned.to_json(),
         "rows": len(texts),
         "fingerprint": RowSet.of(texts).fingerprint,
-        "passes": state.epoch * (last or state.global_step) / state.global_step,
+        "passes": state.epoch * (state.global_step if last is None else last) / state.global_step,
         "max_length": args.max_length,
         "datasets": [{"name": name, "seeds": record.get("seeds")} for name, record in records.items()],
         "split": script_args.dataset_train_split,
