@@ -3,6 +3,9 @@
 A push makes the repository equal to the folder, so it is safe to repeat: after a lost answer, a kill or a race it
 sends only the missing files, and makes no commit if there are none. `files` chooses the files and refuses to lose
 others, `names` adapts the card, `target` reads the repository, `calls` retries.
+
+`HfApi.upload_folder` with `delete_patterns` could not replace this: it hangs where a firewall blocks Xet's hosts, and
+the record of files needs the repository's tree in any case.
 """
 
 import logging
