@@ -177,7 +177,7 @@ def _six_grams(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _template_grams(operations: tuple[Operation, ...]) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+def _template_grams(operations: tuple[Operation, ...]) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
     """Six words in a row of the prompts, and the first two of each, by which they are looked for."""
     frames = (REWRITE_FRAME, REVIEW_FRAME, PLAN_FRAME, PACK_FRAME)
     grams = frozenset().union(*map(_six_grams, (*frames, *(operation.sentence for operation in operations))))
