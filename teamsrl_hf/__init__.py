@@ -33,7 +33,8 @@ _ROOMS = {
     "ppo.trainer": ("InstructionGenPPOTrainer",),
     "evaluation.privacy.report": ("audit",),
     "publish.report": ("write_report",),
-    "environment.review": ("instruction_violations", "novelty_reward", "response_violations", "validity_reward"),
+    "environment.review": ("novelty_reward", "validity_reward"),
+    "text.rules": ("instruction_violations", "response_violations"),
     "models.rulebook.rules": ("Rulebook",),
     "publish.dataset_writer": ("DatasetWriter",),
     "text.seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
@@ -54,9 +55,7 @@ if TYPE_CHECKING:
     from .environment.choosers import paper_chooser as paper_chooser
     from .environment.choosers import save_chooser as save_chooser
     from .environment.choosers import uniform_chooser as uniform_chooser
-    from .environment.review import instruction_violations as instruction_violations
     from .environment.review import novelty_reward as novelty_reward
-    from .environment.review import response_violations as response_violations
     from .environment.review import validity_reward as validity_reward
     from .environment.rollout import rollout as rollout
     from .errors import CallsRefused as CallsRefused
@@ -103,6 +102,8 @@ if TYPE_CHECKING:
     from .publish.report import write_report as write_report
     from .text.operations import OPERATIONS as OPERATIONS
     from .text.operations import Operation as Operation
+    from .text.rules import instruction_violations as instruction_violations
+    from .text.rules import response_violations as response_violations
     from .text.seeds import load_seeds as load_seeds
     from .text.seeds import seeds_to_dataset as seeds_to_dataset
     from .text.seeds import split_seeds as split_seeds

@@ -150,7 +150,7 @@ class Review:
 
     Attributes:
         verdict: See `Verdict`.
-        violations: Names of the rules the rewrite breaks, see `review.instruction_violations`.
+        violations: Names of the rules the rewrite breaks, see `text.rules`.
         reviewer: Model that gave the verdict; "rules" if the rules decided without a model.
         error: Why the reviewer's call failed; the verdict is then unreadable, with the violation "call_failed".
     """

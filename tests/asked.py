@@ -1,6 +1,7 @@
 """What a request asks for: from its task, as scripted models read it, or from its prompt, as a served model must."""
 
 import re
+import zlib
 
 from teamsrl_hf.models.base import Task
 from teamsrl_hf.text.plans import pack_key
@@ -24,6 +25,17 @@ def rewrite_of(request):
     """First operation and text of a request for a rewrite, or None if it asks for something else."""
     task = request.task
     return (task.plans[0][0], task.texts[0]) if task and task.kind == "rewrite" else None
+
+
+def changed(name, text):
+    """A rewrite that the rules let pass: the instruction with an addition, or for `breadth` another instruction."""
+    length = len(text)
+    if name == "breadth":
+        number = zlib.crc32(text.encode())
+        count = 3 + len(text.split()) // 3
+        new = ("".join(chr(97 + (number * (7 * k + 1) >> 4 * i) % 26) for i in range(6)) for k in range(count))
+        return f"Describe the {' near the '.join(new)}."
+    return f"{text} Add {name} {f'[{length}]' if name == 'complicate_input' else length}."
 
 
 def pack_of(request):

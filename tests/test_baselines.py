@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from asked import rewrite_of
+from asked import changed, rewrite_of
 
 from teamsrl_hf import Completion, ScriptedGenerator, Seed
 from teamsrl_hf.environment.bandits import LinUCBChooser, ThompsonChooser, observe, train_chooser, upper_bounds
@@ -22,7 +22,7 @@ LUCK = [uniform("test", i) for i in range(300)]
 
 def _appending(request):
     name, text = rewrite_of(request)
-    return f"{text} And {name} {len(text)}."
+    return changed(name, text)
 
 
 def _paying(best):

@@ -4,7 +4,7 @@ import threading
 import weakref
 
 import pytest
-from asked import rewrite_of
+from asked import changed, rewrite_of
 
 from teamsrl_hf import Completion, Ledger, Rulebook, Sampling, ScriptedGenerator, Seed, rollout, uniform_chooser
 from teamsrl_hf.environment.rollout import carry_out, run_all, run_async, states_of, uniform
@@ -19,7 +19,7 @@ SEED = Seed("s1", "Name a bird.")
 def _appending(request):
     """Appends the operation's name, except that deepen never changes anything."""
     name, text = rewrite_of(request)
-    return text if name == "deepen" else f"{text} And {name} {len(text)}."
+    return text if name == "deepen" else changed(name, text)
 
 
 def test_a_rewrite_that_fails_leaves_the_chain_where_it_was():
@@ -36,8 +36,8 @@ def test_a_chain_goes_on_from_the_last_rewrite_that_passed():
     )[0]
     assert chain.texts == (
         "Name a bird.",
-        "Name a bird. And add_constraints 12.",
-        "Name a bird. And add_constraints 12. And concretize 36.",
+        "Name a bird. Add add_constraints 12.",
+        "Name a bird. Add add_constraints 12. Add concretize 36.",
     )
 
 
@@ -52,7 +52,7 @@ def test_a_chain_does_not_go_on_from_a_rewrite_that_was_turned_down():
     chain = rollout([SEED], choose, OPERATIONS, instructor, equal, steps=3)[0]
     assert seen == ["Name a bird."] * 3
     assert [t.instruction for t in chain.transitions] == ["Name a bird."] * 3
-    assert {t.rewrite for t in chain.transitions} == {"Name a bird. And add_constraints 12."}
+    assert {t.rewrite for t in chain.transitions} == {"Name a bird. Add add_constraints 12."}
 
 
 def test_states_tell_what_was_tried_and_what_came_of_it():
@@ -60,7 +60,7 @@ def test_states_tell_what_was_tried_and_what_came_of_it():
     chain = rollout(
         [SEED], lambda states, u: [next(plan)], OPERATIONS, ScriptedGenerator(_appending), DIFFERENT, steps=2
     )[0]
-    after = "Name a bird. And add_constraints 12."
+    after = "Name a bird. Add add_constraints 12."
     assert states_of(chain) == [
         State("Name a bird."),
         State(after, ("add_constraints",), (True,), 1),
@@ -73,7 +73,7 @@ def test_going_back_to_the_seed_is_no_gain():
         _, text = rewrite_of(request)
         return "Name a bird." if text != "Name a bird." else "Name a bird of prey."
 
-    chain = rollout([SEED], lambda s, u: [0], OPERATIONS, ScriptedGenerator(back_and_forth), DIFFERENT, steps=2)[0]
+    chain = rollout([SEED], lambda s, u: [2], OPERATIONS, ScriptedGenerator(back_and_forth), DIFFERENT, steps=2)[0]
     assert [t.review.reason for t in chain.transitions] == [None, "repeats_earlier"]
 
 
@@ -90,10 +90,10 @@ def test_a_failed_call_is_a_counted_rejection_and_no_exception():
 def test_an_operation_whose_call_failed_is_no_step_of_a_chain():
     def failing(request):
         name, text = rewrite_of(request)
-        return Completion("", "m", error="HTTP 400: no") if name == "deepen" else f"{text} And {name} {len(text)}."
+        return Completion("", "m", error="HTTP 400: no") if name == "deepen" else changed(name, text)
 
     def judge(request):
-        failed = "And breadth" in request.messages[0]["content"]
+        failed = "Describe the" in request.messages[0]["content"]
         return Completion("", "j", error="HTTP 500") if failed else "Different"
 
     names = [operation.name for operation in OPERATIONS]
@@ -225,17 +225,17 @@ class _Fixed:
 
 
 def test_what_a_deterministic_model_made_is_remembered_for_the_whole_chain_and_the_sampling():
-    back = _Fixed(lambda request: "Name a bird." if request.sampling.max_tokens > 10 else "Name a tall bird.")
+    back = _Fixed(lambda request: "Name a bird of prey" + (" at sea" if request.sampling.max_tokens == 10 else ""))
     judge = _Fixed(lambda request: "Different")
 
     def reason(texts, most=100):
         sampling = Sampling(max_tokens=most)
         return asyncio.run(carry_out(texts, OPERATIONS[1], back, judge, sampling)).review.reason
 
-    assert reason(["Name an owl in Peru."]) is None
-    assert reason(["Name a bird.", "Name an owl in Peru."]) == "repeats_earlier"
-    assert reason(["Name a bird."]) == "unchanged"
-    assert reason(["Name a bird."], most=10) is None
+    assert reason(["Name a bird."]) is None
+    assert reason(["Name a bird of prey.", "Name a bird."]) == "repeats_earlier"
+    assert reason(["Name a bird of prey."]) == "unchanged"
+    assert reason(["Name a bird of prey."], most=10) is None
 
 
 def test_white_space_round_a_rewrite_is_cut():

@@ -6,7 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from asked import pack_of, review_of, rewrite_of
+from asked import changed, pack_of, review_of, rewrite_of
 from signalling import heed_signals
 
 from teamsrl_hf import (
@@ -41,7 +41,7 @@ def _expert(request):
     """Rewrites by appending, answers by quoting; deepen never changes anything."""
     if found := rewrite_of(request):
         name, text = found
-        return text if name == "deepen" else f"{text} Consider {name} {len(text)} too."
+        return text if name == "deepen" else changed(name, text)
     return f"Answer to: {request.messages[-1]['content']}"
 
 
@@ -166,7 +166,8 @@ def test_a_rejected_text_does_not_block_the_rows_after_it():
     verdicts = iter(["Equal", "Different"])
     expert = ScriptedGenerator(lambda request: text if rewrite_of(request) else "Gulls.")
     reviewer = ScriptedGenerator(lambda request: next(verdicts))
-    results = _evolve(_evolver(expert, reviewer, operations_per_episode=1, concurrency=1), SEEDS[:2])
+    breadth = {"chooser": lambda states, u: [0] * len(states), "operations_per_episode": 1, "concurrency": 1}
+    results = _evolve(_evolver(expert, reviewer, **breadth), SEEDS[:2])
     assert [getattr(result, "reason", None) for result in results] == ["equal", None]
 
 
@@ -196,7 +197,7 @@ def test_a_verdict_is_named_before_a_filter_and_the_threshold_of_near_duplicates
     expert = ScriptedGenerator(lambda r: texts[f[1]] if (f := rewrite_of(r)) else "Gulls.")
     for threshold, kept in ((0.5, 1), (1.0, 2)):
         settings = {"operations_per_episode": 1, "dedup_threshold": threshold}
-        assert len(_rows(_evolve(_evolver(expert, chooser=lambda s, u: [1], **settings), SEEDS[:2]))) == kept
+        assert len(_rows(_evolve(_evolver(expert, chooser=lambda s, u: [0], **settings), SEEDS[:2]))) == kept
     equal, args = ScriptedGenerator(lambda request: "Equal"), EvolverConfig(1)
     models = ScriptedGenerator(_expert), equal, lambda s, u: [1]
     evolver = DatasetEvolver(*models, OPERATIONS, args, filters=[lambda candidate: "too_short"])
@@ -381,7 +382,7 @@ def test_a_row_for_every_so_many_operations_of_the_plan():
 def test_calls_after_the_last_row_of_a_walk_are_booked_on_that_row():
     plan = iter([1, 2, 2])
     evolver = DatasetEvolver(
-        ScriptedGenerator(lambda r: "Explain a machine that works by night." if rewrite_of(r) else "It hums."),
+        ScriptedGenerator(lambda r: changed("concretize", SEEDS[0].text) if rewrite_of(r) else "It hums."),
         ScriptedGenerator(lambda request: "Different"),
         lambda s, u: [next(plan)],
         OPERATIONS,
@@ -558,7 +559,7 @@ def test_evol_instruct_pays_for_each_round_and_goes_on_from_before_what_it_elimi
             )
         found = rewrite_of(request)
         if found:
-            return Completion(f"{found[1]} And {number}.", "m")
+            return Completion(f"{changed(*found)[:-1]} {number}.", "m")
         return Completion("Sorry." if number == 5 else "Here you are: forty-two.", "m")
 
     expert = Counting(answer=answer)
@@ -616,7 +617,7 @@ def test_evol_instruct_asks_which_of_both_texts_comes_first_and_judges_no_empty_
     evolver = DatasetEvolver(ScriptedGenerator(answer), ScriptedGenerator([]), lambda s, u: [0], OPERATIONS[1:2], args)
     assert [getattr(result, "reason", None) for result in _evolve(evolver, SEEDS[:2])] == [None, "empty"]
     text = SEEDS[0].text
-    assert judged == [(text, f"{text} Consider add_constraints {len(text)} too.")]
+    assert judged == [(text, f"{text} Add add_constraints {len(text)}.")]
 
 
 def test_evol_instruct_eliminates_a_rewrite_that_goes_back_to_the_seed():
@@ -824,7 +825,7 @@ async def model(request):
     hangs = len(started) == 5
     await asyncio.sleep(60 if hangs else 0.2)
     rewrite = request.task.kind == "rewrite"
-    return Completion(request.task.texts[0] + " More." if rewrite else "Different", "slow", 9, 9)
+    return Completion(request.task.texts[0] + " Add more facts." if rewrite else "Different", "slow", 9, 9)
 
 model.model = "slow"
 seeds = [Seed(f"s{{i}}", f"Explain subject {{i}}.") for i in range(1000)]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from asked import rewrite_of
+from asked import changed, rewrite_of
 from datasets import load_dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
@@ -36,7 +36,7 @@ def _only(*names):
         if found is None:
             return "Different"
         name, text = found
-        return f"{text} Further {name} {len(text)}." if name in names else text
+        return changed(name, text) if name in names else text
 
     return ScriptedGenerator(answer)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from teamsrl_hf.environment.review import instruction_violations, response_violations
 from teamsrl_hf.text.operations import OPERATIONS
+from teamsrl_hf.text.rules import instruction_violations, response_violations
 
 DEEPEN = OPERATIONS[2]
 

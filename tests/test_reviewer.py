@@ -3,14 +3,10 @@ import asyncio
 import pytest
 
 from teamsrl_hf import Review, ScriptedGenerator, Seed, Trajectory, Transition, novelty_reward, validity_reward
-from teamsrl_hf.environment.review import (
-    instruction_violations,
-    leaks_template,
-    parse_verdict,
-    response_violations,
-    review,
-)
+from teamsrl_hf.environment.review import parse_verdict, review
+from teamsrl_hf.text.gate.leaks import leaks_template
 from teamsrl_hf.text.operations import OPERATIONS, REWRITE_FRAME
+from teamsrl_hf.text.rules import instruction_violations, response_violations
 
 DEEPEN = OPERATIONS[2]
 
@@ -129,7 +125,7 @@ def test_a_rewriter_that_declines_has_not_rewritten():
     ):
         assert instruction_violations("Name a bird.", declined, [], DEEPEN) == ("refusal",)
     for asked in ("I cannot sleep. Explain why.", "I'm unable to open this file. What could be wrong with it?"):
-        assert instruction_violations("Name a bird.", asked, [], DEEPEN) == ()
+        assert "refusal" not in instruction_violations("Name a bird.", asked, [], DEEPEN)
     quoted = 'Translate: "I can\'t assist with that."'
     assert instruction_violations(quoted, quoted + " Use French.", [], DEEPEN) == ()
 

@@ -11,12 +11,12 @@ from itertools import pairwise
 import pytest
 
 from teamsrl_hf import DatasetEvolver, EvolverConfig, Ledger, ScriptedGenerator, Seed, rollout, uniform_chooser
-from teamsrl_hf.environment.review import response_violations
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.models.base import Request, Sampling, Task
 from teamsrl_hf.models.rulebook.rules import Rulebook, draft, rewrite, same_request
 from teamsrl_hf.models.rulebook.words import load
 from teamsrl_hf.text.operations import OPERATIONS, Operation, rewrite_messages
+from teamsrl_hf.text.rules import response_violations
 
 NAMES = [operation.name for operation in OPERATIONS]
 SEEDS = range(12)

@@ -59,7 +59,8 @@ folder, statistics = Path(sys.argv[2]), DatasetStatistics()
 with Ledger(folder / "ledger.sqlite") as ledger, DatasetWriter(folder) as writer:
     expert, reviewer = (ledger.record(ScriptedGenerator(script)) for script in (answer, lambda request: "Not equal"))
     args = EvolverConfig(operations_per_episode=1)
-    evolver = DatasetEvolver(expert, reviewer, uniform_chooser(OPERATIONS), OPERATIONS, args)
+    limits = OPERATIONS[1:2]
+    evolver = DatasetEvolver(expert, reviewer, uniform_chooser(limits), limits, args)
 
     def keep(results):
         statistics.add(results)

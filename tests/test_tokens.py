@@ -5,7 +5,7 @@ import json
 import pytest
 
 from teamsrl_hf import OPERATIONS, load_seeds
-from teamsrl_hf.environment.review import instruction_violations, response_violations
+from teamsrl_hf.text.rules import instruction_violations, response_violations
 from teamsrl_hf.text.tokens import control_token, without_thoughts
 
 # From each family's tokenizer_config.json, special_tokens_map.json or chat template.

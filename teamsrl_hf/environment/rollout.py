@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from ..calls import run_async
 from ..errors import most_failed
 from ..models.base import Completion, Generator, Request, Sampling, Task, check_carries_out, is_immediate, may_remember
+from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation, rewrite_messages
 from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, TaskKind, Trajectory, Transition, Verdict
 from .review import review
@@ -92,7 +93,7 @@ async def _carry_out(
     completion = await instructor(rewrite_request(operation, text, role, sampling))
     if without_text := no_rewrite(text, operation.name, completion):
         return without_text
-    rewrite = completion.text.strip()
+    rewrite = strip_chatter(completion.text, text)
     verdict = await review(text, rewrite, texts[:-1], operation, reviewer)
     return Transition(text, operation.name, rewrite, verdict, completion.model)
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..environment.review import instruction_violations, response_violations
 from ..errors import UserError
 from ..models.accounting import EVOL_INSTRUCT_CALLS, EVOL_INSTRUCT_ROWS, report
 from ..text.operations import OPERATIONS, Operation
+from ..text.rules import response_violations, violations
 from .embeddings import Embed, hashed_embeddings, unit_rows
 from .intervals import Interval, at_least, bootstrap_interval, half_sample_interval, wilson_interval
 from .readability import flesch_kincaid_grade, mtld, sentences_of, words_of
@@ -197,8 +197,8 @@ def validity_measures(
 
 
 def _violations(instruction: str, rewrite: str, operations: Sequence[Operation]) -> tuple[str, ...]:
-    found = (instruction_violations(instruction, rewrite, (), operation) for operation in operations)
-    return tuple(dict.fromkeys(chain.from_iterable(found)))
+    # Which operation was carried out is not known, so the rules of single ones do not apply.
+    return violations(instruction, rewrite, tuple(operations) if len(operations) > 1 else None)
 
 
 def _shares(name: str, broken: Sequence[tuple[str, ...]]) -> dict[str, Any]:

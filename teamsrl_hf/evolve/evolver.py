@@ -121,7 +121,7 @@ class DatasetEvolver:
         expert = methods.Counted(self.expert, self.args.retry_cut)
         completion = await expert(methods.answer_request(candidate, self.args))
         candidate = methods.answered(candidate, completion, expert.spent())
-        problem = methods.answer_problem(completion)
+        problem = methods.answer_problem(completion, candidate.transition.rewrite)
         why = self._filtered(candidate) if problem is None else problem
         return Example(candidate) if why is None else Rejection(candidate, why)
 

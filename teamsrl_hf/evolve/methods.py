@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..environment.review import ask_verdict, instruction_violations, response_violations, review
+from ..environment.review import ask_verdict, review
 from ..environment.rollout import carry_out, next_state, no_rewrite, rewrite_request, uniform
 from ..models.base import Completion, Generator, Request, Task, Wrapper, is_immediate
+from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation
 from ..text.plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
+from ..text.rules import instruction_violations, response_violations
 from ..types import (
     BY_RULES,
     CallKind,
@@ -162,7 +164,7 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
         if transition.review.passed:
             completion = await expert(answer_request(candidate, models.args))
             candidate = answered(candidate, completion, expert.spent())
-            candidate = _eliminated(candidate, answer_problem(completion))
+            candidate = _eliminated(candidate, answer_problem(completion, transition.rewrite))
         candidates.append(candidate)
         if candidate.transition.review.passed:
             texts.append(transition.rewrite)
@@ -179,7 +181,7 @@ async def _evolve_once(
     calls = {CallKind.REWRITE: expert.spent()}
     if failed := no_rewrite(text, operation.name, completion):
         return failed, calls
-    rewrite = completion.text.strip()
+    rewrite = strip_chatter(completion.text, text)
     if not rewrite:
         empty = Review(Verdict.NOT_EQUAL, (Reason.EMPTY,))
         return Transition(text, operation.name, "", empty, completion.model), calls
@@ -232,7 +234,7 @@ async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
     completion = await expert(Request(Role.EXPERT, messages, models.args.sampling, task=task))
     transition = no_rewrite(text, entry.plan[-1].name, completion)
     if transition is None:
-        rewrite = completion.text.strip()
+        rewrite = strip_chatter(completion.text, text)
         verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
         transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model)
     calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: _asked(transition.review)}
@@ -300,14 +302,14 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
 async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
     """The candidate of a row. Its answer is checked first, which costs nothing; the reviewer may cost a call."""
     text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
-    problems = (row.problem,) if row.problem else response_violations(row.answer)
+    problems = (row.problem,) if row.problem else response_violations(row.answer, instruction=row.instruction)
     if problems:
         # Of a row that can't be read, what the model wrote is kept.
         unread = text if got.completion.error else got.completion.text
         rewrite = row.instruction if row.instruction else unread
         verdict = Review(Verdict.UNREADABLE, problems)
     else:
-        rewrite = row.instruction
+        rewrite = strip_chatter(row.instruction, text)
         verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
     transition = Transition(text, name, rewrite, verdict, model, got.completion.error)
     candidate = _from_plan(entry, transition, {CallKind.REWRITE: got.calls, CallKind.REVIEW: _asked(verdict)})
@@ -336,15 +338,16 @@ def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Ca
     )
 
 
-def answer_problem(completion: Completion) -> Reason | None:
-    """Why an answer can't be used, or None."""
+def answer_problem(completion: Completion, instruction: str) -> str | None:
+    """Why an answer to `instruction` can't be used, or None."""
     if completion.error:
         return Reason.CALL_FAILED
-    problem = next(iter(response_violations(completion.text, completion.finish_reason)), None)
+    broken = response_violations(completion.text, completion.finish_reason, instruction)
+    problem = next(iter(broken), None)
     return Reason.ANSWER_CUT_OFF if problem == Reason.CUT_OFF else problem
 
 
-def _eliminated(candidate: Candidate, problem: Reason | None) -> Candidate:
+def _eliminated(candidate: Candidate, problem: str | None) -> Candidate:
     if problem is None:
         return candidate
     verdict = replace(candidate.transition.review, violations=(problem,))
