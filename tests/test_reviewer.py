@@ -175,7 +175,7 @@ def _chain(seed, *steps):
     return Trajectory(Seed("s" + seed, seed), tuple(transitions))
 
 
-def test_validity_pays_one_nothing_or_takes_one():
+def test_validity_pays_one_for_what_passes_and_nothing_else():
     chain = _chain(
         "Name a bird.",
         ("Name a bird of prey.", "not_equal", ()),
@@ -183,7 +183,7 @@ def test_validity_pays_one_nothing_or_takes_one():
         ("Name the given prompt.", "not_equal", ("template_leak",)),
         ("Name a hawk.", "unreadable", ()),
     )
-    assert validity_reward([chain]) == [[1.0, 0.0, -1.0, 0.0]]
+    assert validity_reward([chain]) == [[1.0, 0.0, 0.0, 0.0]]
 
 
 def test_novelty_is_nothing_for_a_copy_of_another_chain_and_one_for_words_never_seen():
@@ -192,6 +192,41 @@ def test_novelty_is_nothing_for_a_copy_of_another_chain_and_one_for_words_never_
     (fresh,), (copied,) = novelty_reward([first, second])
     assert fresh == pytest.approx(1.0, abs=0.05)
     assert copied == pytest.approx(0.0, abs=1e-6)
+
+
+def _step(operation, instruction, rewrite):
+    transition = Transition(instruction, operation, rewrite, Review("not_equal"), "scripted")
+    return Trajectory(Seed(rewrite, instruction), (transition,))
+
+
+def test_novelty_pays_for_a_new_addition_whatever_it_stands_behind_and_not_for_a_common_one():
+    first = "Describe how a lighthouse keeper spends a stormy night on the rock."
+    limit = " Use no more than eighty words."
+    (own,), (common,), (again,) = novelty_reward(
+        [
+            _step("add_constraints", first, f"{first} Mention one smell and two sounds."),
+            _step("add_constraints", "Explain rust.", f"Explain rust.{limit}"),
+            _step("add_constraints", "Sort these coins.", f"Sort these coins.{limit}"),
+        ]
+    )
+    assert own > 0.8
+    assert common > 0.8
+    assert again == pytest.approx(0.0, abs=0.1)
+
+
+def test_novelty_does_not_pay_more_for_leaving_the_subject_than_for_a_new_addition():
+    first = "Describe how a lighthouse works."
+    (stays,) = novelty_reward([_step("deepen", first, f"{first} Why did keepers polish lenses?")])[0]
+    (leaves,) = novelty_reward([_step("deepen", first, "Compare goats with llamas for carrying salt uphill.")])[0]
+    assert leaves - stays < 0.1
+
+
+def test_novelty_of_breadth_is_that_of_the_whole_text_and_words_in_another_order_add_nothing():
+    same = "Describe a lighthouse at night."
+    (breadth,) = novelty_reward([_step("breadth", same, f"{same} Now.")])[0]
+    (deepened,) = novelty_reward([_step("deepen", same, f"{same} Now.")])[0]
+    assert breadth < 0.2 < deepened
+    assert novelty_reward([_step("deepen", "Name a bird.", "Name a bird")]) == [[0.0]]
 
 
 def test_novelty_pays_nothing_for_a_rewrite_that_did_not_pass():

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..models.base import Generator, Request, Sampling, Task
-from ..text.features import hashed_vectors
+from ..text.features import added_grams, hashed_grams, hashed_vectors
 from ..text.operations import Operation, review_messages
-from ..text.rules import violations
+from ..text.rules import INVENTS, violations
 from ..types import Reason, Review, Role, TaskKind, Trajectory, Transition, Verdict
 
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
@@ -71,27 +71,18 @@ async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role:
 
 
 def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None]]:
-    """Per step 1 where the rewrite passed, 0 where it gained nothing, −1 where it breaks another rule.
-
-    None where a call failed: nothing is known of the operation then.
-    """
-
-    def pay(transition: Transition) -> float | None:
-        review = transition.review
-        if transition.failure:
-            return None
-        if review.passed:
-            return 1.0
-        nothing_gained = not review.violations or review.violations[0] in (Reason.UNCHANGED, Reason.REPEATS_EARLIER)
-        return 0.0 if nothing_gained else -1.0
-
-    return [[pay(transition) for transition in trajectory.transitions] for trajectory in trajectories]
+    """Per step 1 where the rewrite passed the gate and the reviewer, else 0; None where a call failed."""
+    return [
+        [None if t.failure else float(t.review.passed) for t in trajectory.transitions] for trajectory in trajectories
+    ]
 
 
 def novelty_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None]]:
-    """Per step 1 − the highest cosine similarity to any text of the batch before it; 0 where the rewrite did not pass.
+    """Per step 1 − the highest cosine similarity of what it adds to any text or addition of the batch before it.
 
-    None where a call failed.
+    An addition is the words, and pairs of words, that a rewrite has more often than its instruction; for `breadth`,
+    which invents another instruction, the whole text. So a step is paid for asking what nobody in the batch asked, and
+    not for leaving its subject. 0 where the rewrite did not pass, or adds nothing; None where a call failed.
     "Before" means: all seeds, then step by step and within a step in the order of the batch, the way a dataset grows.
     """
     rewards = [[None if t.failure else 0.0 for t in trajectory.transitions] for trajectory in trajectories]
@@ -102,10 +93,16 @@ def novelty_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None
         for b, trajectory in enumerate(trajectories)
         if t < len(trajectory.transitions) and trajectory.transitions[t].review.passed
     ]
-    texts = [trajectory.seed.text for trajectory in trajectories]
-    texts += [trajectories[b].transitions[t].rewrite for b, t in passed]
-    vectors = hashed_vectors(texts)
+    additions = [_addition(trajectories[b].transitions[t]) for b, t in passed]
+    seeds = hashed_vectors([trajectory.seed.text for trajectory in trajectories])
+    vectors = np.concatenate([seeds, hashed_grams(additions)])
     similarity = vectors @ vectors.T
-    for row, (b, t) in enumerate(passed, start=len(trajectories)):
-        rewards[b][t] = float(1.0 - np.clip(similarity[row, :row].max(), 0.0, 1.0))
+    for row, ((b, t), added) in enumerate(zip(passed, additions), start=len(trajectories)):
+        if added:
+            rewards[b][t] = float(1.0 - np.clip(similarity[row, :row].max(), 0.0, 1.0))
     return rewards
+
+
+def _addition(transition: Transition) -> tuple[str, ...]:
+    source = "" if transition.operation in INVENTS else transition.instruction
+    return added_grams(source, transition.rewrite)

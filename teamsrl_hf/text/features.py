@@ -1,5 +1,6 @@
 """Features for choosers: hashed words of a text, and the history of a chain. The same on every machine."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
@@ -15,9 +16,27 @@ def hashed_vectors(texts: Sequence[str], dim: int = 512) -> np.ndarray:
     return np.stack([_hashed_vector(text, dim) for text in texts]) if texts else np.zeros((0, dim), np.float32)
 
 
+def hashed_grams(lists: Sequence[Sequence[str]], dim: int = 512) -> np.ndarray:
+    """The same for lists of grams, float32 of shape (len(lists), dim); a list without grams is a row of zeros."""
+    return np.stack([_counted(grams, dim) for grams in lists]) if lists else np.zeros((0, dim), np.float32)
+
+
+@lru_cache(maxsize=20_000)
+def added_grams(before: str, after: str) -> tuple[str, ...]:
+    """Word 1- and 2-grams that `after` has more often than `before`, as often as it has more.
+
+    >>> added_grams("Name a bird.", "Name a tall bird.")
+    ('tall', 'a tall', 'tall bird')
+    """
+    return tuple((Counter(word_grams(after)) - Counter(word_grams(before))).elements())
+
+
 @lru_cache(maxsize=20_000)
 def _hashed_vector(text: str, dim: int) -> np.ndarray:
-    grams = word_grams(text)
+    return _counted(word_grams(text), dim)
+
+
+def _counted(grams: Sequence[str], dim: int) -> np.ndarray:
     buckets = np.fromiter((crc32(gram.encode()) % dim for gram in grams), np.int64, len(grams))
     counts = np.bincount(buckets, minlength=dim).astype(np.float32)
     return counts / np.maximum(np.linalg.norm(counts), 1e-9)
