@@ -17,7 +17,7 @@ from ..models.base import Generator, Sampling
 from ..text.features import hashed_vectors, history_features
 from ..text.operations import Operation
 from ..types import Seed, State, Trajectory
-from .review import novelty_reward, validity_reward
+from .review import DEFAULT_REWARDS
 from .rewards import RewardFunction, call_rewards, check_weights, weighted_sum
 from .rollout import rollout, states_of, uniform
 
@@ -164,7 +164,7 @@ def train_chooser(
     instructor: Generator,
     reviewer: Generator,
     rounds: int,
-    reward_funcs: Sequence[RewardFunction] = (validity_reward, novelty_reward),
+    reward_funcs: Sequence[RewardFunction] = DEFAULT_REWARDS,
     reward_weights: Sequence[float] | None = None,
     episodes: int = 64,
     steps: int = 6,

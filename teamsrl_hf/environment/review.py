@@ -106,3 +106,7 @@ def novelty_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None
 def _addition(transition: Transition) -> tuple[str, ...]:
     source = "" if transition.operation in INVENTS else transition.instruction
     return added_grams(source, transition.rewrite)
+
+
+# The rewards that policies and bandits learn from unless the user passes others.
+DEFAULT_REWARDS = (validity_reward, novelty_reward)

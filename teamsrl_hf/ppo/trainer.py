@@ -27,7 +27,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
-from ..environment.review import novelty_reward, validity_reward
+from ..environment.review import DEFAULT_REWARDS
 from ..environment.rewards import RewardFunction, call_rewards, check_weights, weighted_sum
 from ..environment.rollout import Chooser, rollout
 from ..errors import UserError
@@ -83,7 +83,7 @@ class InstructionGenPPOTrainer(PolicyReport):
         model: Any,  # OperationPolicy | str; a PEFT model around a policy, too.
         args: InstructionGenPPOConfig,
         instructor: Generator,
-        reward_funcs: RewardFunction | Sequence[RewardFunction] = (validity_reward, novelty_reward),
+        reward_funcs: RewardFunction | Sequence[RewardFunction] = DEFAULT_REWARDS,
         operations: Sequence[Operation] | None = None,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
