@@ -285,11 +285,12 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
         chooser.explore = chooser.name == "thompson"
         return chooser, operations
     from teamsrl_hf.ppo.policy import check_policy_operations, load_policy
+    from teamsrl_hf.text.operations import prompted_as
 
     policy = load_policy(folder, saved=True)
     if operation_args.operations or operation_args.own_operations:
         check_policy_operations(policy, operations)
-    return policy.choose, policy.config.operation_tuple()
+    return policy.choose, prompted_as(policy.config.operation_tuple(), operations)
 
 
 def read_prices(prices: dict | None) -> dict[str, Price]:

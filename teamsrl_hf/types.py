@@ -67,6 +67,12 @@ class Reason(Name):
     CUT_OFF = "cut_off"
     ANSWER_CUT_OFF = "answer_cut_off"
     EMPTY_RESPONSE = "empty_response"
+    # Why no rewrite could be composed of an edit.
+    EMPTY_EDIT = "empty_edit"
+    MALFORMED_EDIT = "malformed_edit"
+    COPIED_EDIT = "copied_edit"
+    REPETITIVE_EDIT = "repetitive_edit"
+    VACUOUS_EDIT = "vacuous_edit"
     # Faults of a call, or of a row in its completion.
     CALL_FAILED = "call_failed"
     MALFORMED = "malformed"
@@ -177,6 +183,7 @@ class Transition:
     """One applied operation: the text before, the operation, the text after, and the review.
 
     `error` is the failure of the call for `rewrite` (then equal to `instruction`) or for its response, else None.
+    `edit` is the part of the rewrite that the model wrote and code composed; empty if it wrote all of it.
     """
 
     instruction: str
@@ -185,6 +192,7 @@ class Transition:
     review: Review
     rewriter: str
     error: str | None = None
+    edit: str = ""
 
     @property
     def failure(self) -> str | None:

@@ -215,7 +215,7 @@ def test_the_luck_of_a_chain_depends_on_run_seed_and_step():
 class _Fixed:
     """A model that never waits and always answers the same request alike."""
 
-    immediate, deterministic, model = True, True, "fixed"
+    immediate, deterministic, whole, model = True, True, True, "fixed"
 
     def __init__(self, answer):
         self.answer = answer
@@ -258,7 +258,7 @@ def test_one_seed_twice_in_a_batch_is_walked_with_different_luck():
 
 def test_a_model_that_never_waits_and_one_that_might_walk_the_same_chains():
     class Waiting:
-        model = "scripted"
+        model, whole = "scripted", True
 
         async def __call__(self, request):
             await asyncio.sleep(0)
@@ -336,7 +336,7 @@ def test_calls_work_where_an_event_loop_already_runs():
 class Alike:
     """A model that always answers alike, counts its calls, and has a length of 0; equal to none, hashed by none."""
 
-    model, immediate, deterministic = "counting", True, True
+    model, immediate, deterministic, whole = "counting", True, True, True
     __hash__ = None
 
     def __init__(self):

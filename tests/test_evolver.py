@@ -48,7 +48,7 @@ def _expert(request):
 class Late:
     """A model that takes its time, differently for every call."""
 
-    model = "late"
+    model, whole = "late", True
 
     def __init__(self, answer, most=0.004):
         self.answer, self.most, self.running, self.peak = answer, most, 0, 0
@@ -277,6 +277,8 @@ def test_settings_out_of_range_are_named(setting):
 
 class Counting:
     """A model with its answers, and every request it got."""
+
+    whole = True
 
     def __init__(self, model=None, answer=None):
         self.inner, self.answer, self.requests = model or Rulebook(), answer, []

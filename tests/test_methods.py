@@ -17,7 +17,9 @@ from teamsrl_hf import (
     uniform_chooser,
 )
 from teamsrl_hf.environment.rollout import run_async
-from teamsrl_hf.text.operations import OPERATIONS
+from teamsrl_hf.text.operations import with_prompts
+
+OPERATIONS = with_prompts("large")  # The served model writes whole rewrites.
 
 METHODS = ("stepwise", "plan", "plan_answer", "packed")
 

@@ -68,7 +68,7 @@ def test_users_own_operations_come_from_yaml():
     [
         (["depen"], [], "Unknown operation 'depen'. Known: breadth, add_constraints"),
         (["deepen", "deepen"], [], "deepen stands more than once"),
-        ([], [{"name": "x"}], "exactly the keys 'name' and 'sentence'"),
+        ([], [{"name": "x"}], "needs the keys 'name' and 'sentence'"),
         ([], [{"name": "Has Space", "sentence": "s"}], "not a lower-case identifier"),
     ],
 )

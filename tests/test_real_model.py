@@ -5,6 +5,7 @@ import torch
 from real_model import smollm2
 
 from teamsrl_hf import OPERATIONS, Request, Sampling, make_generator
+from teamsrl_hf.environment.rewriting import Rewrite, ask_rewrite
 from teamsrl_hf.text.operations import rewrite_messages
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=24)
@@ -40,6 +41,24 @@ def test_a_real_model_answers_a_rewrite_request_and_nothing_of_the_chat_template
     answer = asyncio.run(model(Request("instructor", messages, GREEDY)))
     assert answer.text.strip()
     assert "<|im" not in answer.text
+
+
+def test_a_real_model_writes_edits_that_make_whole_requests(model):
+    things = "a lighthouse", "a harbour crane", "a barometer", "a sundial"
+    texts = [f"Explain how {thing} works." for thing in things]
+
+    async def all_of_them():
+        jobs = [(one, text) for one in OPERATIONS for text in texts]
+        return await asyncio.gather(*(ask_rewrite(one, text, model, "instructor", GREEDY) for one, text in jobs))
+
+    made = asyncio.run(all_of_them())
+    rewrites = [one for one in made if isinstance(one, Rewrite)]
+    assert len(rewrites) >= 12
+    assert all(one.edit and not one.edit.count("\n") for one in rewrites)
+    kept = [one for one in made[4:] if isinstance(one, Rewrite)]  # Breadth asks for something else.
+    assert all(one.text.startswith("Explain how a ") and " works. " in one.text for one in kept)
+    refused = {one.review.violations[0] for one in made if not isinstance(one, Rewrite)}
+    assert refused <= {"empty_edit", "malformed_edit", "copied_edit", "repetitive_edit", "vacuous_edit", "cut_off"}
 
 
 def test_the_weights_of_a_gguf_file_are_unpacked_in_the_dtype_asked_for():

@@ -20,7 +20,7 @@ ASK = Request("expert", ({"role": "user", "content": "Name a bird."},))
 class Polite:
     """Rewrites every text alike, and counts how often it is asked."""
 
-    model, immediate, deterministic = "polite", True, True
+    model, immediate, deterministic, whole = "polite", True, True, True
 
     def __init__(self):
         self.calls = 0
@@ -34,7 +34,7 @@ class Unreferable:
     """The same, but it allows no weak reference."""
 
     __slots__ = ("calls",)
-    model, immediate, deterministic = "polite", True, True
+    model, immediate, deterministic, whole = "polite", True, True, True
 
     def __init__(self):
         self.calls = 0

@@ -100,10 +100,17 @@ class OperationArguments:
     own_operations: list[dict] | None = field(
         default=None, metadata={"help": "YAML only: further operations, each with a name and a sentence."}
     )
+    prompts: str | dict = field(
+        default="small",
+        metadata={
+            "help": "How models are asked: small (for edits, with worked examples), large (for whole rewrites), or a "
+            "YAML or JSON file; in YAML also a mapping with the keys of such a file."
+        },
+    )
 
     def select(self) -> tuple[Operation, ...]:
         names, own = self.operations, self.own_operations
-        return select_operations(() if names is None else names, () if own is None else own)
+        return select_operations(() if names is None else names, () if own is None else own, self.prompts)
 
 
 def parse(

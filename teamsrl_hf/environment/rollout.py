@@ -12,11 +12,11 @@ from typing import Any, Protocol, TypeVar
 
 from ..calls import run_async
 from ..errors import most_failed
-from ..models.base import Completion, Generator, Request, Sampling, Task, check_carries_out, is_immediate, may_remember
-from ..text.gate.chatter import strip_chatter
-from ..text.operations import Operation, rewrite_messages
-from ..types import BY_RULES, Finish, Reason, Review, Role, Seed, State, TaskKind, Trajectory, Transition, Verdict
+from ..models.base import Generator, Sampling, check_carries_out, is_immediate, may_remember
+from ..text.operations import Operation
+from ..types import BY_RULES, Role, Seed, State, Trajectory, Transition
 from .review import review
+from .rewriting import ask_rewrite
 
 Result = TypeVar("Result")
 
@@ -90,29 +90,11 @@ async def _carry_out(
     role: Role,
 ) -> Transition:
     text = texts[-1]
-    completion = await instructor(rewrite_request(operation, text, role, sampling))
-    if without_text := no_rewrite(text, operation.name, completion):
-        return without_text
-    rewrite = strip_chatter(completion.text, text)
-    verdict = await review(text, rewrite, texts[:-1], operation, reviewer)
-    return Transition(text, operation.name, rewrite, verdict, completion.model)
-
-
-def rewrite_request(operation: Operation, text: str, role: Role, sampling: Sampling, sample_index: int = 0) -> Request:
-    """The request to carry out `operation` on `text`."""
-    task = Task(TaskKind.REWRITE, (text,), ((operation.name,),))
-    return Request(role, rewrite_messages(operation, text), sampling, sample_index, task)
-
-
-def no_rewrite(text: str, operation: str, completion: Completion) -> Transition | None:
-    """The transition that a failed or cut call makes, or None if there is a whole text."""
-    if completion.error:
-        verdict = Review(Verdict.UNREADABLE, (Reason.CALL_FAILED,))
-        return Transition(text, operation, text, verdict, completion.model, completion.error)
-    if completion.finish_reason == Finish.LENGTH:
-        verdict = Review(Verdict.UNREADABLE, (Reason.CUT_OFF,))
-        return Transition(text, operation, completion.text, verdict, completion.model)
-    return None
+    made = await ask_rewrite(operation, text, instructor, role, sampling)
+    if isinstance(made, Transition):
+        return made
+    verdict = await review(text, made.text, texts[:-1], operation, reviewer)
+    return Transition(text, operation.name, made.text, verdict, made.model, edit=made.edit)
 
 
 def states_of(trajectory: Trajectory) -> list[State]:

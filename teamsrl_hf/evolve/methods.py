@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..environment.review import ask_verdict, review
-from ..environment.rollout import carry_out, next_state, no_rewrite, rewrite_request, uniform
+from ..environment.rewriting import ask_rewrite, no_rewrite
+from ..environment.rollout import carry_out, next_state, uniform
 from ..models.base import Completion, Generator, Request, Task, Wrapper, is_immediate
 from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation
@@ -177,19 +178,18 @@ async def _evolve_once(
 ) -> tuple[Transition, dict[CallKind, int]]:
     """One rewrite by the expert, and its own verdict on it, asked for whenever there is a text to judge."""
     text = texts[-1]
-    completion = await expert(rewrite_request(operation, text, Role.EXPERT, args.sampling, sample_index))
+    made = await ask_rewrite(operation, text, expert, Role.EXPERT, args.sampling, sample_index)
     calls = {CallKind.REWRITE: expert.spent()}
-    if failed := no_rewrite(text, operation.name, completion):
-        return failed, calls
-    rewrite = strip_chatter(completion.text, text)
-    if not rewrite:
+    if isinstance(made, Transition):
+        return made, calls
+    if not made.text:
         empty = Review(Verdict.NOT_EQUAL, (Reason.EMPTY,))
-        return Transition(text, operation.name, "", empty, completion.model), calls
-    verdict = await ask_verdict(text, rewrite, expert, role=Role.JUDGE)
-    violations = instruction_violations(text, rewrite, texts[:-1], operation)
+        return Transition(text, operation.name, "", empty, made.model), calls
+    verdict = await ask_verdict(text, made.text, expert, role=Role.JUDGE)
+    violations = instruction_violations(text, made.text, texts[:-1], operation)
     verdict = replace(verdict, violations=(*violations, *verdict.violations))
-    made = Transition(text, operation.name, rewrite, verdict, completion.model)
-    return made, {**calls, CallKind.REVIEW: expert.spent()}
+    transition = Transition(text, operation.name, made.text, verdict, made.model, edit=made.edit)
+    return transition, {**calls, CallKind.REVIEW: expert.spent()}
 
 
 async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:

@@ -100,10 +100,10 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Four attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Five attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
-    once; it makes others wait. `operations`: the names of the only operations it can carry out. A `Wrapper` passes all
-    four on.
+    once; it makes others wait. `operations`: the names of the only operations it can carry out. `whole = True`: it
+    writes whole rewrites and is asked for no edits, as rules that read the task. A `Wrapper` passes all five on.
     """
 
     model: str
@@ -119,6 +119,11 @@ def is_immediate(generator: Generator) -> bool:
 def is_deterministic(generator: Generator) -> bool:
     """Whether a generator gives the same answer to the same request."""
     return getattr(generator, "deterministic", False)
+
+
+def writes_whole(generator: Generator) -> bool:
+    """Whether a generator writes whole rewrites, so that it is not asked for edits."""
+    return getattr(generator, "whole", False)
 
 
 def concurrency_of(generator: Generator) -> float:
@@ -153,6 +158,7 @@ class Wrapper:
         self.generator, self.model = generator, generator.model
         self.immediate, self.deterministic = is_immediate(generator), is_deterministic(generator)
         self.concurrency, self.operations = concurrency_of(generator), operations_of(generator)
+        self.whole = writes_whole(generator)
 
     async def __call__(self, request: Request) -> Completion:
         return await self.generator(request)
@@ -191,6 +197,7 @@ class ScriptedGenerator:
     Args:
         answers: A function from request to answer, or answers to give in turn. An answer is a text or a `Completion`.
         model: Name under which it appears in ledgers, rows and cards.
+        whole: Its answers to rewrite requests are whole rewrites; False: they are edits, as most models are asked for.
 
     Raises:
         UserError: `answers` is a single text, or (when called) no answer is left.
@@ -199,11 +206,14 @@ class ScriptedGenerator:
     immediate = True
 
     def __init__(
-        self, answers: Callable[[Request], str | Completion] | Iterable[str | Completion], model: str = "scripted"
+        self,
+        answers: Callable[[Request], str | Completion] | Iterable[str | Completion],
+        model: str = "scripted",
+        whole: bool = True,
     ):
         if isinstance(answers, str):
             raise UserError(f"The answers are one text, {answers[:40]!r}; put it in a list, or pass a function.")
-        self.model = model
+        self.model, self.whole = model, whole
         self.calls = 0
         self._answers = answers if callable(answers) else iter(answers)
 

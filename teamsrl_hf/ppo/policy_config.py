@@ -5,7 +5,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..errors import UserError, check_number
-from ..text.operations import OPERATIONS, Operation, check_operations
+from ..text.operations import OPERATIONS, Operation, check_operations, prompted_as
 from ..types import POLICY_TYPE
 
 
@@ -65,7 +65,7 @@ class OperationPolicyConfig(PreTrainedConfig):
 
     def operation_tuple(self) -> tuple[Operation, ...]:
         """The operations as the tuple that rollouts take."""
-        return check_operations([Operation(**entry) for entry in self.entries])
+        return check_operations(prompted_as([Operation(entry["name"], entry["sentence"]) for entry in self.entries]))
 
     @property
     def entries(self) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..paths import resource
 from ..public import is_local, public_model, public_name
 from ..redaction import visible
-from ..text.operations import Operation
+from ..text.operations import Operation, prompts_digest
 from .counts import RULEBOOK, DatasetStatistics, span
 from .dataset_writer import COLUMNS, schemas
 from .licenses import LICENSES
@@ -72,6 +72,7 @@ def dataset_card(
         meta=front_matter(meta),
         statistics=statistics.summary(),
         operations=operations,
+        prompts=prompts_digest(operations),
         sampling={name: value for name, value in asdict(evolver_args).items() if name != "concurrency"},
         roles={role: public_model(spec) for role, spec in roles.items() if spec},
         chooser=script_args.chooser,

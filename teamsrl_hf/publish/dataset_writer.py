@@ -48,6 +48,7 @@ COLUMNS = {
     "seed_input": "the seed's input, empty where it has none",
     "instruction": "the text before the step",
     "rewrite": "the text after the step",
+    "edit": "the part of the rewrite that the model wrote and code composed, empty where it wrote all of it",
     "response": "the answer, empty where none was asked for",
     "accepted": "whether the step became a row of `default`",
     "reason": "why it did not",
@@ -78,7 +79,7 @@ def schemas() -> dict[str, "pa.Schema"]:
         "calls": pa.struct(dict.fromkeys(CallKind, number)),
     }
     turns = pa.list_(pa.struct({"role": text, "content": text}))
-    chain = dict.fromkeys(("seed_instruction", "seed_input", "instruction", "rewrite", "response"), text)
+    chain = dict.fromkeys(("seed_instruction", "seed_input", "instruction", "rewrite", "edit", "response"), text)
     outcome = {"accepted": pa.bool_(), "reason": text, "error": text}
     columns = {
         "default": {"prompt": turns, "completion": turns, **shared},
@@ -129,6 +130,7 @@ def trajectory_row(result: Example | Rejection) -> dict[str, Any]:
         "seed_input": candidate.seed.input,
         "instruction": candidate.transition.instruction,
         "rewrite": candidate.transition.rewrite,
+        "edit": candidate.transition.edit,
         "response": candidate.response,
         "accepted": isinstance(result, Example),
         "reason": result.reason if isinstance(result, Rejection) else None,

@@ -43,13 +43,14 @@ Then answer the finished instruction, fully and correctly.
 - Let each operation add no more than about twenty words, except where the material itself grows.
 - Items have nothing to do with one another.
 
-Send back for every item N, in order, these three marker lines with the two texts, and nothing else:
+Send back for every item, in order, three marker lines with its number and the two texts, and nothing else. For an
+item 0 with the plan "add_constraints" and the instruction "Name a fruit that keeps well." that could be:
 
-[instruction N {fence}]
-(the finished instruction, without title or comment)
-[answer N {fence}]
-(the whole answer to it)
-[end N {fence}]
+[instruction 0 {fence}]
+Name a fruit that keeps well, and say in one sentence how to store it.
+[answer 0 {fence}]
+Apples keep for months. Store them in a cool, dark and slightly damp place, away from other fruit.
+[end 0 {fence}]
 
 The items:
 

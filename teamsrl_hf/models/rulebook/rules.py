@@ -47,6 +47,7 @@ class Rulebook:
     immediate = True
     deterministic = True
     operations = tuple(OPERATIONS)
+    whole = True
 
     async def __call__(self, request: Request) -> Completion:
         if request.task is None:
