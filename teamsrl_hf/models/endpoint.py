@@ -21,7 +21,9 @@ from ..errors import UserError
 from ..redaction import excerpt
 from .base import Completion, Request
 from .pacing import Pace, Streak, Turn
-from .wire import Failure, key_variable, open_sessions, payload, read_answer, read_refusal
+from .wire.request import payload
+from .wire.response import Failure, read_answer, read_refusal, undecodable
+from .wire.transport import key_variable, open_sessions
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -36,18 +38,21 @@ class _Waits:
 
     def __init__(self, max_retries: int, max_wait: float):
         self.max_retries, self.max_wait = max_retries, max_wait
-        self.failures, self.refused_at = 0, math.inf
+        self.failures, self.limited, self.refused_at = 0, 0, math.inf
         self.until: float | None = None
 
     def over(self, failure: Failure, sent_at: float, answered_at: float) -> bool:
         """Whether this failure is final. `answered_at` is the time at which the last answered request was sent."""
         if not failure.busy:
             self.failures += 1
+            self.limited += failure.retries is not None
         else:
             # Refused while others are answered: except for 429, this request may be what makes the endpoint fail.
             self.failures += failure.status != 429 and answered_at > self.refused_at
             self.refused_at = sent_at
             self.until = asyncio.get_running_loop().time() + self.max_wait if self.until is None else self.until
+        if failure.retries is not None and self.limited > failure.retries:
+            return True
         return not failure.retry or self.failures > self.max_retries or failure.retry_after > self.max_wait
 
 
@@ -118,9 +123,10 @@ def _kind(failure: Failure) -> str:
 class EndpointGenerator:
     """A chat model behind any OpenAI-compatible endpoint. A failed call returns a `Completion` with `error`.
 
-    Timeouts, broken connections, malformed answers and the statuses 408, 409 and 5xx are retried with exponential
-    backoff, and never before a `Retry-After` has passed; other statuses are final. A server that charges for answers
-    it could not deliver charges for each attempt. A request that waits for its retry counts towards `concurrency`.
+    Timeouts, broken connections and the statuses 408, 409 and 5xx are retried with exponential backoff, and never
+    before a `Retry-After` has passed; other statuses are final. A whole body that is no answer is retried at most
+    twice, an empty answer once, and not at temperature 0. A server that charges for answers it could not deliver
+    charges for each attempt. A request that waits for its retry counts towards `concurrency`.
 
     The statuses 429 (except for lack of credit), 503 and 529 mean that the endpoint is busy, and so does a refused
     connection after an earlier answer. All requests then pause; the client lowers its concurrency and raises it again
@@ -325,14 +331,26 @@ class EndpointGenerator:
         except TimeoutError:
             return Failure(f"no answer within {self.timeout:g} s", retry=True)
         except (aiohttp.ClientError, OSError) as error:
+            if (unreadable := _unreadable(error)) is not None:
+                return undecodable(excerpt(unreadable, token))
             final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
             reason = excerpt(f"connection failed: {type(error).__name__}: {error}", token)
             # A server that answered before is probably restarting; a wrong address never answered.
             gone = isinstance(error, aiohttp.ClientConnectorError) and self._pace.answered_at > -math.inf
             return Failure(reason, not final, gone=gone and not final)
         if response.status == 200:
-            return read_answer(body, self.model, token)
+            return read_answer(body, self.model, token, certain=request.sampling.temperature == 0)
         return read_refusal(response.status, response.headers, body, token, self.api_key_env)
+
+
+def _unreadable(error: Exception) -> str | None:
+    """What aiohttp says of a response that it can't parse or decompress; None for any other error."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError) and not isinstance(error, aiohttp.ClientHttpProxyError):
+        return error.message
+    cause = error.__cause__
+    return cause.message if isinstance(cause, aiohttp.http_exceptions.ContentEncodingError) else None
 
 
 def _with(answer: Completion, failures: list[Failure]) -> Completion:

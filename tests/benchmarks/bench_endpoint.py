@@ -23,7 +23,7 @@ from endpoint_server import endpoint_process  # noqa: E402
 
 from teamsrl_hf.models.base import Request, Sampling  # noqa: E402
 from teamsrl_hf.models.endpoint import EndpointGenerator  # noqa: E402
-from teamsrl_hf.models.wire import payload  # noqa: E402
+from teamsrl_hf.models.wire.request import payload  # noqa: E402
 
 TEXT = "Write a short plan for a day in a city by the sea, with reasons for each of its parts. " * 6
 

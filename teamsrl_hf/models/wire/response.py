@@ -1,25 +1,17 @@
-"""The wire of an OpenAI-compatible endpoint: a request becomes JSON, and what comes back a completion or a failure."""
+"""The answer of an endpoint: in go the status, headers and body of a response, out comes a completion or a failure."""
 
 import email.utils
-import ipaddress
 import json
-import os
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from ..errors import UserError
-from ..redaction import excerpt, redact, token_variable
-from ..text.tokens import NO_ANSWER, without_thoughts
-from ..types import Finish
-from .base import Completion, Request, request_seed
-
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
+from ...redaction import excerpt, redact
+from ...text.tokens import NO_ANSWER, without_thoughts
+from ...types import Finish
+from ..base import Completion
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
@@ -29,13 +21,20 @@ _ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
 _ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "complete", "completed"}
 _CUT = {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"}
 _COMMENTS = re.compile(rb"\A(?:\s*:[^\n]*\n)+")  # Some gateways keep the connection open with these lines.
+_OVERLOADED = re.compile(r"overload|at capacity|rate.?limit|too many requests|unavailable", re.I)
+# Lack of credit does not pass by waiting, whatever its status: OpenAI gives it 429, Anthropic 400.
+_NO_CREDIT = re.compile(
+    r"insufficient[_ ](?:quota|credit|balance|fund)|billing_hard_limit|credit balance is too low", re.I
+)
+_ODD = 2  # Most retries of a whole body that is no answer: it comes from a proxy, a portal or a broken server.
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why one attempt failed, whether to retry it, and how many seconds the server asks to wait.
 
-    The tokens are those that the server counted and probably charges for.
+    `retries` limits how often failures of this kind are retried; None leaves that to the client. The tokens are those
+    that the server counted and probably charges for.
     """
 
     reason: str
@@ -45,6 +44,7 @@ class Failure:
     gone: bool = False
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    retries: int | None = None
 
     @property
     def busy(self) -> bool:
@@ -53,97 +53,45 @@ class Failure:
 
     @property
     def about_request(self) -> bool:
+        """Whether the failure may concern this request alone."""
         return self.status in _ABOUT_REQUEST
 
 
-async def open_sessions(timeout: float) -> AsyncGenerator["ClientSession", None]:
-    """One session. A generator, because `asyncio.run` closes those that are still open when its loop ends."""
-    import aiohttp
+def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> Completion | Failure:
+    """The completion in the body of an answer with status 200, or why there is none.
 
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=timeout),
-    ) as session:
-        yield session
-
-
-def key_variable(base_url: str, given: str | None) -> str | None:
-    """Name of the variable that holds the token for this endpoint, or None when no token may be sent."""
-    scheme, host = _host(base_url)
-    if not host or set(base_url) & set("@?#"):
-        given = "one with '@', '?' or '#'" if set(base_url) & set("@?#") else repr(redact(base_url))
-        raise UserError(f"base_url must be like 'https://host/v1', not {given}; put a token into the environment.")
-    name = _default_variable(host) if given is None else given and token_variable(given)
-    if scheme == "http" and not _is_loopback(host):
-        if given or (name and os.environ.get(name)):
-            raise UserError(
-                f"The token in {name} would go over plain http to {host}; use https, or api_key_env='' to send none."
-            )
-        return None
-    return name or None
-
-
-def _host(url: str) -> tuple[str, str]:
-    """Scheme and host of a URL; both empty where it is no web address."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises if it is no number.
-    except ValueError:
-        return "", ""
-    return (parts.scheme, parts.hostname) if parts.scheme in ("http", "https") and parts.hostname else ("", "")
-
-
-def _default_variable(host: str) -> str:
-    if host == "huggingface.co" or host.endswith(".huggingface.co"):
-        return "HF_TOKEN"
-    return "OPENAI_API_KEY" if host == "api.openai.com" else "TEAMSRL_API_KEY"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def payload(request: Request, model: str) -> dict[str, object]:
-    """The body of a chat completion request."""
-    # Always with max_tokens: servers' own defaults differ, and some cut answers after a few words.
-    sampling, seed = request.sampling, request_seed(request)
-    payload = {
-        "model": model,
-        "messages": list(request.messages),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-    }
-    return payload if seed is None else payload | {"seed": seed}
-
-
-def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
-    """The completion in the body of an answer with status 200, or why there is none."""
+    Args:
+        body: The decompressed body.
+        model: Name of the model for the completion.
+        token: Token that was sent, to redact it.
+        certain: Whether the model would give the same answer again, as at temperature 0.
+    """
     if body.lstrip().startswith((b"data:", b"event:")):
         return Failure("the endpoint streams its answer, although it was not asked to", status=200)
     try:
         answer = json.loads(_COMMENTS.sub(b"", body))
         if (error := _error_inside(answer, token)) is not None:
             return error
+        prompt, completion = _tokens(answer.get("usage"))
+        failed = partial(Failure, status=200, prompt_tokens=prompt, completion_tokens=completion)
+    except (ValueError, AttributeError, RecursionError):
+        return _malformed(body, token)
+    try:
         choice = answer["choices"][0]
         message = choice["message"]
-        text, reason = _text(message["content"]), choice.get("finish_reason")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        return Failure(f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token)}", True, status=200)
-    prompt, completion = _tokens(answer.get("usage"))
-    failed = partial(Failure, status=200, prompt_tokens=prompt, completion_tokens=completion)
-    if (problem := _problem(choice, message, text, token)) is not None:
+        text, cut = _text(message.get("content")), str(choice.get("finish_reason")).lower() in _CUT
+        problem, thoughts = _problem(choice, message, text, token), _has_thoughts(message, answer.get("usage"))
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return failed(_malformed(body, token).reason, True, retries=_ODD)
+    if problem is not None:
         return failed(problem)
-    cut = str(reason).lower() in _CUT
     said, text = text, without_thoughts(text)
     if not text.strip():
-        # Cut before its first word, for example while thinking: a retry would cost as much and end the same way.
-        missing = NO_ANSWER if said.strip() else "malformed answer: empty text"
-        return failed(f"{missing}{' at max_tokens' if cut else ''}", not cut)
+        missing = NO_ANSWER if said.strip() or thoughts else "empty answer"
+        # An answer cut before its first word, for example while thinking, would cost as much and end the same way.
+        return failed(f"{missing}{' at max_tokens' if cut else ''}", not (cut or certain), retries=1)
+    if "\0" in text:  # Neither terminals nor tokenizers nor databases agree on such a text.
+        return failed("malformed answer: a zero byte in the text", not certain, retries=_ODD)
     return Completion(
         text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
         model=model,
@@ -153,11 +101,31 @@ def read_answer(body: bytes, model: str, token: str) -> Completion | Failure:
     )
 
 
+def _malformed(body: bytes, token: str) -> Failure:
+    """The failure of a body that is no answer. JSON that ends in the middle was cut on its way, and is retried."""
+    start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    cut = not start or (start == b"{" and not body.rstrip().endswith(b"}"))
+    reason = f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token) or 'an empty body'}"
+    return Failure(reason, True, status=200, retries=None if cut else _ODD)
+
+
+def undecodable(reason: str) -> Failure:
+    """The failure of a body whose `Content-Encoding` it does not have, or that this process can't decompress."""
+    return Failure(f"malformed answer: {reason}", True, status=200, retries=_ODD)
+
+
 def _text(content: object) -> str:
     """The text of a message, whose content is a string or a list of parts."""
     if isinstance(content, list):
         return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
     return content if isinstance(content, str) else ""
+
+
+def _has_thoughts(message: dict, usage: object) -> bool:
+    """Whether the model thought, by a field beside the text or by the number of tokens."""
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    fields = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+    return any(message.get(name) for name in fields) or _count(details, "reasoning_tokens") > 0
 
 
 def _problem(choice: dict, message: dict, text: str, token: str) -> str | None:
@@ -183,13 +151,15 @@ def _error_inside(answer: dict, token: str) -> Failure | None:
     error = answer.get("error")
     if not error or answer.get("choices"):
         return None
-    code = str(error.get("code", "")) if isinstance(error, dict) else ""
+    code, said = str(error.get("code", "")) if isinstance(error, dict) else "", json.dumps(error)
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else 200
-    if "insufficient_quota" in json.dumps(error):
+    if _NO_CREDIT.search(said):
         status = 402
-    # Without a status it may be anything, so it is retried like a malformed answer.
+    elif _OVERLOADED.search(said) and (status == 200 or status >= 500):
+        status = 503
+    # Without a status it may be anything.
     retry = status == 200 or status in _RETRIED or status >= 500
-    return Failure(f"an error with status 200: {excerpt(json.dumps(error), token)}", retry, status=status)
+    return Failure(f"an error with status 200: {excerpt(said, token)}", retry, status=status)
 
 
 def _tokens(usage: object) -> tuple[int, int]:
@@ -205,8 +175,7 @@ def _count(usage: object, name: str) -> int:
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: str, variable: str | None) -> Failure:
     """The failure for a status other than 200, in the server's own words and without the token."""
-    # Lack of credit does not pass by waiting, although OpenAI gives it the status 429.
-    spent = status == 429 and b"insufficient_quota" in body
+    spent = status in (400, 403, 429) and _NO_CREDIT.search(body.decode("utf-8", "replace")) is not None
     retry = (status in _RETRIED or status >= 500) and not spent
     reason = f"HTTP {status}: {_complaint(status, body, token, variable)}".removesuffix(": ")
     if 300 <= status < 400 and (place := headers.get("Location")):
