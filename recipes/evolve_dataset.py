@@ -56,6 +56,7 @@ CHOOSERS = ("policy", "uniform", "paper", "thompson", "linucb", "bandit")
 WHERE = ("seeds", "ledger", "output_dir", "card_template")
 # Options of an endpoint for which the same is true.
 PACE = {"concurrency", "timeout", "max_retries", "backoff", "max_wait", "requests_per_minute", "tokens_per_minute"}
+PACE |= {"max_tokens_field", "headers", "bill_to", "plain_http"}
 RATES = ("requests_per_minute", "tokens_per_minute")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # Options of a model that affect its answers; the others affect speed and access.
-_TELLING = ("dtype", "quantization")
+_TELLING = ("dtype", "quantization", "reasoning_effort")
 _ADDRESS = (
     r"\w+://[^\s'\"<>]+|(?<=host )[\w.:-]+"
     r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\](?::\d+)?|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?"

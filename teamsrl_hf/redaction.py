@@ -86,15 +86,19 @@ def excerpt(text: str, token: str = "", shared: int = 6) -> str:
     return " ".join(visible(clean).replace("�", " ").split())[:200]
 
 
-def token_variable(name: str) -> str:
+def token_variable(name: str, option: str = "api_key_env") -> str:
     """The checked name of a variable that holds a token: a token in its place would be published like a name.
+
+    Args:
+        name: The name.
+        option: What gave it, for the message.
 
     Raises:
         UserError: No such variable is set; the message does not show `name`, which may be the token.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not os.environ.get(name):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)) or not os.environ.get(name):
         raise UserError(
-            "api_key_env must name an environment variable that is set and holds the token; what was given is no such "
+            f"{option} must name an environment variable that is set and holds the token; what was given is no such "
             f"name, and is not shown, since it might be the token itself{did_you_mean(name, os.environ)}"
         )
     _VARIABLES.add(name)

@@ -3,12 +3,11 @@
 import asyncio
 import email.utils
 import gc
-import json
-import threading
 import time
 
 import pytest
 from aiohttp import web
+from scripted_server import Server, answer, reply, status
 
 from teamsrl_hf.models.base import Completion, Request, Sampling, ScriptedGenerator
 from teamsrl_hf.models.endpoint import EndpointGenerator
@@ -16,81 +15,6 @@ from teamsrl_hf.models.factory import make_generator
 
 TOKEN = "tok-PLANTED9f8e7d6c5b4a"
 ASK = Request("expert", ({"role": "user", "content": "Why?"},), Sampling(0.5, 0.9, 64))
-
-
-class Server:
-    """A chat endpoint that answers with what `script` holds next and, once that is used up, with `answer("yes")`."""
-
-    def __init__(self, *script):
-        self.script = list(script)
-        self.bodies, self.tokens, self.times, self.paths = [], [], [], []
-        self.in_flight = self.most_in_flight = 0
-
-    async def handle(self, request):
-        self.times.append(time.monotonic())
-        self.paths.append(request.path)
-        self.tokens.append(request.headers.get("Authorization"))
-        self.bodies.append(await request.json())
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            return await (self.script.pop(0) if self.script else answer("yes"))(request)
-        finally:
-            self.in_flight -= 1
-
-    def __enter__(self):
-        self.loop, ready = asyncio.new_event_loop(), threading.Event()
-
-        async def start():
-            app = web.Application()
-            app.router.add_post("/{path:.*}", self.handle)
-            self.runner = web.AppRunner(app, shutdown_timeout=0.1)
-            await self.runner.setup()
-            site = web.TCPSite(self.runner, "127.0.0.1", 0)
-            await site.start()
-            self.port = site._server.sockets[0].getsockname()[1]
-            self.url = f"http://127.0.0.1:{self.port}/v1"
-            ready.set()
-
-        self.loop.create_task(start())
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
-        assert ready.wait(10)
-        return self
-
-    def __exit__(self, *_):
-        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(10)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
-        self.loop.close()
-
-
-def answer(text, finish_reason="stop", delay=0.0):
-    async def respond(request):
-        await asyncio.sleep(delay)
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-        return web.json_response(
-            {"model": "other", "choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 3}}
-        )
-
-    return respond
-
-
-def reply(*, body=None, usage=None, **choice):
-    """An answer with status 200 and this choice, or with this body."""
-
-    async def respond(request):
-        whole = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"} | choice], "usage": usage}
-        return web.Response(body=json.dumps(whole).encode() if body is None else body)
-
-    return respond
-
-
-def status(code, body="broken", **headers):
-    async def respond(request):
-        return web.Response(status=code, text=body, headers={name.replace("_", "-"): v for name, v in headers.items()})
-
-    return respond
 
 
 def echo(code):

@@ -71,7 +71,8 @@ def test_every_option_of_the_generators_can_be_given():
         (
             {"endpoint": ENDPOINT, "concurency": 3},
             "Unknown option 'concurency' of endpoint; there are: api_key_env, concurrency, timeout, max_retries, "
-            "backoff, max_wait, requests_per_minute, tokens_per_minute; did you mean 'concurrency'?",
+            "backoff, max_wait, requests_per_minute, tokens_per_minute, headers, query, bill_to, plain_http, "
+            "extra_body, max_tokens_field, drop, system, reasoning_effort, choices; did you mean 'concurrency'?",
         ),
         ({"rulebook": 3, "seed": 4}, "Unknown option 'seed' of rulebook; there are: none."),
         ({"endpoint": ENDPOINT, "concurrency": "many"}, "concurrency of endpoint must be a whole number, not 'many'."),

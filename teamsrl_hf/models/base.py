@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -100,10 +100,11 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Five attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Six attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
     once; it makes others wait. `operations`: the names of the only operations it can carry out. `whole = True`: it
-    writes whole rewrites and is asked for no edits, as rules that read the task. A `Wrapper` passes all five on.
+    writes whole rewrites and is asked for no edits, as rules that read the task. `answer_options`: see
+    `answer_options_of`. A `Wrapper` passes all six on.
     """
 
     model: str
@@ -136,6 +137,11 @@ def operations_of(generator: Generator) -> Sequence[str] | None:
     return getattr(generator, "operations", None)
 
 
+def answer_options_of(generator: Generator, request: Request) -> Mapping[str, object]:
+    """What a generator adds to a request or leaves out that changes the answer, as JSON; empty where nothing does."""
+    return generator.answer_options(request) if hasattr(generator, "answer_options") else {}
+
+
 def check_carries_out(operations: Sequence[Operation], *generators: Generator) -> None:
     """UserError where a generator cannot carry out one of `operations`."""
     for generator in generators:
@@ -162,6 +168,10 @@ class Wrapper:
 
     async def __call__(self, request: Request) -> Completion:
         return await self.generator(request)
+
+    def answer_options(self, request: Request) -> Mapping[str, object]:
+        """See `answer_options_of`."""
+        return answer_options_of(self.generator, request)
 
     @property
     def waiting(self) -> Collection[asyncio.Task]:

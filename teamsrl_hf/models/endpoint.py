@@ -7,30 +7,21 @@ a bare loop over aiohttp 1075 / 605 and 0.18, this module 998 / 704 and 0.23, op
 """
 
 import asyncio
-import logging
 import math
-import os
 import random
-import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..redaction import excerpt
 from .base import Completion, Request
 from .pacing import Pace, Streak, Turn
-from .wire.request import payload
-from .wire.response import Failure, read_answer, read_refusal, undecodable
-from .wire.transport import key_variable, open_sessions
+from .wire.log import EndpointLog
+from .wire.request import LIMITS, Dialect, refused_parameter
+from .wire.response import Failure, read_answer, read_refusal
+from .wire.transport import Line, address
 
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
-
-_QUIET = 30.0  # Seconds between two lines about failures of one kind.
 _CHARACTERS = 4  # Per token, where the server does not count.
-logger = logging.getLogger(__name__)
 
 
 class _Waits:
@@ -56,70 +47,6 @@ class _Waits:
         return not failure.retry or self.failures > self.max_retries or failure.retry_after > self.max_wait
 
 
-class _Log:
-    """What the log says about one endpoint: a line when it stops taking requests, and one when it takes them again.
-
-    Other failures that are retried get a line per kind, at most one every `_QUIET` seconds.
-    """
-
-    def __init__(self, model: str, max_wait: float):
-        self.model, self.max_wait = model, max_wait
-        self._last: dict[str, tuple[float, int]] = {}  # By kind: the time of the last line, and failures since.
-        self._paused_at: float | None = None
-        self._refused, self._announced, self._gave_up = 0, False, False
-        self._kinds: set[str] = set()
-
-    def refused(self, failure: Failure) -> None:
-        """The endpoint refused a request because it is busy or gone."""
-        if self._paused_at is None:
-            self._paused_at, self._refused, self._kinds = time.monotonic(), 0, set()
-            self._announced = self._gave_up = False
-        self._refused += 1
-        kind = _kind(failure)
-        if kind not in self._kinds:
-            self._kinds.add(kind)
-            self._announced |= self._warn(failure, self._then(failure.retry_after))
-
-    def answered(self) -> None:
-        """The endpoint accepts requests."""
-        if self._paused_at is not None:
-            seconds, self._paused_at = time.monotonic() - self._paused_at, None
-            if self._announced:
-                logger.info("%s: answers again after %.1f s; requests refused: %d", self.model, seconds, self._refused)
-
-    def retried(self, failure: Failure) -> None:
-        """One request failed, and is sent again."""
-        self._warn(failure, "it is tried again")
-
-    def gave_up(self, failure: Failure) -> None:
-        """A request failed because the pause outlasted `max_wait`."""
-        if self._paused_at is not None and not self._gave_up:
-            self._gave_up = True
-            logger.warning("%s: %s, for %g s by now; requests fail", self.model, failure.reason, self.max_wait)
-
-    def _then(self, retry_after: float) -> str:
-        if retry_after > self.max_wait:
-            longer = f"longer than max_wait ({self.max_wait:g} s)"
-            return f"it asks for a wait of {retry_after:.0f} s, {longer}; requests fail"
-        return f"requests wait, and are tried again for up to {self.max_wait:g} s"
-
-    def _warn(self, failure: Failure, then: str) -> bool:
-        """Whether a line was written."""
-        now, kind = time.monotonic(), _kind(failure)
-        last, more = self._last.get(kind, (-math.inf, 0))
-        if now - last < _QUIET:
-            self._last[kind] = last, more + 1
-            return False
-        self._last[kind] = now, 0
-        again = f" ({more:,} more since the last such line)" if more else ""
-        logger.warning("%s: %s; %s%s", self.model, failure.reason, then, again)
-        return True
-
-
-def _kind(failure: Failure) -> str:
-    return failure.reason.partition(":")[0]
-
-
 class EndpointGenerator:
     """A chat model behind any OpenAI-compatible endpoint. A failed call returns a `Completion` with `error`.
 
@@ -141,7 +68,8 @@ class EndpointGenerator:
         model: Name of the model, as the endpoint knows it.
         base_url: What comes before `/chat/completions`, such as "https://router.huggingface.co/v1".
         api_key_env: Environment variable that holds the token; it is read at each call and kept nowhere. By default
-            HF_TOKEN for huggingface.co, OPENAI_API_KEY for api.openai.com, TEAMSRL_API_KEY elsewhere; "" sends none.
+            HF_TOKEN for the hosts of Hugging Face, OPENAI_API_KEY for api.openai.com, TEAMSRL_API_KEY elsewhere; ""
+            sends none.
         concurrency: Most requests in flight.
         timeout: Seconds one attempt may take.
         max_retries: Attempts after the first.
@@ -150,9 +78,18 @@ class EndpointGenerator:
         requests_per_minute: Most requests in any minute, attempts included; None for no limit.
         tokens_per_minute: Most tokens of prompts and answers in any minute; None for no limit. They are estimated
             before a request is sent (see `pacing.Pace`), a prompt at four characters per token.
+        headers: Further headers; each name is mapped to the environment variable that holds its value.
+        query: Parameters of the URL, such as Azure's api-version.
+        bill_to: Organization that pays for calls through Hugging Face's router.
+        plain_http: Whether a token may go over plain http to a private address.
+        extra_body, max_tokens_field, drop, system, reasoning_effort, choices: See `wire.request.Dialect`. What changes
+            answers is part of the ledger's key.
+
+    Proxies and certificates are those of the environment. If the endpoint refuses a parameter by name, requests leave
+    it out from then on, and the refused ones are sent again at once; such refusals use up no retries.
 
     Raises:
-        UserError: An argument is out of range, or a token would travel over plain http to another machine.
+        UserError: An argument can't be used, or a token would travel over plain http to another machine.
         CallsRefused: When called: all of the last calls failed.
     """
 
@@ -169,6 +106,16 @@ class EndpointGenerator:
         max_wait: float = 300.0,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        bill_to: str | None = None,
+        plain_http: bool = False,
+        extra_body: Mapping[str, object] | None = None,
+        max_tokens_field: str = LIMITS[0],
+        drop: Sequence[str] = (),
+        system: str | None = None,
+        reasoning_effort: str | None = None,
+        choices: str | None = None,
     ):
         waits = max_retries, backoff, max_wait
         if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
@@ -180,16 +127,14 @@ class EndpointGenerator:
             if rate is not None and not 0 < rate < math.inf:
                 raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
         self.model = model
-        self.base_url = base_url.rstrip("/")
-        self.api_key_env = key_variable(base_url, api_key_env)
+        self._line = Line(address(base_url, api_key_env, headers, query, bill_to, plain_http), timeout)
+        self._dialect = Dialect(extra_body or {}, max_tokens_field, drop, system, reasoning_effort, choices)
+        self._refused: set[str] = set()  # Parameters that the endpoint refused by name.
         self.timeout, self.max_retries, self.backoff, self.max_wait = timeout, max_retries, backoff, max_wait
         self._random = random.Random()  # Its own: jitter must not shift the random numbers of a training run.
         self._pace = Pace(concurrency, requests_per_minute, tokens_per_minute, pause=backoff)
         self._streaks: dict[tuple[str, str], Streak] = {}
-        self._log = _Log(model, max_wait)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._sessions: AsyncGenerator[ClientSession, None] | None = None
-        self._session: ClientSession | None = None
+        self._log = EndpointLog(model, max_wait)
         self.waiting: set[asyncio.Task] = set()  # Tasks that wait for a turn or a retry: nothing of theirs is sent.
 
     @property
@@ -197,12 +142,28 @@ class EndpointGenerator:
         """Most requests in flight."""
         return self._pace.concurrency
 
+    @property
+    def base_url(self) -> str:
+        """What comes before `/chat/completions`."""
+        return self._line.address.base_url
+
+    @property
+    def api_key_env(self) -> str | None:
+        """Name of the environment variable that holds the token, or None if none is sent."""
+        return self._line.address.api_key_env
+
+    def answer_options(self, request: Request) -> dict[str, object]:
+        """The options that change the answer to a request, for the ledger's key. See `base.answer_options_of`."""
+        return self._dialect.answer_options(request)
+
     async def __call__(self, request: Request) -> Completion:
-        session, streak = await self._open(), self._streak(request)
+        await self._line.open()
+        self._pace.move(asyncio.get_running_loop())
+        streak = self._streak(request)
         with self._nothing_sent():
             turn, call = await self._begin(request, streak)
         try:
-            completion = await self._ask(session, request, turn)
+            completion = await self._ask(request, turn)
             if completion.error is None:
                 streak.answered()
             else:
@@ -221,19 +182,19 @@ class EndpointGenerator:
             self._pace.leave(turn)
             await streak.clear()
 
-    async def _ask(self, session: "ClientSession", request: Request, turn: Turn | None) -> Completion:
+    async def _ask(self, request: Request, turn: Turn | None) -> Completion:
         """Send the request until it is answered or may not be sent again; `turn` is for the first attempt."""
         waits, failures = _Waits(self.max_retries, self.max_wait), list[Failure]()
         while turn:
             try:
-                answer = await self._attempt(session, request)
+                answer = await self._attempt(request)
                 self._learn(turn, answer, request)
                 if isinstance(answer, Completion):
                     return _with(answer, failures) if failures else answer
                 failures.append(answer)
-                if waits.over(answer, turn.at, self._pace.answered_at):
+                if answer.parameter is None and waits.over(answer, turn.at, self._pace.answered_at):
                     break
-                if not answer.busy:
+                if answer.parameter is None and not answer.busy:
                     self._log.retried(answer)
                     with self._nothing_sent():
                         await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
@@ -301,56 +262,30 @@ class EndpointGenerator:
 
     async def close(self) -> None:
         """Close the connections before the event loop ends. The next call opens new ones."""
-        self._loop = None
-        if self._sessions is not None:
-            await self._sessions.aclose()
+        await self._line.close()
 
-    async def _open(self) -> "ClientSession":
-        """The session of the running loop; a session works only in the loop that opened it."""
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._loop is not loop:
-            self._sessions = open_sessions(self.timeout)
-            self._session = await anext(self._sessions)
-            self._pace.move(loop)
-            self._loop = loop
-        return self._session
-
-    async def _attempt(self, session: "ClientSession", request: Request) -> Completion | Failure:
-        import aiohttp
-
-        token = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
-        if not (token.isascii() and token.isprintable()):
-            return Failure(f"the token in {self.api_key_env} holds characters that no header can carry")
-        url, headers = f"{self.base_url}/chat/completions", {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            # A redirect might send the token to another host.
-            async with session.post(
-                url, json=payload(request, self.model), headers=headers, allow_redirects=False
-            ) as response:
-                body = await response.read()
-        except TimeoutError:
-            return Failure(f"no answer within {self.timeout:g} s", retry=True)
-        except (aiohttp.ClientError, OSError) as error:
-            if (unreadable := _unreadable(error)) is not None:
-                return undecodable(excerpt(unreadable, token))
-            final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
-            reason = excerpt(f"connection failed: {type(error).__name__}: {error}", token)
+    async def _attempt(self, request: Request) -> Completion | Failure:
+        sent = self._dialect.body(request, self.model, self._refused)
+        reply = await self._line.send(sent)
+        if isinstance(reply, Failure):
             # A server that answered before is probably restarting; a wrong address never answered.
-            gone = isinstance(error, aiohttp.ClientConnectorError) and self._pace.answered_at > -math.inf
-            return Failure(reason, not final, gone=gone and not final)
-        if response.status == 200:
-            return read_answer(body, self.model, token, certain=request.sampling.temperature == 0)
-        return read_refusal(response.status, response.headers, body, token, self.api_key_env)
+            return replace(reply, gone=False) if reply.gone and self._pace.answered_at == -math.inf else reply
+        if reply.status == 200:
+            return read_answer(reply.body, self.model, reply.secrets, certain=sent.get("temperature") == 0)
+        variable = self._line.address.variable
+        refusal = read_refusal(reply.status, reply.headers, reply.body, reply.secrets, variable)
+        return self._without_refused(refusal, reply.body, sent)
 
-
-def _unreadable(error: Exception) -> str | None:
-    """What aiohttp says of a response that it can't parse or decompress; None for any other error."""
-    import aiohttp
-
-    if isinstance(error, aiohttp.ClientResponseError) and not isinstance(error, aiohttp.ClientHttpProxyError):
-        return error.message
-    cause = error.__cause__
-    return cause.message if isinstance(cause, aiohttp.http_exceptions.ContentEncodingError) else None
+    def _without_refused(self, refusal: Failure, body: bytes, sent: Mapping[str, object]) -> Failure:
+        """The refusal, with the parameter that it concerns if requests can leave it out; learns that parameter."""
+        name = refused_parameter(refusal.status, body.decode("utf-8", "replace"), sent)
+        if name is None or (name in LIMITS and not self._refused.isdisjoint({*LIMITS} - {name})):
+            return refusal  # Of the two limits on tokens one has to be sent: no other limits the cost.
+        refusal = replace(refusal, parameter=name)
+        if name not in self._refused:
+            self._refused.add(name)
+            self._log.learned(refusal, self._dialect.limit(self._refused))
+        return refusal
 
 
 def _with(answer: Completion, failures: list[Failure]) -> Completion:

@@ -23,9 +23,20 @@ ENDPOINT_OPTIONS = {
     "max_wait": float,
     "requests_per_minute": float,
     "tokens_per_minute": float,
+    "headers": dict,
+    "query": dict,
+    "bill_to": str,
+    "plain_http": bool,
+    "extra_body": dict,
+    "max_tokens_field": str,
+    "drop": list,
+    "system": str,
+    "reasoning_effort": str,
+    "choices": str,
 }
 LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "gguf_file": str, "device": str}
-_TYPES = {str: "a text", int: "a whole number", float: "a number"}
+_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_TYPES |= {dict: "a mapping", list: "a list of texts"}
 # Models in use, so that roles that name the same model share its memory and its batches; the last role to go frees it.
 _loaded: WeakValueDictionary[str, Generator] = WeakValueDictionary()
 _OPTIONS = {"endpoint": ENDPOINT_OPTIONS, "transformers": LOCAL_OPTIONS, "rulebook": {}}
@@ -135,7 +146,7 @@ def _split(spec: Mapping[str, object]) -> tuple[str, dict]:
             there = ", ".join(allowed) or "none"
             raise UserError(f"Unknown option {name!r} of {kind}; there are: {there}{did_you_mean(name, allowed)}")
         wanted = (int, float) if allowed[name] is float else allowed[name]
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            given = "something else" if name == "api_key_env" else shown(repr(value))
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
+            given = "something else" if name in ("api_key_env", "headers") else shown(repr(value))
             raise UserError(f"{name} of {kind} must be {_TYPES[allowed[name]]}, not {given}.")
     return f"{kind}:{spec[kind]}" if spec[kind] is not None else kind, options

@@ -49,11 +49,13 @@ class Totals:
     estimated: int = 0
 
 
-def request_key(request: Request, model: str) -> bytes:
-    """A hash of everything that could change the answer, 16 bytes."""
+def request_key(request: Request, model: str, options: Mapping[str, object] | None = None) -> bytes:
+    """A hash of everything that could change the answer, 16 bytes. `options` are those of `base.answer_options_of`."""
     content = [request.role, model, request.messages, vars(request.sampling), request.sample_index]
     if request.choices:  # Else the keys of older ledgers would change.
         content.append(request.choices)
+    if options:
+        content.append(options)
     return hashlib.blake2b(_encode(content).encode(), digest_size=16).digest()
 
 
@@ -271,7 +273,7 @@ class _Recorded(Wrapper):
         self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}
 
     async def __call__(self, request: Request) -> Completion:
-        ledger, key = self.ledger, request_key(request, self.model)
+        ledger, key = self.ledger, request_key(request, self.model, self.answer_options(request))
         while True:
             if (twin := ledger._in_flight.get(key)) is not None:
                 await asyncio.wait([twin])
@@ -340,6 +342,8 @@ class _Recorded(Wrapper):
     def _most(self, request: Request) -> Amounts:
         # A token has at least one byte; a chat template adds a few tokens to each message.
         prompt = _bytes(request) + 8 * len(request.messages) + 32
+        if options := self.answer_options(request):  # Among them may be a system message.
+            prompt += len(_encode(options))
         answer = request.sampling.max_tokens
         return 1, prompt + answer, self.price.of(prompt, answer)
 

@@ -33,8 +33,9 @@ _ODD = 2  # Most retries of a whole body that is no answer: it comes from a prox
 class Failure:
     """Why one attempt failed, whether to retry it, and how many seconds the server asks to wait.
 
-    `retries` limits how often failures of this kind are retried; None leaves that to the client. The tokens are those
-    that the server counted and probably charges for.
+    `retries` limits how often failures of this kind are retried; None leaves that to the client. `parameter` is one
+    that the server refuses by name: without it, the request can be sent again at once. The tokens are those that the
+    server counted and probably charges for.
     """
 
     reason: str
@@ -45,6 +46,7 @@ class Failure:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     retries: int | None = None
+    parameter: str | None = None
 
     @property
     def busy(self) -> bool:
