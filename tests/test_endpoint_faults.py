@@ -68,12 +68,12 @@ def test_one_fault_in_five_requests_costs_no_row(fault):
 
 
 def test_all_faults_at_once_leave_each_row_with_its_answer_or_one_error():
-    texts = [f"Question {i}?" for i in range(25)]
+    texts = [f"Question {i}?" for i in range(50)]
     shares = dict.fromkeys(FAULTS, 0.2)
     with EndpointServer(echo_answer, shares=shares, retry_after=0.01, slow_seconds=0.05) as server:
         answers = ask(server.url, texts, timeout=0.3, max_retries=3)
     lost = accounted(server, texts, answers, impatient=True)
-    assert 0 < len(lost) < 23
+    assert 0 < len(lost) < 46
     assert {entry.fault for entry in server.log} == {None, *FAULTS}
     errors = {answer.error.split(":")[0].split(" after")[0] for answer in answers if answer.error is not None}
     errors -= {"HTTP 500", "HTTP 503", "connection failed", "malformed answer", "no answer within 0.3 s"}
