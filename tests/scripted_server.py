@@ -15,9 +15,10 @@ from aiohttp import web
 
 
 class Server:
-    """A chat endpoint that answers with what `script` holds next and, once that is used up, with `answer("yes")`."""
+    """A chat endpoint: it answers with the next of `script`, and once that is used up, with `always` or "yes"."""
 
-    def __init__(self, *script, certificate=None):
+    def __init__(self, *script, always=None, certificate=None):
+        self.always = always or answer("yes")
         self.ssl = None
         if certificate:
             self.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -38,7 +39,7 @@ class Server:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await (self.script.pop(0) if self.script else answer("yes"))(request)
+            return await (self.script.pop(0) if self.script else self.always)(request)
         finally:
             self.in_flight -= 1
 

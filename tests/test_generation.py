@@ -370,10 +370,17 @@ CALL = [{"function": {"name": "f", "arguments": "{}"}}]
         (reply(message={"content": None, "tool_calls": CALL}), "the model answered with a tool call"),
         (reply(finish_reason="tool_calls"), "the model answered with a tool call"),
         (reply(message={"content": None, "refusal": "I won't."}), "the model refused: I won't."),
+        (reply(message={"content": [{"type": "refusal", "refusal": "No."}]}), "the model refused: No."),
+        (reply(message={"content": None, "function_call": {"name": "f"}}), "the model answered with a tool call"),
         (reply(finish_reason="RECITATION"), 'the answer ended for an unknown reason: "RECITATION"'),
         (reply(finish_reason=None), "the answer ended for an unknown reason: null"),
         (reply(error={"code": 500}, finish_reason="error"), 'an error ended the answer: {"code": 500}'),
         (reply(body=b'data: {"choices": []}\n\n'), "the endpoint streams its answer, although it was not asked to"),
+        (reply(body=b": ping\n\ndata: {}\n\n"), "the endpoint streams its answer, although it was not asked to"),
+        (
+            status(422, "`max_new_tokens` must be at most 512"),
+            "HTTP 422: `max_new_tokens` must be at most 512 (lower max_tokens, or shorten the prompt)",
+        ),
         (
             reply(body=b'{"error": {"message": "no money", "code": 402}}'),
             'an error with status 200: {"message": "no money", "code": 402}',
@@ -407,6 +414,7 @@ NOTHING = reply(message={"content": None})
         (reply(message={"content": "", "reasoning_content": "Hm."}), "no answer after thoughts"),
         (reply(message={"content": None, "reasoning": "Hm."}), "no answer after thoughts"),
         (reply(message={"content": "<think>Hm."}), "no answer after thoughts"),
+        (reply(message={"content": [{"type": "thinking", "thinking": []}]}), "no answer after thoughts"),
         (
             reply(message={"content": ""}, usage={"completion_tokens_details": {"reasoning_tokens": 9}}),
             "no answer after thoughts",
@@ -507,6 +515,23 @@ def test_an_error_inside_an_answer_with_status_200_is_tried_again_like_its_own_s
         completion = ask(server, max_retries=1)
     # The status 503 is a pause and uses up no retry; an error without a status does.
     assert (completion.text, completion.attempts) == ("yes", 4)
+
+
+def test_an_error_without_a_status_is_asked_for_at_most_twice_more():
+    with Server(*[reply(body=b'{"error": "something broke"}')] * 9) as server:
+        assert ask(server).error == 'an error with status 200: "something broke" after 3 attempts'
+
+
+def test_a_number_of_tokens_that_cannot_be_true_is_none():
+    with Server(reply(usage={"prompt_tokens": 10**30, "completion_tokens": 4})) as server:
+        completion = ask(server)
+    assert (completion.prompt_tokens, completion.completion_tokens) == (0, 4)
+
+
+def test_a_wait_in_milliseconds_is_waited_out():
+    with Server(status(429, Retry_After_Ms="400")) as server:
+        assert ask(server).text == "yes"
+    assert 0.4 <= server.times[1] - server.times[0] < 2
 
 
 def test_thoughts_that_only_the_total_counts_are_booked_as_tokens_of_the_answer():

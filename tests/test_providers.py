@@ -325,6 +325,7 @@ TEMPERATURE = {"temperature": 0.7, "top_p": 0.9, "reasoning_effort": "minimal", 
         (400, "`temperature` and `top_p` cannot both be specified for this model. Please use only one.", "top_p"),
         (400, "`temperature` is deprecated for this model.", "temperature"),
         (400, "Argument not supported on this model: seed", "seed"),
+        (400, "invalid temperature: only 1 is allowed for this model", "temperature"),
         (400, '{"error": {"message": "Unsupported value: \'temperature\'.", "param": "temperature"}}', "temperature"),
         # Values out of range, other statuses, other fields, and words of a text that was sent.
         (400, '{"error": {"message": "temperature must be at most 1", "param": "temperature"}}', None),

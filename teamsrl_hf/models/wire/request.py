@@ -17,7 +17,8 @@ _RESERVED = ("model", "messages", "stream", "n", *LIMITS)
 _UNSUPPORTED = re.compile(
     r"unsupported|(?:not|n't) (?:currently )?support|not supported|unrecogni[sz]ed|unknown|unexpected|deprecated"
     r"|not (?:permitted|allowed|accepted|available)|extra (?:inputs|fields)|extra_forbidden|no longer"
-    r"|(?:cannot|can't|can not) (?:both )?be (?:used|set|specified|passed)",
+    r"|(?:cannot|can't|can not) (?:both )?be (?:used|set|specified|passed)"
+    r"|only (?:the default|[\w.'=]+ is (?:allowed|supported|permitted))",
     re.I,
 )
 _OF_VALUE = re.compile(r"(?:unsupported|invalid)[_ ]value", re.I)

@@ -26,6 +26,9 @@ _OVERLOADED = re.compile(r"overload|at capacity|rate.?limit|too many requests|un
 _NO_CREDIT = re.compile(
     r"insufficient[_ ](?:quota|credit|balance|fund)|billing_hard_limit|credit balance is too low", re.I
 )
+_TOO_LONG = re.compile(
+    rb"context[ _](?:length|window|size)|maximum context|(?:prompt|input) is too long|max_new_tokens", re.I
+)
 _ODD = 2  # Most retries of a whole body that is no answer: it comes from a proxy, a portal or a broken server.
 
 
@@ -68,10 +71,11 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
         token: Token that was sent, to redact it.
         certain: Whether the model would give the same answer again, as at temperature 0.
     """
-    if body.lstrip().startswith((b"data:", b"event:")):
+    said = _COMMENTS.sub(b"", body)
+    if said.lstrip().startswith((b"data:", b"event:")):
         return Failure("the endpoint streams its answer, although it was not asked to", status=200)
     try:
-        answer = json.loads(_COMMENTS.sub(b"", body))
+        answer = json.loads(said)
         if (error := _error_inside(answer, token)) is not None:
             return error
         prompt, completion = _tokens(answer.get("usage"))
@@ -87,9 +91,9 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
         return failed(_malformed(body, token).reason, True, retries=_ODD)
     if problem is not None:
         return failed(problem)
-    said, text = text, without_thoughts(text)
+    thoughts, text = thoughts or text.strip() != "", without_thoughts(text)
     if not text.strip():
-        missing = NO_ANSWER if said.strip() or thoughts else "empty answer"
+        missing = NO_ANSWER if thoughts else "empty answer"
         # An answer cut before its first word, for example while thinking, would cost as much and end the same way.
         return failed(f"{missing}{' at max_tokens' if cut else ''}", not (cut or certain), retries=1)
     if "\0" in text:  # Neither terminals nor tokenizers nor databases agree on such a text.
@@ -127,7 +131,10 @@ def _has_thoughts(message: dict, usage: object) -> bool:
     """Whether the model thought, by a field beside the text or by the number of tokens."""
     details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
     fields = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
-    return any(message.get(name) for name in fields) or _count(details, "reasoning_tokens") > 0
+    content = message.get("content")
+    parts = [part.get("type") for part in content] if isinstance(content, list) else []
+    thought = any(message.get(name) for name in fields) or not {"thinking", "reasoning"}.isdisjoint(parts)
+    return thought or _count(details, "reasoning_tokens") > 0
 
 
 def _problem(choice: dict, message: dict, text: str, token: str) -> str | None:
@@ -137,15 +144,23 @@ def _problem(choice: dict, message: dict, text: str, token: str) -> str | None:
         return f"an error ended the answer: {excerpt(json.dumps(choice['error']), token)}"
     if reason == "content_filter":
         return "the endpoint's content filter stopped the answer"
-    if not text.strip() and message.get("refusal"):
-        return f"the model refused: {excerpt(str(message['refusal']), token)}"
-    if reason in ("tool_calls", "function_call") or (not text.strip() and message.get("tool_calls")):
+    if not text.strip() and (refusal := _refusal(message)):
+        return f"the model refused: {excerpt(refusal, token)}"
+    called = message.get("tool_calls") or message.get("function_call")
+    if reason in ("tool_calls", "function_call") or (not text.strip() and called):
         return "the model answered with a tool call"
     if reason is None and not text.strip():
         return None  # Nothing at all: an empty answer, which the caller names.
     if str(reason).lower() not in _ENDED | _CUT:
         return f"the answer ended for an unknown reason: {excerpt(json.dumps(reason), token)}"
     return None
+
+
+def _refusal(message: dict) -> str:
+    """The model's own refusal, which some servers put into a field or a part of its own."""
+    content = message.get("content")
+    parts = [part.get("refusal") for part in content] if isinstance(content, list) else []
+    return next((str(said) for said in (message.get("refusal"), *parts) if said), "")
 
 
 def _error_inside(answer: dict, token: str) -> Failure | None:
@@ -161,7 +176,8 @@ def _error_inside(answer: dict, token: str) -> Failure | None:
         status = 503
     # Without a status it may be anything.
     retry = status == 200 or status in _RETRIED or status >= 500
-    return Failure(f"an error with status 200: {excerpt(said, token)}", retry, status=status)
+    retries = _ODD if status == 200 else None
+    return Failure(f"an error with status 200: {excerpt(said, token)}", retry, status=status, retries=retries)
 
 
 def _tokens(usage: object) -> tuple[int, int]:
@@ -172,7 +188,7 @@ def _tokens(usage: object) -> tuple[int, int]:
 
 def _count(usage: object, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value < 1e9 else 0  # No answer has more; a database takes none.
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: str, variable: str | None) -> Failure:
@@ -182,9 +198,11 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: st
     reason = f"HTTP {status}: {_complaint(status, body, token, variable)}".removesuffix(": ")
     if 300 <= status < 400 and (place := headers.get("Location")):
         reason += f" (redirects to {excerpt(redact(place), token)}; correct base_url)"
-    if status == 400 and re.search(rb"context (?:length|window|size)|maximum context", body, re.I):
+    if status in (400, 413, 422) and _TOO_LONG.search(body):
         reason += " (lower max_tokens, or shorten the prompt)"
     wait = _seconds(headers.get("Retry-After", ""), headers.get("Date", ""))
+    if re.fullmatch(r"\d{1,9}", milliseconds := headers.get("Retry-After-Ms", "")):
+        wait = max(wait, int(milliseconds) / 1000)
     return Failure(reason, retry, wait, 402 if spent else status)
 
 
