@@ -219,7 +219,7 @@ def test_the_comparison_shows_the_calls_per_row_of_each_method():
 def test_the_readme_shows_the_same_calls_per_row():
     shown = re.findall(r"^\| `(\w+)` \| [^|]* \| ([\d.]+) \| [^|]* \|$", (ROOT / "README.md").read_text(), re.M)
     assert shown == [(row[0], row[3]) for row in COSTS]
-    assert len(shown) == 5
+    assert shown
 
 
 def test_the_comparison_shows_the_calls_per_row_on_other_peoples_seeds():
