@@ -245,3 +245,12 @@ def test_code_from_the_hub_is_refused_whatever_dataclass_offers_it():
     assert parse((Offers,), [])[0].trust_remote_code is False
     with pytest.raises(UserError, match="would run code from the Hub"):
         parse((Offers,), ["--trust_remote_code", "true"])
+
+
+def test_a_parser_without_words_reads_the_command_line(monkeypatch):
+    from teamsrl_hf.commands.options import Parser
+
+    parser = Parser()
+    parser.add_argument("--tag")
+    monkeypatch.setattr("sys.argv", ["push_folder.py", "--tag", "v1"])
+    assert parser.parse_args().tag == "v1"

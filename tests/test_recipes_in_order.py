@@ -72,7 +72,7 @@ def test_the_rows_of_the_readme_can_be_followed_in_order_and_give_what_they_prom
     for name in ("recipes", "accelerate_configs"):
         shutil.copytree(ROOT / name, tmp_path / name)
     here = [(command, expect) for command, hardware, expect in rows() if hardware == HERE]
-    assert len(here) == 11
+    assert len(here) == 12
     for command, _ in here:
         run(command, tmp_path)
     out = tmp_path / "outputs"

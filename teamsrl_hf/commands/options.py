@@ -9,6 +9,7 @@ import builtins
 import inspect
 import math
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
@@ -67,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        args = [] if args is None else list(args)
+        args = sys.argv[1:] if args is None else list(args)
         # What follows a subcommand is for that command's own parser.
         for word in args if self._subparsers is None else takewhile(lambda word: word.startswith("-"), args):
             name = word.partition("=")[0]
