@@ -553,11 +553,30 @@ def test_a_failure_in_a_ledger_of_version_2_is_asked_again_and_still_counts(tmp_
     assert _answer(path) == ("A wren.", 2, 2)
 
 
+def test_the_likelihood_of_each_choice_is_replayed_and_an_older_ledger_gets_room_for_it(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    _write(path, text="A wren.")
+    _sqlite(
+        path,
+        *((f"ALTER TABLE {table} DROP COLUMN scores",) for table in ("calls", "superseded")),
+        ("PRAGMA user_version=3",),
+    )
+    request = Request("reviewer", _request("Equal or Different?").messages, choices=("Different", "Equal"))
+    chosen = Completion("Equal", "m", scores=(-1.75, -0.25))
+    for _ in range(2):
+        with Ledger(path) as ledger:
+            model = ledger.record(ScriptedGenerator([chosen]))
+            assert asyncio.run(model(request)).scores == (-1.75, -0.25)
+    with Ledger(tmp_path / "other.sqlite", read_from=[path]) as ledger:
+        assert asyncio.run(ledger.record(ScriptedGenerator([]))(request)).scores == (-1.75, -0.25)
+    assert _answer(path)[0] == "A wren."
+
+
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
     _sqlite(path, ("PRAGMA user_version=99",))
-    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 3; install a newer"):
+    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 4; install a newer"):
         Ledger(path)
 
 

@@ -84,7 +84,8 @@ class Completion:
     `finish_reason` says how the answer ended, see `types.Finish`. `attempts` counts the requests sent for it, failed
     and refused ones included; the tokens are the sums over all of these that the server counted.
     `request_refused` is true if the failure may concern this request alone, so that the model still answers others. It
-    is false for a wrong key, no credit or an outage.
+    is false for a wrong key, no credit or an outage. `scores` are the log-probabilities of the request's choices, in
+    nats and in their order, where a model chose by them.
     """
 
     text: str
@@ -95,16 +96,18 @@ class Completion:
     error: str | None = None
     attempts: int = 1
     request_refused: bool = False
+    scores: tuple[float, ...] = ()
 
 
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Six attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Seven attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
     once; it makes others wait. `operations`: the names of the only operations it can carry out. `whole = True`: it
     writes whole rewrites and is asked for no edits, as rules that read the task. `answer_options`: see
-    `answer_options_of`. A `Wrapper` passes all six on.
+    `answer_options_of`. `reviewing`: how it is asked as a reviewer, see `environment.review`. A `Wrapper` passes all
+    seven on.
     """
 
     model: str
@@ -165,6 +168,7 @@ class Wrapper:
         self.immediate, self.deterministic = is_immediate(generator), is_deterministic(generator)
         self.concurrency, self.operations = concurrency_of(generator), operations_of(generator)
         self.whole = writes_whole(generator)
+        self.reviewing = getattr(generator, "reviewing", None)
 
     async def __call__(self, request: Request) -> Completion:
         return await self.generator(request)

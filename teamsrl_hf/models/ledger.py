@@ -143,11 +143,12 @@ class Ledger:
             except sqlite3.Error as error:
                 raise ledger_file.explained(error, self.path) from error
             if row is not None and row[5] is None:
-                return Completion(*row[:7])
+                scores = () if row[9] is None else tuple(json.loads(row[9]))
+                return replace(Completion(*row[:7]), scores=scores)
             failed = failed or row
         if failed is None:
             return None
-        *answer, created, final = failed
+        *answer, created, final, _ = failed
         if key in self._failed or created >= self.since or (final and not self.retry_errors):
             self._failed.add(key)
             return Completion(*answer)
@@ -167,7 +168,8 @@ class Ledger:
         tokens = completion.prompt_tokens, completion.completion_tokens
         cost, attempts = price.of(*tokens), completion.attempts
         answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
-        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0)
+        scores = json.dumps(completion.scores) if completion.scores else None
+        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0, scores)
         try:
             if key in self._asked_again:
                 ledger_file.replace_failure(self._connection, key, row)

@@ -13,11 +13,12 @@ from ..errors import UserError
 from .budget import Amounts
 
 logger = logging.getLogger(__name__)
-_VERSION = 3
+_VERSION = 4
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
 # Columns that earlier versions did not have, with the values for their calls.
 _ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
 _ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
+_ADDED |= {"scores": "TEXT"}  # A JSON list, or NULL.
 _NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
 # The text is the last column, so that sums over the others need not read it.
 _COLUMNS = """
@@ -174,10 +175,11 @@ def _identity_row(connection: sqlite3.Connection) -> tuple[str | None, str | Non
 
 
 def selection(connection: sqlite3.Connection) -> str:
-    """The statement that finds a call by key: the fields of a `Completion`, `created` and `final`."""
+    """The statement that finds a call by key: the fields of a `Completion`, `created`, `final` and `scores`."""
     present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
-    attempts, final = (name if name in present else default for name, default in (("attempts", "1"), ("final", "0")))
-    return f"SELECT {_ANSWER}, {attempts}, created, {final} FROM calls WHERE key = ?"
+    defaults = {"attempts": "1", "final": "0", "scores": "NULL"}
+    attempts, final, scores = (name if name in present else default for name, default in defaults.items())
+    return f"SELECT {_ANSWER}, {attempts}, created, {final}, {scores} FROM calls WHERE key = ?"
 
 
 def _existing(path: Path) -> None:

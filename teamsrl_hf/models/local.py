@@ -243,7 +243,10 @@ class TransformersGenerator:
                 prefixes=self._prefixes,
             )
         best = [max(range(len(row)), key=row.__getitem__) for row in rows]
-        return [Completion(choices[n], self.model, len(job.prompt)) for job, n in zip(jobs, best, strict=True)]
+        return [
+            Completion(choices[n], self.model, len(job.prompt), scores=tuple(row))
+            for job, n, row in zip(jobs, best, rows, strict=True)
+        ]
 
     def _completion(self, job: _Job, tokens: list[int]) -> Completion:
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
