@@ -73,6 +73,9 @@ class Reason(Name):
     COPIED_EDIT = "copied_edit"
     REPETITIVE_EDIT = "repetitive_edit"
     VACUOUS_EDIT = "vacuous_edit"
+    # A reviewer's answers to further questions.
+    UNCLEAR = "unclear"
+    NOT_HARDER = "not_harder"
     # Faults of a call, or of a row in its completion.
     CALL_FAILED = "call_failed"
     MALFORMED = "malformed"

@@ -15,7 +15,7 @@ _REWRITE = re.compile(r"\AYou edit .*?\nOperation: (?P<name>\w+)\n.*?" + _TEXT, 
 _PLAN = re.compile(r"\AYou carry out plans .*?\n\n(?P<steps>(?:\d+\. \w+: [^\n]*\n)+)\n.*?" + _TEXT, re.S)
 _PACK = re.compile(r"\AYou carry out plans .*?\n\[instruction 0 " + _OWN + r".*?\nThe items:\n\n", re.S)
 _REVIEW = re.compile(
-    r"\ATwo instructions .*?\n\[first " + _OWN + r"(?P<first>.*?)\n\[end (?P=fence)\]\n\n"
+    r"\A\[first " + _OWN + r"(?P<first>.*?)\n\[end (?P=fence)\]\n\n"
     r"\[second (?P=fence)\]\n(?P<second>.*?)\n\[end (?P=fence)\]",
     re.S,
 )

@@ -93,7 +93,7 @@ def test_an_operation_whose_call_failed_is_no_step_of_a_chain():
         return Completion("", "m", error="HTTP 400: no") if name == "deepen" else changed(name, text)
 
     def judge(request):
-        failed = "Describe the" in request.messages[0]["content"]
+        failed = "Describe the" in request.messages[-1]["content"]
         return Completion("", "j", error="HTTP 500") if failed else "Different"
 
     names = [operation.name for operation in OPERATIONS]

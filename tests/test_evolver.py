@@ -557,7 +557,7 @@ def test_evol_instruct_pays_for_each_round_and_goes_on_from_before_what_it_elimi
     def answer(request, number):
         if request.role == "judge":
             return Completion(
-                "Equal" if "first" in request.messages[0]["content"] and number == 2 else "Not equal", "m"
+                "Equal" if "first" in request.messages[-1]["content"] and number == 2 else "Not equal", "m"
             )
         found = rewrite_of(request)
         if found:

@@ -5,10 +5,10 @@ from teamsrl_hf.text.operations import (
     Operation,
     check_operations,
     fence,
-    review_messages,
     rewrite_messages,
     select_operations,
 )
+from teamsrl_hf.text.questions import CLEAR, QUESTIONS, review_messages, select_questions
 
 
 def test_the_six_operations_of_the_paper_stand_in_its_order():
@@ -42,8 +42,35 @@ def test_a_text_that_is_a_whole_prompt_stays_inside_its_fence():
 
 def test_a_review_shows_both_texts_in_order_in_fences_of_their_own():
     first, second = "Name a bird.", "Name a bird\n\nof prey."
-    content, mark = review_messages(first, second)[0]["content"], fence(first, second)
+    content, mark = review_messages(first, second)[-1]["content"], fence(first, second)
     assert f"[first {mark}]\n{first}\n[end {mark}]\n\n[second {mark}]\n{second}\n[end {mark}]" in content
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_a_question_shows_worked_examples_as_turns_that_answer_in_one_word_each_as_often(question):
+    messages = question.messages("Name a bird.", "Name a hawk.")
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 4 + ["user"]
+    said = [message["content"] for message in messages[1::2]]
+    assert sorted(said) == sorted(question.choices * 2)
+    assert all(question.read(answer) == (answer == question.choices[0]) for answer in said)
+    assert all(message["content"].endswith(" or ".join(question.choices) + "?") for message in messages[::2])
+    assert messages[:-1] == question.messages("Why?", "How?")[:-1]
+
+
+def test_whether_an_instruction_is_clear_is_asked_without_the_text_before():
+    shown = CLEAR.messages("Name a bird.", "Name a hawk.")[-1]["content"]
+    assert "Name a hawk." in shown
+    assert "Name a bird." not in shown
+
+
+def test_questions_are_selected_by_name_and_a_slip_gets_a_hint():
+    assert [question.reason for question in select_questions(["harder", "clear"])] == ["not_harder", "unclear"]
+    with pytest.raises(ValueError, match=r"review question 'harde'.*; did you mean 'harder'"):
+        select_questions(["harde"])
+    with pytest.raises(ValueError, match="'clear' stands more than once"):
+        select_questions(["clear", "different", "clear"])
+    with pytest.raises(ValueError, match="name at least one of different, clear, harder"):
+        select_questions([])
 
 
 def test_braces_in_a_text_are_left_alone():

@@ -6,7 +6,7 @@ from asked import read_task
 from teamsrl_hf import Request, Rulebook, Task
 from teamsrl_hf.environment.rollout import run_async
 from teamsrl_hf.models.rulebook.rules import draft, rewrite
-from teamsrl_hf.text.operations import OPERATIONS, Operation, fence, review_messages, rewrite_messages
+from teamsrl_hf.text.operations import OPERATIONS, Operation, fence, rewrite_messages
 from teamsrl_hf.text.plans import (
     PackedRow,
     pack_key,
@@ -15,6 +15,7 @@ from teamsrl_hf.text.plans import (
     read_rows,
     write_rows,
 )
+from teamsrl_hf.text.questions import review_messages
 
 BREADTH, CONSTRAINTS, DEEPEN, CONCRETIZE, *_ = OPERATIONS
 ITEMS = [
@@ -95,7 +96,7 @@ def test_every_prompt_says_the_task_in_full():
     assert read_task(plan) == Task("rewrite", (texts[1],), (("deepen", "add_constraints"),))
     rewriting = rewrite_messages(CONCRETIZE, texts[1])[0]["content"]
     assert read_task(rewriting) == Task("rewrite", (texts[1],), (("concretize",),))
-    assert read_task(review_messages(texts[1], texts[2])[0]["content"]) == Task("review", texts[1:])
+    assert read_task(review_messages(texts[1], texts[2])[-1]["content"]) == Task("review", texts[1:])
 
 
 def test_rows_written_as_asked_are_read_back():

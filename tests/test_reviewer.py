@@ -2,10 +2,21 @@ import asyncio
 
 import pytest
 
-from teamsrl_hf import Review, ScriptedGenerator, Seed, Trajectory, Transition, novelty_reward, validity_reward
-from teamsrl_hf.environment.review import parse_verdict, review
+from teamsrl_hf import (
+    Ledger,
+    Review,
+    Rulebook,
+    ScriptedGenerator,
+    Seed,
+    Trajectory,
+    Transition,
+    novelty_reward,
+    validity_reward,
+)
+from teamsrl_hf.environment.review import Reviewer, Reviewing, parse_verdict, review
 from teamsrl_hf.text.gate.leaks import leaks_template
 from teamsrl_hf.text.operations import OPERATIONS, REWRITE_FRAME
+from teamsrl_hf.text.questions import CLEAR, HARDER
 from teamsrl_hf.text.rules import instruction_violations, response_violations
 
 DEEPEN = OPERATIONS[2]
@@ -25,8 +36,19 @@ DEEPEN = OPERATIONS[2]
         ("equal", "equal"),
         (" Equal.\nBoth ask for a poem about rain.", "equal"),
         ("Equal, since both ask the same thing in different words.", "equal"),
-        ("They are not equal because the second is deeper.", "not_equal"),
-        ("I would say these two are equal", "equal"),
+        ("The second one asks for reasons too.\nDifferent", "not_equal"),
+        ("The second one repeats the first.\n\n**Verdict:** Equal.", "equal"),
+        ("Both name a bird, so my verdict: equal", "equal"),
+        ("- Equal\n", "equal"),
+        ("Not equal\nVerdict: Different", "not_equal"),
+        ("They are not equal because the second is deeper.", "unreadable"),
+        ("I would say these two are equal", "unreadable"),
+        ("The second offers different perspectives on the same question.", "unreadable"),
+        ("Different perspectives are offered by the second.", "unreadable"),
+        ("Both give equal weight to cost\nand comfort.", "unreadable"),
+        ("Let me see.\nEqual\nOr rather:\nDifferent", "unreadable"),
+        ("Verdict: equal or different", "unreadable"),
+        ("It is unequalled.", "unreadable"),
         ("", "unreadable"),
         ("Yes", "unreadable"),
         ("Equal or Not Equal?", "unreadable"),
@@ -35,7 +57,7 @@ DEEPEN = OPERATIONS[2]
         ("They treat both sides equally.", "unreadable"),
     ],
 )
-def test_verdicts_are_read_whatever_their_dress_and_never_guessed(answer, verdict):
+def test_verdicts_are_read_whatever_their_dress_and_never_found_in_prose(answer, verdict):
     assert parse_verdict(answer) == verdict
 
 
@@ -165,6 +187,77 @@ def test_the_reviewer_is_not_asked_where_a_rule_decides():
 def test_an_unreadable_verdict_is_a_counted_failure():
     reviewer = ScriptedGenerator(lambda request: "Hard to say.")
     assert asyncio.run(review("Name a bird.", "Name a bird of prey.", [], DEEPEN, reviewer)).reason == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "accepted"),
+    [
+        (CLEAR, "Clear", True),
+        (CLEAR, "**Unclear**, since the table is missing.", False),
+        (CLEAR, "Not clear.", False),
+        (CLEAR, "Clearly yes", None),
+        (HARDER, "Harder: two more things to find out", True),
+        (HARDER, "The second one is shorter.\nNot harder", False),
+        (HARDER, "easier", False),
+        (HARDER, "Equal", None),
+    ],
+)
+def test_each_question_has_words_of_its_own(question, answer, accepted):
+    assert question.read(answer) is accepted
+
+
+def _asked(questions, answers, operation=DEEPEN):
+    """The review under these questions, and the choices of each request."""
+    asked = []
+
+    def reply(request):
+        asked.append(request.choices)
+        return answers[request.choices[0]]
+
+    reviewer = Reviewer(ScriptedGenerator(reply), Reviewing(tuple(questions)))
+    before, after = "Name a bird.", "Name a bird that nests on cliffs, and say why it does."
+    return asyncio.run(review(before, after, [], operation, reviewer)), asked
+
+
+def test_a_reviewer_is_asked_one_question_unless_more_are_chosen():
+    verdict, asked = _asked(["different"], {"Different": "Different"})
+    assert (verdict.passed, asked) == (True, [("Different", "Equal")])
+    said = {"Different": "Different", "Clear": "Clear", "Harder": "Harder"}
+    verdict, asked = _asked(["different", "clear", "harder"], said)
+    assert (verdict.passed, asked) == (True, [("Different", "Equal"), ("Clear", "Unclear"), ("Harder", "Easier")])
+
+
+def test_the_first_answer_that_rejects_a_rewrite_names_the_reason_and_saves_the_other_calls():
+    verdict, asked = _asked(["different", "clear", "harder"], {"Different": "Different", "Clear": "Unclear"})
+    assert (verdict.reason, verdict.verdict, len(asked)) == ("unclear", "not_equal", 2)
+    verdict, asked = _asked(["harder", "different"], {"Harder": "Easier"})
+    assert (verdict.reason, len(asked)) == ("not_harder", 1)
+    verdict, asked = _asked(["different", "clear"], {"Different": "Equal"})
+    assert (verdict.reason, len(asked)) == ("equal", 1)
+    verdict, asked = _asked(["clear", "different"], {"Clear": "It depends."})
+    assert (verdict.reason, len(asked)) == ("unreadable", 1)
+
+
+def test_another_instruction_need_not_be_harder():
+    _, asked = _asked(["different", "harder"], {"Different": "Different"}, OPERATIONS[0])
+    assert asked == [("Different", "Equal")]
+
+
+def test_the_questions_pass_through_a_ledger_which_remembers_each_answer(tmp_path):
+    answers = {"Different": "Different", "Clear": "Clear"}
+    model = ScriptedGenerator(lambda request: answers[request.choices[0]])
+    for _ in range(2):
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            reviewer = ledger.record(Reviewer(model, Reviewing(("different", "clear"))))
+            assert asyncio.run(review("Name a bird.", "Name a bird of prey.", [], DEEPEN, reviewer)).passed
+    assert model.calls == 2
+
+
+def test_the_rulebook_answers_no_further_question():
+    with pytest.raises(ValueError, match="'different' alone"):
+        Reviewer(Rulebook(), Reviewing(("different", "clear")))
+    rules = Reviewer(Rulebook(), Reviewing(("different",)))
+    assert asyncio.run(review("Name a bird.", "Name a bird of prey.", [], DEEPEN, rules)).passed
 
 
 def _chain(seed, *steps):

@@ -1,42 +1,88 @@
 """Judging a rewrite: the rules of the gate first, then a reviewer's verdict; and the rewards of a chain."""
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..models.base import Generator, Request, Sampling, Task
+from ..errors import UserError
+from ..models.base import Completion, Generator, Request, Sampling, Task, Wrapper
 from ..text.features import added_grams, hashed_grams, hashed_vectors
-from ..text.operations import Operation, review_messages
+from ..text.operations import Operation
+from ..text.questions import DIFFERENT, HARDER, Question, select_questions
 from ..text.rules import INVENTS, violations
 from ..types import Reason, Review, Role, TaskKind, Trajectory, Transition, Verdict
 
 REVIEW_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=64)
-_VERDICT = re.compile(r"\b(not[\s_-]+equal|unequal|different|equal)\b", re.I)
-_LEADING = re.compile(
-    r"""\A[\s"'“”‘’*`(\[]*(?:(?:the\s+)?(?:verdict|answer|result)\s*(?:is)?\s*:?\s*)?["'“”‘’*`(\[]*
-    (?P<verdict>not[\s_-]+equal|unequal|different|equal)["'“”‘’*`)\]]*\s*(?P<after>[.,;:!—\n–-]|$|because\b|since\b|as\b)""",
-    re.I | re.X,
-)
+
+
+@dataclass(frozen=True)
+class Reviewing:
+    """What a reviewer is asked about each rewrite, in this order, until an answer rejects it.
+
+    Attributes:
+        questions: Names of questions, see `text.questions`.
+        offsets: For each question, how much likelier (in nats) the accepting word must be than the other where the
+            model answers by likelihood; all 0 by default. `calibration` finds them.
+
+    Raises:
+        UserError: There is no such question, none is named, or there is not one offset for each.
+    """
+
+    questions: tuple[str, ...] = (DIFFERENT.name,)
+    offsets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        select_questions(self.questions)
+        if self.offsets and len(self.offsets) != len(self.questions):
+            raise UserError(
+                f"There are {len(self.offsets)} offsets for {len(self.questions)} questions; give as many."
+            )
+
+    @property
+    def asked(self) -> list[tuple[Question, float]]:
+        """Each question with its offset."""
+        offsets = self.offsets if self.offsets else (0.0,) * len(self.questions)
+        return list(zip(select_questions(self.questions), offsets, strict=True))
+
+
+class Reviewer(Wrapper):
+    """A model that is asked as `reviewing` says; any other model is asked whether the rewrite is different.
+
+    Raises:
+        UserError: The rulebook is to answer a question that it has no rules for.
+    """
+
+    def __init__(self, generator: Generator, reviewing: Reviewing):
+        super().__init__(generator)
+        self.reviewing = reviewing
+        if generator.model == "rulebook" and reviewing.questions != (DIFFERENT.name,):
+            raise UserError(
+                f"The rulebook answers the review question {DIFFERENT.name!r} alone; name a language model."
+            )
+
+    async def close(self) -> None:
+        """Close the model where it can be closed."""
+        if hasattr(self.generator, "close"):
+            await self.generator.close()
+
+
+def reviewing_of(reviewer: Generator) -> Reviewing:
+    """How a reviewer is asked."""
+    return getattr(reviewer, "reviewing", None) or Reviewing()
 
 
 def parse_verdict(answer: str) -> Verdict:
-    """The verdict in a reviewer's answer: UNREADABLE when there is none or there are both.
+    """The verdict in a reviewer's answer to "is it different": UNREADABLE when there is none or there are both.
 
-    >>> [parse_verdict(a) for a in ("Not Equal", '"equal."', "Different: it adds a limit", "Equal or Not Equal?")]
-    ['not_equal', 'equal', 'not_equal', 'unreadable']
+    >>> answers = ("Not Equal", '"equal."', "Different: it adds a limit", "They are equal", "Equal or Not Equal?")
+    >>> [parse_verdict(answer) for answer in answers]
+    ['not_equal', 'equal', 'not_equal', 'unreadable', 'unreadable']
     """
-    leading = _LEADING.match(answer)
-    if leading:
-        return _canonical(leading["verdict"])
-    if re.search(r"\bnot\s+(?:\w+\s+)?different\b|\bneither\b", answer, re.I):
-        return Verdict.UNREADABLE
-    found = {_canonical(verdict) for verdict in _VERDICT.findall(answer)}
-    return found.pop() if len(found) == 1 else Verdict.UNREADABLE
+    return _VERDICTS[DIFFERENT.read(answer)]
 
 
-def _canonical(verdict: str) -> Verdict:
-    return Verdict.EQUAL if verdict.lower() == Verdict.EQUAL else Verdict.NOT_EQUAL
+_VERDICTS = {True: Verdict.NOT_EQUAL, False: Verdict.EQUAL, None: Verdict.UNREADABLE}
 
 
 async def review(
@@ -57,17 +103,50 @@ async def review(
     if broken:
         nothing_gained = broken[0] == Reason.UNCHANGED
         return Review(Verdict.EQUAL if nothing_gained else Verdict.NOT_EQUAL, broken)
-    return await ask_verdict(instruction, rewrite, reviewer)
+    names = [operation.name for operation in ([operations] if isinstance(operations, Operation) else operations)]
+    verdict = Review(Verdict.NOT_EQUAL)
+    for question, offset in reviewing_of(reviewer).asked:
+        if question == HARDER and INVENTS.issuperset(names):
+            continue  # Such a rewrite is to be as hard as the text before.
+        verdict = await ask(question, instruction, rewrite, reviewer, offset=offset)
+        if not verdict.passed:
+            break
+    return verdict
 
 
 async def ask_verdict(instruction: str, rewrite: str, reviewer: Generator, role: Role = Role.REVIEWER) -> Review:
-    """The verdict of a model alone, without any rule."""
-    task = Task(TaskKind.REVIEW, (instruction, rewrite))
-    request = Request(role, review_messages(instruction, rewrite), REVIEW_SAMPLING, task=task)
-    completion = await reviewer(request)
+    """The verdict of a model alone on whether a rewrite is different, without any rule."""
+    return await ask(DIFFERENT, instruction, rewrite, reviewer, role)
+
+
+async def ask(
+    question: Question,
+    instruction: str,
+    rewrite: str,
+    reviewer: Generator,
+    role: Role = Role.REVIEWER,
+    offset: float = 0.0,
+) -> Review:
+    """A model's answer to one question about a rewrite; `offset` is one of `Reviewing.offsets`."""
+    completion = await reviewer(question_request(question, instruction, rewrite, role))
     if completion.error:
         return Review(Verdict.UNREADABLE, (Reason.CALL_FAILED,), completion.model, completion.error)
-    return Review(parse_verdict(completion.text), (), completion.model)
+    accepted = accepts(question, completion, offset)
+    if accepted is False and question != DIFFERENT:
+        return Review(Verdict.NOT_EQUAL, (question.reason,), completion.model)
+    return Review(_VERDICTS[accepted], (), completion.model)
+
+
+def accepts(question: Question, answer: Completion, offset: float = 0.0) -> bool | None:
+    """Whether an answer accepts, by the likelihoods of its words where they are known; None if it is unreadable."""
+    return answer.scores[0] - answer.scores[1] >= offset if answer.scores else question.read(answer.text)
+
+
+def question_request(question: Question, instruction: str, rewrite: str, role: Role = Role.REVIEWER) -> Request:
+    """The request that asks one question; models that answer from a task know no other than "is it different"."""
+    task = Task(TaskKind.REVIEW, (instruction, rewrite)) if question == DIFFERENT else None
+    messages = question.messages(instruction, rewrite)
+    return Request(role, messages, REVIEW_SAMPLING, task=task, choices=question.choices)
 
 
 def validity_reward(trajectories: Sequence[Trajectory]) -> list[list[float | None]]:

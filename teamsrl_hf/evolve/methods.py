@@ -22,7 +22,6 @@ from ..text.operations import Operation
 from ..text.plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
 from ..text.rules import instruction_violations, response_violations
 from ..types import (
-    BY_RULES,
     CallKind,
     Candidate,
     Finish,
@@ -228,16 +227,17 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[Ca
 
 
 async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
-    expert, text = Counted(models.expert, models.args.retry_cut), entry.seed.text
+    expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
+    text = entry.seed.text
     task = Task(TaskKind.REWRITE, (text,), (_names(entry.plan),))
     messages = plan_messages(text, entry.plan)
     completion = await expert(Request(Role.EXPERT, messages, models.args.sampling, task=task))
     transition = no_rewrite(text, entry.plan[-1].name, completion)
     if transition is None:
         rewrite = strip_chatter(completion.text, text)
-        verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
+        verdict = await review(text, rewrite, (), entry.plan, reviewer)
         transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model)
-    calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: _asked(transition.review)}
+    calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
     return _from_plan(entry, transition, calls)
 
 
@@ -302,6 +302,7 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
 async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
     """The candidate of a row. Its answer is checked first, which costs nothing; the reviewer may cost a call."""
     text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
+    reviewer = Counted(models.reviewer)
     problems = (row.problem,) if row.problem else response_violations(row.answer, instruction=row.instruction)
     if problems:
         # Of a row that can't be read, what the model wrote is kept.
@@ -310,9 +311,9 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
         verdict = Review(Verdict.UNREADABLE, problems)
     else:
         rewrite = strip_chatter(row.instruction, text)
-        verdict = await review(text, rewrite, (), entry.plan, models.reviewer)
+        verdict = await review(text, rewrite, (), entry.plan, reviewer)
     transition = Transition(text, name, rewrite, verdict, model, got.completion.error)
-    candidate = _from_plan(entry, transition, {CallKind.REWRITE: got.calls, CallKind.REVIEW: _asked(verdict)})
+    candidate = _from_plan(entry, transition, {CallKind.REWRITE: got.calls, CallKind.REVIEW: reviewer.spent()})
     return replace(candidate, response=row.answer, responder=model if row.answer else "")
 
 
@@ -381,7 +382,3 @@ def _candidate(
 
 def _sum(calls: Mapping[CallKind, int]) -> tuple[tuple[CallKind, int], ...]:
     return tuple(sorted((kind, count) for kind, count in calls.items() if count))
-
-
-def _asked(verdict: Review) -> int:
-    return int(verdict.reviewer != BY_RULES)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from ..operations import REVIEW_FRAME, REWRITE_FRAME, Operation, fence
+from ..operations import REWRITE_FRAME, Operation, fence
 from ..plans import PACK_FRAME, PLAN_FRAME
+from ..questions import QUESTIONS
 from ..words import words
 from .english import is_about_subject
 
@@ -133,6 +134,6 @@ def _runs_of(texts: tuple[str, ...]) -> frozenset[str]:
 @lru_cache(maxsize=256)
 def _template_grams(operations: tuple[Operation, ...]) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
     """Six words in a row of the prompts, and the first two of each, by which they are looked for."""
-    frames = (REWRITE_FRAME, REVIEW_FRAME, PLAN_FRAME, PACK_FRAME)
+    frames = (REWRITE_FRAME, PLAN_FRAME, PACK_FRAME, *(question.frame for question in QUESTIONS.values()))
     grams = frozenset().union(*map(_runs, (*frames, *(operation.sentence for operation in operations))))
     return grams, frozenset(tuple(gram.split(" ", 2)[:2]) for gram in grams)
