@@ -32,6 +32,7 @@ from teamsrl_hf.commands.arguments import (
     seeds_digest,
 )
 from teamsrl_hf.commands.signals import leave
+from teamsrl_hf.environment.calibration import ReviewingArguments
 from teamsrl_hf.errors import NothingMade, Stopped, UserError, did_you_mean
 from teamsrl_hf.evolve.config import EvolverConfig
 from teamsrl_hf.evolve.evolver import DatasetEvolver
@@ -167,6 +168,7 @@ class Given:
     seeds: SeedArguments
     operations: OperationArguments
     script: EvolveArguments
+    reviewing: ReviewingArguments
     filters: FilterArguments
     evolver: EvolverConfig
 
@@ -195,7 +197,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def read_arguments(argv: list[str] | None) -> Given:
     """The command line and YAML, with a licence for the card."""
-    types = (SeedArguments, OperationArguments, EvolveArguments, FilterArguments, EvolverConfig)
+    types = (SeedArguments, OperationArguments, EvolveArguments, ReviewingArguments, FilterArguments, EvolverConfig)
     given = Given(*parse(types, argv, "teamsrl evolve", __doc__))
     rules = all(spec == RULEBOOK for spec in given.script.specs.values())
     given.script.license = settle_license(given.script.license, ours=rules and given.seeds.seeds is None)
@@ -208,6 +210,7 @@ def make_evolver(given: Given, team: Team) -> DatasetEvolver:
     check_named(expert=given.script.expert, reviewer=given.script.reviewer)
     specs = given.script.specs.items()
     models = {role: make_generator(at_pace(spec, given.evolver, team.size)) for role, spec in specs}
+    models["reviewer"] = given.reviewing.apply(models["reviewer"])
     settings = {"chooser": chooser, "operations": operations, "args": given.evolver}
     return DatasetEvolver(**models, **settings, filters=given.filters.make())
 
@@ -243,10 +246,12 @@ def make_record(given: Given, train: list[Seed], test: list[Seed]) -> RunRecord:
     everything = seeds, given.operations, script, given.filters, given.evolver
     arguments = run_arguments(*everything, without=(*WHERE, *HOW_FAR, *ROLES))
     arguments |= {"seeds": seeds_digest([*train, *test]), **{role: identity(specs.get(role)) for role in ROLES}}
+    arguments |= given.reviewing.arguments
     origin = {
         "seeds": seeds_facts(seeds.seeds, train, test, seeds.test_size, seeds.left_out),
         **origin_of(specs, script),
-        "recipe": recipe(specs, script, seeds, given.operations, given.filters, given.evolver),
+        "reviewing": given.reviewing.facts,
+        "recipe": recipe(specs, script, seeds, given.operations, given.reviewing, given.filters, given.evolver),
     }
     return RunRecord(arguments, origin)
 

@@ -26,6 +26,7 @@ from teamsrl_hf.commands.arguments import (
     seeds_digest,
 )
 from teamsrl_hf.commands.signals import leave
+from teamsrl_hf.environment.calibration import ReviewingArguments
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.evolve.shards import Team
 from teamsrl_hf.hub.arguments import HUB_ARGUMENTS, plan_push
@@ -65,27 +66,29 @@ class TrainPolicyArguments:
 
 # Those that import torch are named, so that --help does not wait for it.
 TYPES = (
-    *(SeedArguments, OperationArguments, TrainPolicyArguments),
+    *(SeedArguments, OperationArguments, TrainPolicyArguments, ReviewingArguments),
     *("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo.config:InstructionGenPPOConfig"),
 )
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate before and after, save. Returns the rewards and where the policy lies."""
-    seed_args, operation_args, script_args, model_args, ppo_args = parse(
+    seed_args, operation_args, script_args, reviewing, model_args, ppo_args = parse(
         TYPES, argv, "teamsrl train-policy", __doc__, required=["output_dir"]
     )
     check_arguments(script_args, model_args, ppo_args)
     push = plan_push(ppo_args, "policy", model_args.model_name_or_path if model_args.use_peft else None)
     train, test = seed_args.load()
     facts = origin(seed_args, train, test, script_args, seen_before(model_args.model_name_or_path, test))
+    facts |= {"reviewing": reviewing.facts}
     operations = operation_args.select()
     check_named(instructor=script_args.instructor, reviewer=script_args.reviewer)
-    models = make_generator(script_args.instructor), make_generator(script_args.reviewer)
+    models = make_generator(script_args.instructor), reviewing.apply(make_generator(script_args.reviewer))
     check_carries_out(operations, models[0])
     rules = script_args.instructor == script_args.reviewer == RULEBOOK and not model_args.model_name_or_path
     ppo_args.license = settle_license(ppo_args.license, ours=rules and seed_args.seeds is None)
     arguments = run_arguments(seed_args, operation_args, script_args, model_args, ppo_args, without=_ELSEWHERE)
+    arguments |= reviewing.arguments
     with hold(ppo_args.output_dir, first=ppo_args.process_index == 0):
         with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
             done = open_run(ppo_args.output_dir, {"seeds": seeds_digest([*train, *test]), **arguments})

@@ -21,6 +21,7 @@ from .paths import resource
 RECIPES = {
     "train-policy": ("train_policy", "train the operation policy with PPO"),
     "evolve": ("evolve_dataset", "evolve seeds into a dataset"),
+    "calibrate": ("calibrate", "measure how well a reviewer answers"),
     "sft": ("sft", "fine-tune a causal LM on a dataset; --accelerate_config NAME launches processes"),
     "compare": ("compare", "compare methods head to head at equal paid calls"),
     "eval": ("eval_model", "benchmark a fine-tuned model with lm-evaluation-harness"),

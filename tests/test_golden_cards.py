@@ -38,6 +38,13 @@ ORIGIN = {
         **{"train": ["s1", "s2"], "test": ["s3"]},
     },
     "chooser": {"name": "policy", "source": "/home/ada/outputs/policy", "weights": "ab" * 32},
+    "reviewing": {
+        "questions": ["different", "clear"],
+        "calibration": [
+            {"question": "different", "rows": 40, "accuracy": 0.85, "interval": [0.7093, 0.9294], "chance": 0.5},
+            {"question": "clear", "rows": 40, "accuracy": 0.6, "interval": [0.4460, 0.7365], "chance": 0.5},
+        ],
+    },
     "versions": {"datasets": "5.2.0", "teamsrl-hf": "0.1.0"},
     "recipe": "policy: policy\nseeds: seeds.jsonl",
 }

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..commands.arguments import seeds_digest
+from ..environment.review import Reviewing, reviewing_of
 from ..errors import UserError
 from ..public import public_model
 from ..publish.cards import dataset_card, read_front_matter
@@ -53,10 +54,14 @@ def record_of(
         "seeds": seeds_digest(train),
         "test_seeds": seeds_digest(test),
     }
+    reviewing = reviewing_of(evolver.reviewer)
+    if reviewing != Reviewing():
+        arguments["reviewing"] = asdict(reviewing)
     origin = {
         "seeds": seeds_facts("", train, test, None),
         "chooser": {"source": None, "weights": None, **chooser},
         "models": {role: public_model(model) for role, model in models.items()},
+        "reviewing": {"questions": list(reviewing.questions), "calibration": None},
         "versions": versions(),
         "recipe": None,
         "evolver": name,
