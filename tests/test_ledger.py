@@ -479,6 +479,12 @@ def test_the_cancelled_half_of_two_twins_does_not_take_the_other_along(tmp_path)
     assert twin.text == "Answer to Name a bird."
 
 
+def test_a_call_whose_tokens_are_partly_estimated_is_counted_as_estimated(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        asyncio.run(_ask_all(ledger.record(Endpoint(estimated=True)), 2))
+        assert ledger.totals()["expert"].estimated == 2
+
+
 def test_a_clock_that_jumps_back_harms_neither_durations_nor_replay(tmp_path, monkeypatch):
     moments = iter([2e9, 1e9, -5.0, 0.0])
     monkeypatch.setattr("teamsrl_hf.models.ledger.time.time", lambda: next(moments))

@@ -64,7 +64,7 @@ def table(report: Mapping[str, Any]) -> str:
             f"{shown(role):<12}" + "".join(f"{n:>15,}" for n in counts) + f"{t['cost']:>15,.4f}{latency:>15.3f}"
         )
     if estimated := report["roles"]["all"]["estimated"]:
-        lines.append(f"tokens of {estimated:,} calls are estimated (one for four bytes): the server reported none")
+        lines.append(f"tokens of {estimated:,} calls are estimated (one for four bytes): the server reported too few")
     if not report["rows"]:
         reason = "the run accepted none" if report["rows"] == 0 else "no finished dataset stands beside this ledger"
         return "\n".join([*lines, f"requests per accepted row: not known, {reason}"])

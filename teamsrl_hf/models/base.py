@@ -82,7 +82,8 @@ class Completion:
     """One answer, or the `error` of a call that failed: a failure is a value, not an exception.
 
     `finish_reason` says how the answer ended, see `types.Finish`. `attempts` counts the requests sent for it, failed
-    and refused ones included; the tokens are the sums over all of these that the server counted.
+    and refused ones included; the tokens are the sums over all of these that the server counted. `estimated` says that
+    they hold an estimate too, for attempts that the server may charge for without having said so.
     `request_refused` is true if the failure may concern this request alone, so that the model still answers others. It
     is false for a wrong key, no credit or an outage. `scores` are the log-probabilities of the request's choices, in
     nats and in their order, where a model chose by them.
@@ -97,6 +98,7 @@ class Completion:
     attempts: int = 1
     request_refused: bool = False
     scores: tuple[float, ...] = ()
+    estimated: bool = False
 
 
 class Generator(Protocol):

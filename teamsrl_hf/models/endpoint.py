@@ -53,7 +53,8 @@ class EndpointGenerator:
     Timeouts, broken connections and the statuses 408, 409 and 5xx are retried with exponential backoff, and never
     before a `Retry-After` has passed; other statuses are final. A whole body that is no answer is retried at most
     twice, an empty answer once, and not at temperature 0. A server that charges for answers it could not deliver
-    charges for each attempt. A request that waits for its retry counts towards `concurrency`.
+    charges for each attempt. An attempt whose count of tokens got lost, by a timeout or a cut body, is booked at the
+    most that it may cost. A request that waits for its retry counts towards `concurrency`.
 
     The statuses 429 (except for lack of credit), 503 and 529 mean that the endpoint is busy, and so does a refused
     connection after an earlier answer. All requests then pause; the client lowers its concurrency and raises it again
@@ -187,7 +188,7 @@ class EndpointGenerator:
         waits, failures = _Waits(self.max_retries, self.max_wait), list[Failure]()
         while turn:
             try:
-                answer = await self._attempt(request)
+                answer = _counted(await self._attempt(request), request)
                 self._learn(turn, answer, request)
                 if isinstance(answer, Completion):
                     return _with(answer, failures) if failures else answer
@@ -257,7 +258,8 @@ class EndpointGenerator:
         if earlier:
             reason += f" after {len(failures)} attempts"
         counted = last.prompt_tokens, last.completion_tokens
-        answer = Completion("", self.model, *counted, error=reason, request_refused=last.about_request)
+        about, estimated = last.about_request, last.uncounted
+        answer = Completion("", self.model, *counted, error=reason, request_refused=about, estimated=estimated)
         return _with(answer, earlier)
 
     async def close(self) -> None:
@@ -295,7 +297,16 @@ def _with(answer: Completion, failures: list[Failure]) -> Completion:
         prompt_tokens=answer.prompt_tokens + sum(failure.prompt_tokens for failure in failures),
         completion_tokens=answer.completion_tokens + sum(failure.completion_tokens for failure in failures),
         attempts=1 + len(failures),
+        estimated=answer.estimated or any(failure.uncounted for failure in failures),
     )
+
+
+def _counted(answer: Completion | Failure, request: Request) -> Completion | Failure:
+    """The answer; a failure without a count gets the most tokens that the server may charge for."""
+    if not (isinstance(answer, Failure) and answer.uncounted):
+        return answer
+    prompt, most = _size(request)
+    return replace(answer, prompt_tokens=int(prompt) + 1, completion_tokens=most)
 
 
 def _size(request: Request) -> tuple[float, int]:

@@ -36,7 +36,7 @@ class Totals:
     """Sums over the calls of one role, failed ones included.
 
     `seconds` adds up the time of each call; it is not wall time. `attempts` counts requests, retries included.
-    `estimated` counts calls whose tokens the server did not report.
+    `estimated` counts calls with attempts whose tokens the server did not report.
     """
 
     calls: int
@@ -322,7 +322,8 @@ class _Recorded(Wrapper):
                 logger.warning("%s reports no tokens; one is booked for every four bytes.", self.model)
             prompt, answer = _bytes(request) // 4 + 1, len(completion.text.encode("utf-8", "replace")) // 4 + 1
             completion = replace(completion, prompt_tokens=prompt, completion_tokens=answer)
-        self.ledger.write(key, request.role, completion, seconds, self.price, bool(silent))
+        estimated = bool(silent) or completion.estimated
+        self.ledger.write(key, request.role, completion, seconds, self.price, estimated)
         self._doubt((request.role, request.kind), key, completion, started)
         return completion
 

@@ -38,7 +38,7 @@ class Failure:
 
     `retries` limits how often failures of this kind are retried; None leaves that to the client. `parameter` is one
     that the server refuses by name: without it, the request can be sent again at once. The tokens are those that the
-    server counted and probably charges for.
+    server counted and probably charges for; `uncounted` says that it may charge for an answer whose count got lost.
     """
 
     reason: str
@@ -50,6 +50,7 @@ class Failure:
     completion_tokens: int = 0
     retries: int | None = None
     parameter: str | None = None
+    uncounted: bool = False
 
     @property
     def busy(self) -> bool:
@@ -73,7 +74,7 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
     """
     said = _COMMENTS.sub(b"", body)
     if said.lstrip().startswith((b"data:", b"event:")):
-        return Failure("the endpoint streams its answer, although it was not asked to", status=200)
+        return Failure("the endpoint streams its answer, although it was not asked to", status=200, uncounted=True)
     try:
         answer = json.loads(said)
         if (error := _error_inside(answer, token)) is not None:
@@ -112,12 +113,12 @@ def _malformed(body: bytes, token: str) -> Failure:
     start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     cut = not start or (start == b"{" and not body.rstrip().endswith(b"}"))
     reason = f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token) or 'an empty body'}"
-    return Failure(reason, True, status=200, retries=None if cut else _ODD)
+    return Failure(reason, True, status=200, retries=None if cut else _ODD, uncounted=start == b"{" and cut)
 
 
 def undecodable(reason: str) -> Failure:
     """The failure of a body whose `Content-Encoding` it does not have, or that this process can't decompress."""
-    return Failure(f"malformed answer: {reason}", True, status=200, retries=_ODD)
+    return Failure(f"malformed answer: {reason}", True, status=200, retries=_ODD, uncounted=True)
 
 
 def _text(content: object) -> str:

@@ -188,14 +188,17 @@ class Line:
                 allow_redirects=False,
             ) as response:
                 return Reply(response.status, response.headers, await response.read(), secrets)
-        except TimeoutError:
-            return Failure(f"no answer within {self.timeout:g} s", retry=True)
+        except TimeoutError as error:
+            sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
+            return Failure(f"no answer within {self.timeout:g} s", retry=True, uncounted=sent)
         except (aiohttp.ClientError, OSError) as error:
             if (unreadable := _unreadable(error)) is not None:
                 return undecodable(excerpt(unreadable, secrets))
             final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
             reason = excerpt(f"connection failed: {type(error).__name__}: {error}", secrets)
-            return Failure(reason, not final, gone=isinstance(error, aiohttp.ClientConnectorError) and not final)
+            gone = isinstance(error, aiohttp.ClientConnectorError) and not final
+            # The body of an answer that was cut: the server had written it.
+            return Failure(reason, not final, gone=gone, uncounted=isinstance(error, aiohttp.ClientPayloadError))
 
 
 def _unreadable(error: Exception) -> str | None:
