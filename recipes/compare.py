@@ -47,6 +47,9 @@ class CompareArguments:
         default=None, metadata={"help": "Required: free model that trains choosers."}
     )
     reviewer: str | dict | None = field(default=None, metadata={"help": "Required: free model that reviews rewrites."})
+    prompts: str | dict = field(
+        default="small", metadata={"help": "How models are asked: small, large, or a file; see teamsrl evolve."}
+    )
     budget: int = field(default=400, metadata={"help": "Paid calls of each method, in each repetition."})
     repetitions: int = field(default=5, metadata={"help": "Repetitions with different random numbers, 2 to 10."})
     rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations to train a chooser on."})
@@ -115,29 +118,31 @@ def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[t
     from functools import cache
 
     from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
-    from teamsrl_hf.text.operations import OPERATIONS
+    from teamsrl_hf.text.operations import with_prompts
 
+    operations = with_prompts(args.prompts)
     learned = cache(lambda: train_policy(args, train, number))
     makers = {
         "policy": learned,
         "policy_plan_answer": learned,
         "linucb": lambda: train_bandit(args, train, number),
-        "paper": lambda: paper_chooser(OPERATIONS),
+        "paper": lambda: paper_chooser(operations),
     }
     for method in args.methods:
-        yield method, makers.get(method, lambda: uniform_chooser(OPERATIONS))
+        yield method, makers.get(method, lambda: uniform_chooser(operations))
 
 
 def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
     """LinUCB on history and step, after training, without exploration."""
     from teamsrl_hf.environment.bandits import LinUCBChooser, train_chooser
     from teamsrl_hf.models.factory import make_generator
-    from teamsrl_hf.text.operations import OPERATIONS
+    from teamsrl_hf.text.operations import with_prompts
 
-    bandit = LinUCBChooser(OPERATIONS, operations_per_episode=args.operations_per_episode)
+    operations = with_prompts(args.prompts)
+    bandit = LinUCBChooser(operations, operations_per_episode=args.operations_per_episode)
     models = make_generator(args.instructor), make_generator(args.reviewer)
     options = {"steps": args.operations_per_episode, "seed": number, "sampling": Sampling(**args.sampling)}
-    train_chooser(bandit, train, OPERATIONS, *models, args.rollouts, **options)
+    train_chooser(bandit, train, operations, *models, args.rollouts, **options)
     bandit.explore = False
     return bandit
 
@@ -153,6 +158,7 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
     from teamsrl_hf.ppo.config import InstructionGenPPOConfig
     from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig
     from teamsrl_hf.ppo.trainer import InstructionGenPPOTrainer
+    from teamsrl_hf.text.operations import with_prompts
     from teamsrl_hf.text.seeds import seeds_to_dataset
 
     torch.manual_seed(number)
@@ -175,6 +181,7 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
             instructor=make_generator(args.instructor),
             reviewer=make_generator(args.reviewer),
             train_dataset=seeds_to_dataset(train),
+            operations=with_prompts(args.prompts),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -190,7 +197,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
     from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
     from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.models.ledger import Ledger
-    from teamsrl_hf.text.operations import OPERATIONS
+    from teamsrl_hf.text.operations import with_prompts
     from teamsrl_hf.types import Example
 
     kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
@@ -204,7 +211,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
     with Ledger(file) as paid:
         models = paid.record(make_generator(args.expert)), make_generator(args.reviewer)
         free_model = make_generator(args.instructor)
-        evolver = DatasetEvolver(*models, chooser, OPERATIONS, config, instructor=free_model)
+        evolver = DatasetEvolver(*models, chooser, with_prompts(args.prompts), config, instructor=free_model)
         while spent < args.budget and seen < len(order):
             # Seed by seed, so that the budget cuts at most one chain.
             for result in next(evolver.evolve([order[seen]])):

@@ -27,7 +27,7 @@ _ROOMS = {
     "models.ledger": ("Ledger",),
     "models.local": ("TransformersGenerator",),
     "models.factory": ("make_generator",),
-    "text.operations": ("OPERATIONS", "Operation"),
+    "text.operations": ("OPERATIONS", "Operation", "with_prompts"),
     "ppo.policy": ("OperationPolicy", "OperationPolicyConfig", "load_policy"),
     "ppo.config": ("InstructionGenPPOConfig",),
     "ppo.trainer": ("InstructionGenPPOTrainer",),
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from .publish.report import write_report as write_report
     from .text.operations import OPERATIONS as OPERATIONS
     from .text.operations import Operation as Operation
+    from .text.operations import with_prompts as with_prompts
     from .text.rules import instruction_violations as instruction_violations
     from .text.rules import response_violations as response_violations
     from .text.seeds import load_seeds as load_seeds

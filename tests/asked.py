@@ -8,6 +8,7 @@ from teamsrl_hf.text.plans import pack_key
 
 # Rules in place of the models that a command needs.
 EVOLVE_RULES = ("--expert", "rulebook", "--reviewer", "rulebook")
+WHOLE = ("--prompts", "large")  # A served rulebook writes whole rewrites, whatever it is asked for.
 TRAIN_RULES = ("--instructor", "rulebook", "--reviewer", "rulebook")
 _OWN = r"(?P<fence>[0-9a-f]{12})\]\n"
 _TEXT = r"\n\[instruction " + _OWN + r"(?P<text>.*)\n\[end (?P=fence)\]\Z"

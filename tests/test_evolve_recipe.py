@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from asked import EVOLVE_RULES
+from asked import EVOLVE_RULES, WHOLE
 from datasets import load_dataset
 from endpoint_server import EndpointServer
 
@@ -32,6 +32,8 @@ def evolve(tmp_path):
     def run(*options, folder="out"):
         where = ["--seeds", str(path), "--output_dir", str(tmp_path / folder), "--test_size", "0"]
         rules = EVOLVE_RULES[2:] if "--config" in options else EVOLVE_RULES
+        if any("endpoint" in str(option) for option in options) or "--config" in options:
+            rules += WHOLE
         return RECIPE.main([*where, *rules, "--chooser", "uniform", *map(str, options)])
 
     return run
@@ -228,5 +230,5 @@ def test_our_licence_is_for_what_rules_make_of_our_seeds(options, license, tmp_p
     monkeypatch.setattr(RECIPE.SeedArguments, "load", lambda self: (load_seeds()[:3], []))
     common = ["--chooser", "uniform", "--operations_per_episode", "1", "--output_dir", str(tmp_path / "out")]
     with EndpointServer() as server:
-        RECIPE.main([*EVOLVE_RULES, *common, *(option.replace("URL", server.url) for option in options)])
+        RECIPE.main([*EVOLVE_RULES, *WHOLE, *common, *(option.replace("URL", server.url) for option in options)])
     assert f"\nlicense: {license}\n" in (tmp_path / "out" / "README.md").read_text()

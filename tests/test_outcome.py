@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from asked import EVOLVE_RULES, TRAIN_RULES
+from asked import EVOLVE_RULES, TRAIN_RULES, WHOLE
 from datasets import load_dataset
 from datasets.exceptions import DataFilesNotFoundError
 from endpoint_server import Behaviour, EndpointServer
@@ -44,6 +44,7 @@ def evolve(seeds, tmp_path, capsys):
                 "evolve",
                 *where,
                 *EVOLVE_RULES,
+                *WHOLE,
                 "--chooser",
                 "uniform",
                 "--concurrency",
@@ -217,6 +218,7 @@ def test_no_chooser_is_trained_where_calls_are_refused_and_the_same_command_trai
     command = [
         "train-policy",
         *TRAIN_RULES,
+        *WHOLE,
         "--chooser",
         chooser,
         "--seeds",
@@ -238,7 +240,7 @@ def test_no_chooser_is_trained_where_calls_are_refused_and_the_same_command_trai
 
 def test_a_comparison_stops_where_calls_are_refused_and_goes_on_later(tmp_path, capsys):
     sizes = ["--budget", "50", "--repetitions", "2", "--rollouts", "1", "--test_size", "0.5"]
-    command = ["compare", "--methods", "linucb", "uniform", *sizes, "--output_dir", str(tmp_path / "out")]
+    command = ["compare", "--methods", "linucb", "uniform", *sizes, *WHOLE, "--output_dir", str(tmp_path / "out")]
     with refusing(402) as server:
         spec = f"endpoint:m@{server.url}"
         command += ["--expert", spec, "--instructor", spec, "--reviewer", "rulebook"]

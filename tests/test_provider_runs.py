@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from aiohttp import web
-from asked import EVOLVE_RULES
+from asked import EVOLVE_RULES, WHOLE
 from datasets import load_dataset
 from endpoint_server import rulebook_answer
 from scripted_server import Server
@@ -75,7 +75,7 @@ def evolve(tmp_path, capsys):
         out = tmp_path / folder
         where = ["--seeds", str(seeds), "--output_dir", str(out), "--test_size", "0", "--operations_per_episode", "2"]
         where += ["--prompts", "large"]  # The server's rules write whole rewrites.
-        status = main(["evolve", *where, *EVOLVE_RULES, "--chooser", "uniform", *options])
+        status = main(["evolve", *where, *EVOLVE_RULES, *WHOLE, "--chooser", "uniform", *options])
         rows = load_dataset(str(out), split="train")["prompt"] if status == 0 else []
         return status, capsys.readouterr().err, list(rows)
 

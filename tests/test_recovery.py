@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from asked import EVOLVE_RULES
+from asked import EVOLVE_RULES, WHOLE
 from endpoint_server import EndpointServer, ask_process, endpoint_process
 from signalling import heed_signals
 
@@ -39,7 +39,7 @@ def seeds(tmp_path_factory):
 
 
 def _command(folder, seeds, url=None, *options):
-    expert = [*EVOLVE_RULES, *(["--expert", f"endpoint:stand-in@{url}"] if url else [])]
+    expert = [*EVOLVE_RULES, *(["--expert", f"endpoint:stand-in@{url}", *WHOLE] if url else [])]
     script = str(recipe("recipes/evolve_dataset.py"))
     return [sys.executable, script, *EVOLVE, "--seeds", str(seeds), "--output_dir", str(folder), *expert, *options]
 

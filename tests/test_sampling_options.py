@@ -7,7 +7,7 @@ from endpoint_server import EndpointServer, rulebook_answer
 
 from teamsrl_hf.cli import main
 
-OPTIONS = ["--temperature", "0.3", "--top_p", "0.8", "--max_tokens", "77"]
+OPTIONS = ["--temperature", "0.3", "--top_p", "0.8", "--max_tokens", "77", "--prompts", "large"]
 REVIEWER = ["--reviewer", "rulebook"]
 ASKED = {(0.3, 0.8, 77)}
 

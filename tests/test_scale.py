@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from asked import EVOLVE_RULES
+from asked import EVOLVE_RULES, WHOLE
 from endpoint_server import Behaviour, EndpointServer, ask_process, endpoint_process
 
 from teamsrl_hf import (
@@ -33,7 +33,7 @@ from teamsrl_hf.paths import resource
 from teamsrl_hf.text.operations import OPERATIONS
 
 SCRIPT = resource("recipes/evolve_dataset.py")
-EVOLVE = [*EVOLVE_RULES, "--chooser", "uniform", "--operations_per_episode", "2"]
+EVOLVE = [*EVOLVE_RULES, *WHOLE, "--chooser", "uniform", "--operations_per_episode", "2"]
 
 # One evolution of many short seeds by models that answer at once; prints its rows and its peak memory in MB.
 MANY = """

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from asked import EVOLVE_RULES, TRAIN_RULES
+from asked import EVOLVE_RULES, TRAIN_RULES, WHOLE
 from endpoint_server import ask_process, endpoint_process
 from sft_data import CONFIG, write_folder
 from signalling import heed_signals
@@ -209,12 +209,12 @@ class Case:
 
 def _evolve(root: Path, url: str) -> list[str]:
     options = ["--chooser", "uniform", "--operations_per_episode", "2", "--concurrency", "4"]
-    models = ["--reviewer", "rulebook", "--expert", f"endpoint:m@{url}"]
+    models = ["--reviewer", "rulebook", "--expert", f"endpoint:m@{url}", *WHOLE]
     return ["evolve", *options, "--seeds", str(_seeds(root, 150)), *models]
 
 
 def _train_policy(root: Path, url: str) -> list[str]:
-    models = ["--instructor", f"endpoint:m@{url}", "--reviewer", f"endpoint:m@{url}"]
+    models = ["--instructor", f"endpoint:m@{url}", "--reviewer", f"endpoint:m@{url}", *WHOLE]
     sizes = ["--per_device_train_batch_size", "4", "--num_mini_batches", "2", "--num_ppo_epochs", "2"]
     sizes += ["--operations_per_episode", "2", "--max_steps", "240", "--save_steps", "4", "--save_total_limit", "3"]
     options = ["--use_cpu", "true", "--report_to", "none", "--logging_steps", "8", "--disable_tqdm", "true"]
@@ -329,7 +329,7 @@ def test_training_a_bandit_keeps_what_was_under_way_when_it_is_stopped(sign, tmp
 @pytest.mark.parametrize("sign", SIGNALS)
 def test_a_comparison_keeps_what_was_under_way_when_it_is_stopped(sign, tmp_path):
     with endpoint_process("--latency", "0.2", "--no_log") as url:
-        command = ["compare", "--methods", "uniform", "--budget", "60", "--repetitions", "2", *TRAIN_RULES]
+        command = ["compare", "--methods", "uniform", "--budget", "60", "--repetitions", "2", *TRAIN_RULES, *WHOLE]
         received = _stop_once_asked([*command, "--expert", f"endpoint:m@{url}"], tmp_path / "out", url, sign)
     (ledger,) = (tmp_path / "out" / "runs").glob("*.sqlite")
     assert report(ledger)["roles"]["all"]["attempts"] == received

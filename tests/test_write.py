@@ -32,6 +32,7 @@ from teamsrl_hf import (
     load_seeds,
     split_seeds,
     uniform_chooser,
+    with_prompts,
 )
 from teamsrl_hf.cli import load_recipe
 from teamsrl_hf.errors import NothingMade, UserError
@@ -156,7 +157,7 @@ def test_a_copy_shares_what_can_be_called_or_not_be_copied_and_has_its_own_of_th
 def test_a_stopped_run_notes_its_calls_and_continues_without_asking_twice(tmp_path):
     with EndpointServer() as server:
         model = EndpointGenerator("stand-in", server.url)
-        evolver = _evolver(_Once, model)
+        evolver = _evolver(_Once, model, operations=with_prompts("large"))
         whole = evolver.write(SEEDS, tmp_path / "whole")
         needed = Counter(entry.key for entry in server.log)
         server.endpoint.reset()
@@ -306,7 +307,11 @@ def test_the_example_is_published_from_one_process_and_from_two_and_no_call_is_m
             lines = [json.dumps({"instruction": seed.instruction}) + "\n" for seed in SEEDS]
             (folder / "seeds.jsonl").write_text("".join(lines))
             script = (
-                _example().replace("MODEL@https://HOST/v1", f"m@{server.url}").replace("USER/", f"ada/{processes}")
+                _example()
+                .replace("MODEL@https://HOST/v1", f"m@{server.url}")
+                .replace("USER/", f"ada/{processes}")
+                .replace("*OPERATIONS)", "*with_prompts('large'))")
+                .replace("import OPERATIONS,", "import with_prompts,")
             )
             (folder / "letters.py").write_text(script)
             launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]

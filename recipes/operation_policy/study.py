@@ -328,7 +328,7 @@ class CoinInstructor:
     text nor what was tried before can tell how the toss falls.
     """
 
-    model = "coin"
+    model, whole = "coin", True
 
     def __init__(self, key: tuple, success: float = 0.35):
         self.key, self.success = key, success

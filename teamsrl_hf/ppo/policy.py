@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput, cached_file
 from ..errors import UserError
 from ..loading import loading
 from ..text.features import hashed_vectors, history_features
-from ..text.operations import Operation
+from ..text.operations import Operation, prompted_as
 from ..types import State
 from .policy_config import OperationPolicyConfig
 from .quantization import guard_cpu_4bit
@@ -303,13 +303,14 @@ def _backbone_config(config: OperationPolicyConfig) -> PreTrainedConfig:
     return AutoConfig.for_model(**config.backbone)
 
 
-def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operation]) -> None:
-    """UserError that shows both lists unless `policy` was made for exactly these operations, in this order."""
+def check_policy_operations(policy: OperationPolicy, operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The policy's operations with the prompts of `operations`; UserError unless both have the same names in order."""
     own, given = list(policy.operation_names), [operation.name for operation in operations]
     if own != given:
         raise UserError(
             f"The policy chooses among {own}, but the operations in use are {given}; they must be the same."
         )
+    return prompted_as(policy.config.operation_tuple(), operations)
 
 
 def check_whole(policy: OperationPolicy) -> None:

@@ -99,7 +99,7 @@ class InstructionGenPPOTrainer(PolicyReport):
         self.policy = unwrapped(prepared)
         self.operations = self.policy.config.operation_tuple()
         if operations:
-            check_policy_operations(self.policy, operations)
+            self.operations = check_policy_operations(self.policy, operations)
         self.instructor, self.reviewer = instructor, instructor if reviewer is None else reviewer
         self.reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
         self.reward_weights = check_weights(args.reward_weights, self.reward_funcs)

@@ -11,8 +11,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import UserError, did_you_mean
 from .edits import Edit, EditForm
 
@@ -39,7 +37,8 @@ def read_prompts(source: str | Mapping[str, Any] = DEFAULT_SET) -> dict[str, dic
     """
     given: Mapping[str, Any]
     if isinstance(source, str) and source in PROMPT_SETS:
-        given, base = _read_file(_FOLDER / f"{source}.json"), None if source == "large" else "large"
+        given = json.loads((_FOLDER / f"{source}.json").read_text(encoding="utf-8"))
+        base = None if source == "large" else "large"
     else:
         given = source if isinstance(source, Mapping) else _read_file(Path(source))
         _check_keys(given, _KEYS, "A set of prompts")
@@ -113,6 +112,8 @@ def _check_frame(frame: str, values: Mapping[str, Any]) -> None:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    import yaml  # Only a user's file needs it.
+
     try:
         text = path.read_text(encoding="utf-8")
         given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
