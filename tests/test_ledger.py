@@ -1,16 +1,22 @@
 import asyncio
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from endpoint_server import EndpointServer
 
 from teamsrl_hf import Completion, EndpointGenerator, Ledger, Request, Sampling, ScriptedGenerator, Task
 from teamsrl_hf.calls import run_async
+from teamsrl_hf.models import ledger_file
+from teamsrl_hf.models.accounting import report
 from teamsrl_hf.models.budget import Budget, BudgetExhausted, Price
 from teamsrl_hf.models.ledger import Totals, request_key
 from teamsrl_hf.text.operations import OPERATIONS, rewrite_messages
@@ -578,11 +584,82 @@ def test_the_likelihood_of_each_choice_is_replayed_and_an_older_ledger_gets_room
     assert _answer(path)[0] == "A wren."
 
 
+@pytest.mark.parametrize("change", ["text = 'A hen.'", "text = ''", "completion_tokens = 6", "model = 'other'"])
+def test_a_damaged_answer_is_named_bought_again_and_still_counts(change, tmp_path, caplog):
+    path = tmp_path / "ledger.sqlite"
+    _write(path, text="A wren.")
+    _sqlite(path, (f"UPDATE calls SET {change}",))
+    caplog.clear()
+    _write(path, text="A robin.")
+    key = request_key(_request(), "paid").hex()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"The ledger {path} holds a damaged answer, {key}; it is bought again."
+    ]
+    text, bought, _ = _answer(path)
+    assert (text, bought) == ("A robin.", 2)
+
+
+def test_a_damaged_answer_in_another_ledger_is_not_replayed(tmp_path):
+    _write(tmp_path / "other.sqlite", text="A wren.")
+    _sqlite(tmp_path / "other.sqlite", ("UPDATE calls SET text = 'A hen.'",))
+    with Ledger(tmp_path / "ledger.sqlite", read_from=[tmp_path / "other.sqlite"]) as ledger:
+        assert asyncio.run(ledger.record(Endpoint())(_request())).text == "Answer to Name a bird."
+
+
+def test_answers_without_a_checksum_are_replayed(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    _write(path, text="A wren.")
+    _sqlite(
+        path,
+        *((f"ALTER TABLE {table} DROP COLUMN checksum",) for table in ("calls", "superseded")),
+        ("PRAGMA user_version=4",),
+    )
+    assert _answer(path)[0] == "A wren."
+
+
+@contextmanager
+def without_write_access(folder):
+    """Inside, this process can write neither the folder nor its files, even where it runs as root."""
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+def test_another_ledger_is_read_without_write_access(killed, tmp_path):
+    folder = Path(tempfile.mkdtemp())  # Unlike tmp_path, other users may enter it.
+    try:
+        if killed:
+            assert subprocess.run([sys.executable, "-c", KILLED, str(folder / "known.sqlite")]).returncode == -9
+            assert (folder / "known.sqlite-wal").stat().st_size > 0
+        else:
+            _write(folder / "known.sqlite", text="bought")
+        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        with without_write_access(folder):
+            connection = ledger_file.open_to_read(folder / "known.sqlite")
+            assert report(folder / "known.sqlite")["roles"]["expert"]["calls"] == 1
+            with pytest.raises(PermissionError):
+                (folder / "new").touch()
+        with closing(connection):
+            assert connection.execute("SELECT text FROM calls").fetchall() == [("bought",)]
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
     _sqlite(path, ("PRAGMA user_version=99",))
-    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 4; install a newer"):
+    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 5; install a newer"):
         Ledger(path)
 
 

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..redaction import shown
 from ..runs import read_run
 from .ledger import Ledger, Totals
+from .ledger_file import writable
 from .parts import part_paths
 
 # WizardLM (arXiv 2304.12244): 52,000 seeds x 4 rounds x 3 calls (rewrite, equality judge, response) gave 250,000 rows.
@@ -155,12 +156,13 @@ def _ledgers(folder: Path) -> list[Path]:
 
 
 def _totals(paths: Sequence[Path]) -> dict[str, Totals]:
-    if len(paths) == 1:
-        with Ledger(paths[0]) as ledger:
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "all.sqlite"
+        (Path(folder) / "copies").mkdir()
+        paths = [writable(path, Path(folder) / "copies") for path in paths]
+        with Ledger(paths[0] if len(paths) == 1 else own) as ledger:
+            ledger.merge(paths)
             return ledger.totals()
-    with tempfile.TemporaryDirectory() as draft, Ledger(Path(draft) / "all.sqlite") as ledger:
-        ledger.merge(paths)
-        return ledger.totals()
 
 
 def _rows(summary: Any) -> int | None:

@@ -78,6 +78,8 @@ class Ledger:
         calls, tokens, cost: Spent so far, including earlier runs with this file.
         replayed: Answers replayed since the ledger was opened.
 
+    An answer that no longer has the checksum it was recorded with is named in the log and bought again.
+
     If a server reports no tokens, one token is booked for every four bytes of text, and the call is marked as
     estimated.
 
@@ -106,12 +108,12 @@ class Ledger:
         self._recorded: list[_Recorded] = []
         self._reservations = Reservations(budget)
         self._connection = ledger_file.open_to_write(self.path)
-        self._readers = [(self._connection, ledger_file.selection(self._connection))]
+        self._readers = [(self.path, self._connection, ledger_file.selection(self._connection))]
         try:
             self.calls, self.tokens, self.cost = self._spent()
             for other in map(Path, read_from):
                 connection = ledger_file.open_to_read(other)
-                self._readers.append((connection, ledger_file.selection(connection)))
+                self._readers.append((other, connection, ledger_file.selection(connection)))
         except BaseException:
             self.close()
             raise
@@ -137,18 +139,23 @@ class Ledger:
     def find(self, key: bytes) -> Completion | None:
         """The recorded answer of a request, else its recorded failure; None if the request has to be sent."""
         failed = None
-        for connection, selection in self._readers:
+        for path, connection, selection in self._readers:
             try:
                 row = connection.execute(selection, (key,)).fetchone()
             except sqlite3.Error as error:
-                raise ledger_file.explained(error, self.path) from error
+                raise ledger_file.explained(error, path) from error
+            if row is not None and ledger_file.is_damaged(key, row):
+                logger.warning("The ledger %s holds a damaged answer, %s; it is bought again.", path, key.hex())
+                if connection is self._connection:
+                    self._asked_again.add(key)
+                continue
             if row is not None and row[5] is None:
                 scores = () if row[9] is None else tuple(json.loads(row[9]))
                 return replace(Completion(*row[:7]), scores=scores)
             failed = failed or row
         if failed is None:
             return None
-        *answer, created, final, _ = failed
+        *answer, created, final, _, _ = failed
         if key in self._failed or created >= self.since or (final and not self.retry_errors):
             self._failed.add(key)
             return Completion(*answer)
@@ -169,7 +176,8 @@ class Ledger:
         cost, attempts = price.of(*tokens), completion.attempts
         answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
         scores = json.dumps(completion.scores) if completion.scores else None
-        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0, scores)
+        check = ledger_file.checksum(key, (*answer, scores))
+        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0, scores, check)
         try:
             if key in self._asked_again:
                 ledger_file.replace_failure(self._connection, key, row)
@@ -252,7 +260,7 @@ class Ledger:
         """Call `settle`, then close the file."""
         if self._purchases.in_shared_loop():
             run_async(self.settle(seconds))
-        for connection, _ in self._readers:
+        for _, connection, _ in self._readers:
             connection.close()
         if self.replayed and not self._closed:
             logger.info("The ledger %s replayed %s answers.", self.path, f"{self.replayed:,}")

@@ -1,8 +1,13 @@
 """The SQLite file of a ledger: a path goes in, out comes a connection to tables of this version, or a clear error."""
 
+import hashlib
+import json
 import logging
+import os
 import secrets
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -13,12 +18,13 @@ from ..errors import UserError
 from .budget import Amounts
 
 logger = logging.getLogger(__name__)
-_VERSION = 4
+_VERSION = 5
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
 # Columns that earlier versions did not have, with the values for their calls.
 _ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
 _ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
 _ADDED |= {"scores": "TEXT"}  # A JSON list, or NULL.
+_ADDED |= {"checksum": "BLOB"}  # See `checksum`; NULL in calls of earlier versions.
 _NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
 # The text is the last column, so that sums over the others need not read it.
 _COLUMNS = """
@@ -103,18 +109,63 @@ def _migrate(connection: sqlite3.Connection) -> bool:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that writes no record and lets other processes in."""
+    """A connection that writes no record and lets other processes in; it needs no permission to write."""
     _existing(path)
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    connection = None
     try:
-        # Not mode=ro: SQLite first has to apply the write-ahead log that a killed process left.
+        connection = _reader(path)
         connection.execute("PRAGMA query_only=ON")
         _check(connection, path)
         connection.execute("SELECT 1 FROM calls").fetchone()
     except (sqlite3.Error, UserError) as error:
-        connection.close()
+        if connection is not None:
+            connection.close()
         raise (error if isinstance(error, UserError) else explained(error, path)) from error
     return connection
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    log = path.with_name(f"{path.name}-wal")
+    if _may_write(path):
+        # Not mode=ro: SQLite first has to apply the write-ahead log that a killed process left.
+        return sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    if not (log.is_file() and log.stat().st_size):
+        name = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+        return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+    # The log holds answers that the file lacks, and SQLite applies it only where it can write: to a copy.
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (path, log):
+            shutil.copyfile(file, Path(folder) / file.name)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as copied:
+            copied.backup(connection)
+    return connection
+
+
+def _may_write(path: Path) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, path.parent))
+
+
+def writable(path: Path, folder: Path) -> Path:
+    """The path of a ledger, or of a copy in `folder` where this process may not write to it."""
+    if _may_write(path):
+        return path
+    copy = folder / path.name
+    with closing(open_to_read(path)) as connection, closing(sqlite3.connect(copy)) as target:
+        connection.backup(target)
+    return copy
+
+
+def checksum(key: bytes, answer: Sequence[object]) -> bytes:
+    """A hash of a recorded answer, 8 bytes: a disk or a hand that changes one is noticed.
+
+    Args:
+        key: The request's key.
+        answer: The columns of `_ANSWER`, and `scores`.
+    """
+    content = json.dumps([str(value) if isinstance(value, str) else value for value in answer])
+    return hashlib.blake2b(content.encode(), digest_size=8, key=key).digest()
 
 
 def insert(connection: sqlite3.Connection, row: Sequence[object]) -> None:
@@ -175,11 +226,17 @@ def _identity_row(connection: sqlite3.Connection) -> tuple[str | None, str | Non
 
 
 def selection(connection: sqlite3.Connection) -> str:
-    """The statement that finds a call by key: the fields of a `Completion`, `created`, `final` and `scores`."""
+    """The statement that finds a call by key: fields of a `Completion`, `created`, `final`, `scores`, `checksum`."""
     present = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
-    defaults = {"attempts": "1", "final": "0", "scores": "NULL"}
-    attempts, final, scores = (name if name in present else default for name, default in defaults.items())
-    return f"SELECT {_ANSWER}, {attempts}, created, {final}, {scores} FROM calls WHERE key = ?"
+    defaults = {"attempts": "1", "final": "0", "scores": "NULL", "checksum": "NULL"}
+    attempts, final, scores, check = (name if name in present else default for name, default in defaults.items())
+    return f"SELECT {_ANSWER}, {attempts}, created, {final}, {scores}, {check} FROM calls WHERE key = ?"
+
+
+def is_damaged(key: bytes, row: Sequence[Any]) -> bool:
+    """Whether a row that `selection` found does not have the checksum that it was recorded with."""
+    *_, scores, recorded = row
+    return recorded is not None and recorded != checksum(key, (*row[:6], scores))
 
 
 def _existing(path: Path) -> None:
