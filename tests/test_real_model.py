@@ -5,8 +5,11 @@ import torch
 from real_model import smollm2
 
 from teamsrl_hf import OPERATIONS, Request, Sampling, make_generator
+from teamsrl_hf.environment.calibration import calibrate, read_labelled
+from teamsrl_hf.environment.review import accepts, question_request
 from teamsrl_hf.environment.rewriting import Rewrite, ask_rewrite
 from teamsrl_hf.text.operations import rewrite_messages
+from teamsrl_hf.text.questions import QUESTIONS
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=24)
 
@@ -70,3 +73,24 @@ def test_the_weights_of_a_gguf_file_are_unpacked_in_the_dtype_asked_for():
 def test_a_gguf_file_is_not_quantized_once_more():
     with pytest.raises(ValueError, match="goes without quantize_4bit"):
         make_generator(smollm2() | {"quantization": "4bit"})
+
+
+def test_no_verdict_of_a_real_model_is_unreadable_and_each_is_that_of_the_likelier_word(model):
+    rows = read_labelled()[:12]
+
+    async def ask_all(question):
+        return await asyncio.gather(*(model(question_request(question, r.instruction, r.rewrite)) for r in rows))
+
+    for question in QUESTIONS.values():
+        answers = asyncio.run(ask_all(question))
+        assert {answer.text for answer in answers} <= set(question.choices)
+        assert [accepts(question, answer) for answer in answers] == [question.read(answer.text) for answer in answers]
+        assert all(max(answer.scores) < 0 for answer in answers)
+        assert {answer.completion_tokens for answer in answers} == {0}
+
+
+def test_a_real_reviewer_that_prefers_one_word_is_calibrated_by_an_offset(model):
+    rows = [row for row in read_labelled() if row.label in ("good", "unchanged")][:16]
+    found = calibrate(model, rows).questions["different"]
+    assert (found.rows, found.unreadable, found.failed) == (16, 0, 0)
+    assert found.offset != 0.0
