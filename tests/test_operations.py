@@ -49,9 +49,10 @@ def test_a_review_shows_both_texts_in_order_in_fences_of_their_own():
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 def test_a_question_shows_worked_examples_as_turns_that_answer_in_one_word_each_as_often(question):
     messages = question.messages("Name a bird.", "Name a hawk.")
-    assert [message["role"] for message in messages] == ["user", "assistant"] * 4 + ["user"]
     said = [message["content"] for message in messages[1::2]]
-    assert sorted(said) == sorted(question.choices * 2)
+    assert [message["role"] for message in messages] == ["user", "assistant"] * len(said) + ["user"]
+    assert len(said) in (4, 6)
+    assert said.count(question.choices[0]) == said.count(question.choices[1]) == len(said) / 2
     assert all(question.read(answer) == (answer == question.choices[0]) for answer in said)
     assert all(message["content"].endswith(" or ".join(question.choices) + "?") for message in messages[::2])
     assert messages[:-1] == question.messages("Why?", "How?")[:-1]

@@ -125,6 +125,8 @@ DIFFERENT = Question(
             "Different",
         ),
         ("Explain why ice floats.", "Explain why ice floats. The answer must explain that ice floats.", "Equal"),
+        ("How do bees make honey?", "How do bees make honey, and why does it hardly ever spoil?", "Different"),
+        ("Plan a picnic.", "Plan a picnic.", "Equal"),
         ("Write a poem about autumn.", "Describe how a loom is threaded.", "Different"),
     ),
     Verdict.EQUAL,
