@@ -30,6 +30,7 @@ from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
 POINTS = 6  # Of a curve.
+MOST_CALLS = 4  # Of a model for one operation: two tries of an edit, a verdict of Evol-Instruct's judge, an answer.
 
 
 @dataclass
@@ -213,13 +214,15 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
         free_model = make_generator(args.instructor)
         evolver = DatasetEvolver(*models, chooser, with_prompts(args.prompts), config, instructor=free_model)
         while spent < args.budget and seen < len(order):
-            # Seed by seed, so that the budget cuts at most one chain.
-            for result in next(evolver.evolve([order[seen]])):
-                more = paid_and_free(result.candidate, kind)
-                spent, free = spent + more[0], free + more[1]
-                if isinstance(result, Example) and spent <= args.budget:
-                    rows.append(row_of(result.candidate, spent))
-            seen += 1
+            # As many chains together as surely fit: a local model fills its batches, and the budget cuts one chain.
+            together = max(1, (args.budget - spent) // (MOST_CALLS * args.operations_per_episode))
+            for results in evolver.evolve(order[seen : seen + together]):
+                for result in results:
+                    more = paid_and_free(result.candidate, kind)
+                    spent, free = spent + more[0], free + more[1]
+                    if isinstance(result, Example) and spent <= args.budget:
+                        rows.append(row_of(result.candidate, spent))
+                seen += 1
         recorded = sum(totals.calls for totals in paid.totals().values())
     if not rows:
         raise UserError(f"{method} made no row of {seen} seeds within {args.budget} calls; raise --budget.")
