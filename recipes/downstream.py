@@ -123,7 +123,9 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
 def comparison_seeds(settings: Mapping[str, Any], path: str | None) -> list:
     """The seeds that the comparison trained its choosers on."""
     names = ("seed_column", "input_column", "drop_duplicate_seeds", "test_size")
-    train, test = SeedArguments(path, **{name: settings[name] for name in names}).load()
+    train, test = SeedArguments(
+        path, **{name: settings[name] for name in names}, max_seeds=settings.get("max_seeds")
+    ).load()
     if seeds_digest([*train, *test]) != settings["seeds"]:
         raise UserError("These are not the comparison's seeds; give the --seeds it was run with.")
     return train

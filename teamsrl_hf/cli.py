@@ -14,7 +14,7 @@ from . import __version__
 from .commands.arguments import SeedArguments
 from .commands.options import Parser
 from .commands.signals import leave
-from .errors import UserError, did_you_mean
+from .errors import NothingMade, UserError, did_you_mean
 from .loading import module_of_file
 from .paths import resource
 
@@ -34,6 +34,9 @@ LAUNCH_OPTIONS = (
     *("--accelerate_config", "--num_processes", "--mixed_precision", "--gpu_ids", "--num_machines"),
     *("--machine_rank", "--main_process_ip", "--main_process_port"),
 )
+
+# What `teamsrl quickstart --model` uses unless the user says otherwise.
+MODEL_SEEDS, MODEL_TEST_SIZE, MODEL_BATCH = 40, 0.2, 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     SeedArguments.add_options(quickstart)
     quickstart.add_argument(
         "--output_dir", default="teamsrl-quickstart", help="folder for all results (default: %(default)s)"
+    )
+    quickstart.add_argument(
+        "--model",
+        metavar="SPEC",
+        help="language model for every role, fine-tuned at the end: transformers:PATH_OR_ID, or a mapping as JSON, "
+        'such as \'{"transformers": "FOLDER", "gguf_file": "NAME.gguf"}\'; of the built-in seeds it uses 40, unless '
+        "--max_seeds says otherwise; left out: rules, which need no model",
     )
     quickstart.set_defaults(run=_quickstart)
     ledger = commands.add_parser("ledger", help="model calls and cost of a run, in total and per accepted row")
@@ -180,43 +190,115 @@ def _quickstart(args: argparse.Namespace) -> None:
 
     # Each of the three stages has a progress bar; bars of every mapping and shard would hide them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    # Such small models gain nothing from a second thread, and lose much time if the processor is shared.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    given = SeedArguments.of_options(args)
+    given, spec = SeedArguments.of_options(args), _local_spec(args.model) if args.model else None
+    if spec is None:
+        # Such small models gain nothing from a second thread, and lose much time if the processor is shared.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    else:
+        given.test_size = MODEL_TEST_SIZE
+        given.max_seeds = MODEL_SEEDS if given.seeds is None and given.max_seeds is None else given.max_seeds
     train, test = given.load()
+    if spec is not None and not (train and test):
+        raise UserError(
+            f"Seeds to train on: {len(train)}, held out: {len(test)}; each needs at least one, so give more."
+        )
     out = Path(args.output_dir)
+    run = {"command": "quickstart", "seeds": seeds_digest([*train, *test])} | ({"model": spec} if spec else {})
     with hold(out):
-        done = open_run(out, {"command": "quickstart", "seeds": seeds_digest([*train, *test])})
+        done = open_run(out, run)
         if done is None:
-            done = _run_stages(out, given)
+            done = _run_stages(out, given) if spec is None else _run_model_stages(out, given, spec)
             finish_run(out, done)
     _print_summary(out, done)
 
 
+def _local_spec(text: str) -> dict[str, Any]:
+    """The specification of a model that can be fine-tuned here, as a mapping."""
+    from .models.factory import check_model
+
+    check_model(text)
+    if text.lstrip().startswith("{"):
+        spec = json.loads(text)
+    else:
+        kind, _, name = text.partition(":")
+        spec = {kind: name}
+    if "transformers" not in spec:
+        raise UserError(
+            f"The quickstart fine-tunes its model on this machine; --model can't be of the kind {next(iter(spec))}: "
+            "give transformers:PATH_OR_ID. For models behind an endpoint use train-policy, evolve and sft."
+        )
+    return {"batch_size": MODEL_BATCH, **spec}
+
+
+def _stage(number: str, title: str, recipe: str, config: str, *options: str) -> dict[str, Any]:
+    print(f"[{number}] {title}", file=sys.stderr)
+    return load_recipe(recipe).main(["--config", str(resource(f"recipes/quickstart/{config}.yaml")), *options])
+
+
 def _run_stages(out: Path, given: SeedArguments) -> dict[str, Any]:
-    seeds = given.options()
-    ledger = ["--ledger", str(out / "ledger.sqlite")]
-
-    def stage(number: int, title: str, recipe: str, *options: str) -> dict[str, Any]:
-        print(f"[{number}/3] {title}", file=sys.stderr)
-        config = str(resource(f"recipes/quickstart/{recipe}.yaml"))
-        return load_recipe(recipe).main(["--config", config, *options])
-
+    seeds = [*given.options(), "--ledger", str(out / "ledger.sqlite")]
     policy, dataset, model = str(out / "policy"), str(out / "dataset"), str(out / "model")
-    trained = stage(1, "Training the policy", "train_policy", *seeds, *ledger, "--output_dir", policy)
-    evolved = stage(
-        2,
-        "Evolving the dataset",
-        "evolve_dataset",
-        *seeds,
-        *ledger,
-        "--policy",
-        policy,
-        "--output_dir",
-        dataset,
-    )
-    tuned = stage(3, "Fine-tuning", "sft", "--dataset_name", dataset, "--output_dir", model)
+    trained = _stage("1/3", "Training the policy", "train_policy", "train_policy", *seeds, "--output_dir", policy)
+    to = ["--policy", policy, "--output_dir", dataset]
+    evolved = _stage("2/3", "Evolving the dataset", "evolve_dataset", "evolve_dataset", *seeds, *to)
+    tuned = _stage("3/3", "Fine-tuning", "sft", "sft", "--dataset_name", dataset, "--output_dir", model)
     return {"policy": trained, "dataset": evolved, "model": tuned, "calls": ledger_totals(out / "ledger.sqlite")}
+
+
+def _run_model_stages(out: Path, given: SeedArguments, spec: dict[str, Any]) -> dict[str, Any]:
+    """The stages with one language model as instructor, reviewer, expert and student.
+
+    Raises:
+        NothingMade: A stage made nothing that the next one, or the user, could use.
+    """
+    import torch
+
+    from .models.factory import make_generator
+
+    if "gguf_file" in spec:
+        spec = _unpacked(spec, out)
+    everyone, name = make_generator(spec), json.dumps(spec)  # Held, so that the stages share one copy in memory.
+    reviewer, paid = ["--reviewer", name], ["--ledger", str(out / "ledger.sqlite")]
+    calibration = str(out / "calibration.json")
+    print("[1/4] Measuring the reviewer", file=sys.stderr)
+    measured = load_recipe("calibrate").main([*reviewer, *paid, "--output", calibration]).questions["different"]
+    seeds = [*given.options(), "--test_size", str(MODEL_TEST_SIZE), *paid, *reviewer, "--calibration", calibration]
+    policy, dataset, model = str(out / "policy"), str(out / "dataset"), str(out / "model")
+    options = [*seeds, "--instructor", name, "--output_dir", policy]
+    trained = _stage("2/4", "Training the policy", "train_policy", "train_policy_smollm2", *options)
+    if not any(trained[f"accept_rate_{which}"] for which in ("after", "uniform")):
+        raise NothingMade("No rewrite passed in the evaluation of the policy; give a larger model.", trained)
+    options = [*seeds, "--expert", name, "--chooser", "policy", "--policy", policy, "--output_dir", dataset]
+    evolved = _stage("3/4", "Evolving the dataset", "evolve_dataset", "evolve_smollm2", *options)
+    del everyone
+    options = ["--model_name_or_path", spec["transformers"], "--dataset_name", dataset, "--output_dir", model]
+    options += ["--use_cpu", "false" if torch.accelerator.is_available() else "true"]
+    tuned = _stage("4/4", "Fine-tuning", "sft", "sft_smollm2", *options)
+    if not tuned["loss_after"] < tuned["loss_before"]:
+        change = f"{tuned['loss_before']:.2f} to {tuned['loss_after']:.2f}"
+        raise NothingMade(f"Fine-tuning did not lower the loss on held-out rows ({change}); give more seeds.", tuned)
+    calls = ledger_totals(out / "ledger.sqlite")
+    return {
+        "policy": trained,
+        "dataset": evolved,
+        "model": tuned,
+        "calls": calls,
+        "spec": spec,
+        "reviewer": measured.accuracy,
+    }
+
+
+def _unpacked(spec: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The specification of the same model in a folder of safetensors, which is written unless it is there."""
+    from .sft.unpack import unpack_gguf
+
+    spec = dict(spec)
+    name, file = spec.pop("transformers"), spec.pop("gguf_file")
+    folder = out / Path(file).stem
+    if not (folder / "model.safetensors").exists():
+        print(f"Unpacking {file}", file=sys.stderr)
+        unpack_gguf(name, file, folder, spec.get("dtype", "auto"))
+    return {"transformers": str(folder), **spec}
 
 
 def ledger_totals(path: Path) -> dict[str, int]:
@@ -229,12 +311,16 @@ def ledger_totals(path: Path) -> dict[str, int]:
 
 def _print_summary(out: Path, summary: dict[str, Any]) -> None:
     policy, dataset, model = summary["policy"], summary["dataset"], summary["model"]
+    from .public import public_model
+
+    who = public_model(summary["spec"]) if "spec" in summary else "rulebook: rules, no LLM"
     rejections = ", ".join(f"{name} {count}" for name, count in dataset["rejections"].items())
+    right = f", right on {summary['reviewer']:.0%} of labelled rewrites" if "reviewer" in summary else ""
     print(
         f"""
 rows               {dataset["rows"]}
 rejected steps     {sum(dataset["rejections"].values())} ({rejections})
-model calls        {", ".join(f"{role} {count}" for role, count in summary["calls"].items())} (rulebook: rules, no LLM)
+model calls        {", ".join(f"{role} {count}" for role, count in summary["calls"].items())} ({who}{right})
 reward per chain   {policy["reward_before"]:.2f} before, {policy["reward_after"]:.2f} after training, \
 {policy["reward_uniform"]:.2f} with random operations (held-out seeds)
 loss of the model  {model["loss_before"]:.2f} before, {model["loss_after"]:.2f} after fine-tuning (held-out rows)

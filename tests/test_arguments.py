@@ -8,6 +8,7 @@ import pytest
 from teamsrl_hf import cli
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.text.seeds import load_seeds
 
 
 def fails_with(error):
@@ -66,8 +67,17 @@ def test_the_traceback_of_a_users_error_is_shown_on_demand(monkeypatch, capsys):
         [],
         ["--seeds", "owner/set", "--seed_config", "hard", "--seed_split", "dev", "--skip_bad_seeds"],
         ["--seeds", "a.jsonl", "--seed_column", "prompt", "--input_column", "", "--drop_duplicate_seeds"],
+        ["--max_seeds", "40"],
     ],
 )
 def test_the_quickstart_takes_the_options_of_seeds_that_recipes_take_and_hands_them_on(words):
     given = SeedArguments.of_options(cli._parser().parse_args(["quickstart", *words]))
     assert given == parse([SeedArguments], words)[0] == parse([SeedArguments], given.options())[0]
+
+
+def test_max_seeds_takes_the_first_seeds_and_then_parts_them():
+    train, test = SeedArguments(max_seeds=10, test_size=0.2).load()
+    assert (len(train), len(test)) == (6, 4)
+    assert {seed.id for seed in (*train, *test)} == {seed.id for seed in load_seeds()[:10]}
+    with pytest.raises(UserError, match="max_seeds must be a whole number of at least 1, not 0"):
+        SeedArguments(max_seeds=0)

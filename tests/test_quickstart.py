@@ -230,6 +230,36 @@ def anonymous(url: str) -> int:
         return error.code
 
 
+@pytest.mark.parametrize("spec", ["endpoint:gpt-4o@https://api.example.com/v1", "rulebook"])
+def test_a_model_that_cannot_be_fine_tuned_here_is_refused(spec, tmp_path, capsys):
+    assert main(["quickstart", "--model", spec, "--output_dir", str(tmp_path / "out")]) == 2
+    assert "give transformers:PATH_OR_ID" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    from teamsrl_hf import load_seeds
+    from teamsrl_hf.sft.tiny import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("random")
+    return build_tiny_model([seed.text for seed in load_seeds()], folder)
+
+
+def test_too_few_seeds_to_hold_any_out_are_refused(random_model, tmp_path, capsys):
+    words = ["--model", f"transformers:{random_model}", "--max_seeds", "1", "--output_dir", str(tmp_path / "out")]
+    assert main(["quickstart", *words]) == 2
+    assert "Seeds to train on: 1, held out: 0; each needs at least one" in capsys.readouterr().err
+
+
+def test_a_model_that_writes_nothing_usable_ends_the_quickstart_with_the_reason(random_model, tmp_path, capsys):
+    """A random model: no rewrite passes, so the policy has learned nothing and no row could come."""
+    words = ["--model", f"transformers:{random_model}", "--max_seeds", "10", "--output_dir", str(tmp_path / "out")]
+    assert main(["quickstart", *words]) == 3
+    assert "No rewrite passed in the evaluation of the policy; give a larger model." in capsys.readouterr().err
+    assert not (tmp_path / "out" / "dataset").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "parquet", "json", "folder", "renamed"])
 def test_seeds_of_every_form_make_the_same_dataset(form, tmp_path):

@@ -12,7 +12,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from .. import __version__
-from ..errors import NothingMade, Stopped, UserError
+from ..errors import NothingMade, Stopped, UserError, check_number
 from ..redaction import redact, shown
 from ..text.operations import Operation, select_operations
 from ..text.seeds import INPUTS, INSTRUCTION, load_seeds, split_seeds
@@ -47,9 +47,12 @@ class SeedArguments:
     skip_bad_seeds: bool = field(
         default=False, metadata={"help": "Skip and count rows that can't be used instead of refusing the first."}
     )
+    max_seeds: int | None = field(default=None, metadata={"help": "Use only the first seeds of the source, so many."})
     test_size: float = field(default=0.1, metadata={"help": "Share of seeds held out from training the policy."})
 
     def __post_init__(self) -> None:
+        if self.max_seeds is not None:
+            check_number("max_seeds", self.max_seeds, 1, whole=True)
         self.left_out: Counter[str] = Counter()
 
     def load(self) -> tuple[list[Seed], list[Seed]]:
@@ -65,13 +68,14 @@ class SeedArguments:
             skip_bad=self.skip_bad_seeds,
             left_out=self.left_out,
         )
-        return split_seeds(seeds, self.test_size)
+        return split_seeds(seeds[: self.max_seeds], self.test_size)
 
     @classmethod
     def add_options(cls, parser: ArgumentParser) -> None:
         """Add the options that choose seeds to a parser, without importing the libraries that `parse` needs."""
         for one in cls._choosing():
-            how = {"action": "store_true"} if one.default is False else {"default": one.default}
+            how: dict[str, Any] = {"action": "store_true"} if one.default is False else {"default": one.default}
+            how |= {"type": int} if one.type == int | None else {}
             parser.add_argument(f"--{one.name}", help=one.metadata["help"], **how)
 
     @classmethod

@@ -99,8 +99,8 @@ class TransformersGenerator:
                 "quantize_4bit acts while a model is loaded, but one was given; quantize that, or give none."
             )
         check_device(dtype, device)
-        if gguf_file and (quantize_4bit or importlib.util.find_spec("gguf") is None):
-            raise UserError("gguf_file needs gguf (pip install gguf), and goes without quantize_4bit.")
+        if gguf_file:
+            check_gguf(quantize_4bit)
         self.model = f"{model_name_or_path}/{gguf_file}" if gguf_file else model_name_or_path
         self.batch_size = batch_size
         if model is None:
@@ -114,7 +114,7 @@ class TransformersGenerator:
         if model is None:
             with loading("model", model_name_or_path):
                 load = (
-                    partial(_load_gguf, gguf_file=gguf_file)
+                    partial(load_gguf, gguf_file=gguf_file)
                     if gguf_file
                     else partial(_load, quantize_4bit=quantize_4bit)
                 )
@@ -290,6 +290,12 @@ def check_device(dtype: str | torch.dtype, device: str | torch.device | None) ->
         raise UserError(f"There is no device {str(wanted)!r}: torch sees {there.type if there else 'the CPU'} only.")
 
 
+def check_gguf(quantize_4bit: bool = False) -> None:
+    """Raise UserError where a GGUF file can't be read, or is to be quantized once more."""
+    if quantize_4bit or importlib.util.find_spec("gguf") is None:
+        raise UserError("gguf_file needs gguf (pip install gguf), and goes without quantize_4bit.")
+
+
 def _chosen(device: str | torch.device | None) -> torch.device:
     """The given device; by default the GPU if there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
@@ -322,7 +328,7 @@ def _load(name: str, dtype: str | torch.dtype, quantize_4bit: bool, device: str 
     return model
 
 
-def _load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str | torch.device | None):
+def load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str | torch.device | None):
     """The model of a GGUF file with unpacked weights: packed ones ran at two thirds of the speed."""
     device = _chosen(device)
     if dtype == "auto":
