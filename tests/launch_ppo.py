@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from asked import rewrite_of
+from asked import changed, rewrite_of
 from peft import LoraConfig
 from safetensors.torch import save_file
 
@@ -35,7 +35,7 @@ def instructor(request):
         return "Different"
     name, text = found
     works = name == "deepen" or (name == "breadth" and len(text) % 2)
-    return f"{text} Further {name} {len(text)}." if works else text
+    return changed(name, text) if works else text
 
 
 class WatchedTrainer(InstructionGenPPOTrainer):

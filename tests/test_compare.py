@@ -256,19 +256,24 @@ def test_what_the_published_text_claims_is_in_the_results():
         (results, "rows", "policy", "paper"),
         (results, "rows", "uniform", "evol_instruct"),
         (results, "rows", "uniform_plan_answer", "policy"),
-        (results, "vendi_equal", "policy", "uniform"),
+        (results, "rows", "policy_plan_answer", "uniform_plan_answer"),
+        (results, "vendi_equal", "paper", "uniform"),
+        (results, "vendi_equal", "policy", "linucb"),
         (results, "vendi_equal", "policy_plan_answer", "uniform_plan_answer"),
-        (results, "paid_per_row", "policy_plan_answer", "uniform_plan_answer"),
         (later, "seeds", "uniform", "policy"),
+        (later, "evolved", "uniform", "policy"),
         (later, "seeds", "evol_instruct", "uniform"),
     ):
         mean, half = gap(found, ours, theirs, column)
         assert mean > half, (column, ours, theirs)
     for found, column, ours, theirs in (
         (results, "rows", "policy", "linucb"),
+        (results, "vendi_equal", "policy", "uniform"),
+        (results, "paid_per_row", "policy_plan_answer", "uniform_plan_answer"),
         (results, "grade", "policy", "uniform"),
-        (later, "evolved", "policy", "uniform"),
         (equal, "seeds", "policy", "uniform"),
+        (equal, "evolved", "policy", "uniform"),
+        (equal, "seeds", "paper", "uniform"),
         (equal, "seeds", "evol_instruct", "uniform"),
         (equal, "evolved", "evol_instruct", "uniform"),
     ):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from asked import rewrite_of
+from asked import changed, rewrite_of
 from peft import LoraConfig
 from transformers import AutoModel, BertConfig, BertModel
 
@@ -45,7 +45,7 @@ def _instructor(request):
     if found is None:
         return "Different"
     name, text = found
-    return f"{text} Further {name} {len(text)}." if name == "deepen" else text
+    return changed(name, text) if name == "deepen" else text
 
 
 def _trainer(tmp_path, model, max_steps=4, **options):

@@ -399,5 +399,5 @@ def test_resources_are_found_in_the_package_first_then_beside_it(tmp_path, monke
 
 
 def test_a_resource_that_is_not_installed_is_named():
-    with pytest.raises(ValueError, match=r"No 'recipes/none\.py' in the installed package or beside it"):
+    with pytest.raises(ValueError, match=r"No 'recipes/none\.py' in the installed package or next to it"):
         resource("recipes/none.py")

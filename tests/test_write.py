@@ -129,9 +129,9 @@ class _Once(DatasetEvolver):
 
 
 def test_the_evolver_stays_as_it_is_so_that_a_second_folder_gets_the_same(tmp_path):
-    taken = "Explain to a beginner how machine number 3 came about."
-    evolver = _evolver(_Once, filters=[Decontamination({"exam": [taken]}, short=4)])
-    first, second = (evolver.write(SEEDS, tmp_path / name) for name in ("first", "second"))
+    seeds = load_seeds()[:24]
+    evolver = _evolver(_Once, filters=[Decontamination({"exam": [seed.text for seed in seeds[:3]]}, short=4)])
+    first, second = (evolver.write(seeds, tmp_path / name) for name in ("first", "second"))
     assert evolver.kept == set()
     assert first.rejections["had_it"] > 0
     assert first.rows == second.rows <= len(OPERATIONS)
