@@ -5,6 +5,7 @@ import graphlib
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,11 @@ def test_functions_are_short():
     assert [name for name, size in _functions() if size > 60] == []
 
 
-def test_modules_and_classes_are_short():
-    for name, file in FILES.items():
-        text = file.read_text()
+def test_modules_and_classes_are_short_and_folders_hold_twelve():
+    folders = Counter(file.parent for file in FILES.values())
+    assert [folder.name for folder, count in folders.items() if count > 12] == []
+    for file in [*FILES.values(), *RECIPES]:
+        name, text = file.name, file.read_text()
         assert text.count("\n") <= 400, name
         classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
         assert [node.name for node in classes if node.end_lineno - node.lineno >= 250] == [], name

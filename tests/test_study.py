@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # The processes a study starts look its functions up by the module's name.
 from recipes.operation_policy import study  # noqa: E402
+from teamsrl_hf.evaluation import study as tables  # noqa: E402
 from teamsrl_hf.evaluation.intervals import mean_interval  # noqa: E402
 from teamsrl_hf.types import Seed  # noqa: E402
 
@@ -110,17 +111,17 @@ def test_two_processes_find_what_one_finds(toy, tmp_path):
 def test_the_tables_are_written_between_the_markers_and_nothing_else_is_touched(toy):
     folder, _, results = toy
     before, after = (FOLDER / "README.md").read_text(), (folder / "README.md").read_text()
-    assert after.split(study.BEGIN)[0] == before.split(study.BEGIN)[0]
-    assert after.split(study.END)[1] == before.split(study.END)[1]
+    assert after.split(tables.BEGIN)[0] == before.split(tables.BEGIN)[0]
+    assert after.split(tables.END)[1] == before.split(tables.END)[1]
     assert after != before
-    assert study.render(results) in after
+    assert tables.render(results) in after
     assert (folder / "results.json").read_text() == (folder / "out" / "results.json").read_text()
 
 
 def test_the_committed_readme_tells_the_committed_results():
     results = json.loads((FOLDER / "results.json").read_text())
     readme = (FOLDER / "README.md").read_text()
-    assert study.with_tables(readme, results) == readme
+    assert tables.with_tables(readme, results) == readme
 
 
 def test_the_committed_study_has_ten_training_seeds_and_does_not_narrow_the_dataset():
@@ -128,7 +129,7 @@ def test_the_committed_study_has_ten_training_seeds_and_does_not_narrow_the_data
     assert results["facts"]["training_seeds"] >= 10
     for name in ("trained_domains", "new_domains"):
         for measure in ("reward", "rows_per_call", "vendi_hashed", "vendi_minilm"):
-            mean, half = mean_interval(study._paired(results, "policy", "uniform", name, measure))
+            mean, half = mean_interval(tables._paired(results, "policy", "uniform", name, measure))
             assert mean - half > 0, (name, measure)
 
 
@@ -168,6 +169,6 @@ def test_the_interval_is_students():
 
 def test_a_constant_reward_changes_nothing(toy):
     results = toy[2]
-    assert study._paired(results, "saturated", "uniform", "trained_domains", "reward") == pytest.approx(
+    assert tables._paired(results, "saturated", "uniform", "trained_domains", "reward") == pytest.approx(
         [0, 0], abs=0.2
     )

