@@ -308,7 +308,7 @@ def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Ca
         "paid": run["paid"],
         "seeds": run["seeds"],
         "recorded": run["recorded"],
-        "paid_per_row": run["paid"] / len(texts),
+        "expert_calls_per_row": run["paid"] / len(texts),
         "calls_per_row": (run["paid"] + run["free"]) / len(texts),
         "vendi_equal": statistics.mean(draws),
         "vendi": vendi_score(vectors),

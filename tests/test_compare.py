@@ -69,8 +69,8 @@ def test_all_methods_of_a_repetition_take_the_seeds_in_one_order(toy):
 
 def test_a_planned_row_costs_one_call_and_evol_instruct_more_than_three(toy):
     _, results = toy
-    assert all(1 <= cost < 1.3 for cost in comparison.values_of(results, "policy_plan_answer", "paid_per_row"))
-    assert all(cost > 3 for cost in comparison.values_of(results, "evol_instruct", "paid_per_row"))
+    assert all(1 <= cost < 1.3 for cost in comparison.values_of(results, "policy_plan_answer", "expert_calls_per_row"))
+    assert all(cost > 3 for cost in comparison.values_of(results, "evol_instruct", "expert_calls_per_row"))
 
 
 def test_the_table_holds_means_and_intervals_worked_by_hand():
@@ -269,7 +269,7 @@ def test_what_the_published_text_claims_is_in_the_results():
     for found, column, ours, theirs in (
         (results, "rows", "policy", "linucb"),
         (results, "vendi_equal", "policy", "uniform"),
-        (results, "paid_per_row", "policy_plan_answer", "uniform_plan_answer"),
+        (results, "expert_calls_per_row", "policy_plan_answer", "uniform_plan_answer"),
         (results, "grade", "policy", "uniform"),
         (equal, "seeds", "policy", "uniform"),
         (equal, "evolved", "policy", "uniform"),
@@ -290,7 +290,7 @@ def test_the_published_comparison_comes_out_again_in_under_five_minutes(tmp_path
     published = json.loads((PUBLISHED / "results.json").read_text())
     assert results["facts"] == published["facts"]
     for method in published["facts"]["methods"]:
-        for column in ("rows", "paid_per_row", "vendi_equal"):
+        for column in ("rows", "expert_calls_per_row", "vendi_equal"):
             ours, theirs = (comparison.values_of(found, method, column) for found in (results, published))
             # What learns may differ in the last bit from machine to machine; the rest may not.
             exact = method in ("uniform", "paper", "evol_instruct") and column != "vendi_equal"

@@ -27,7 +27,7 @@ LABELS = {
 COLUMNS = {
     "paid": ("paid calls", 0),
     "rows": ("rows", 0),
-    "paid_per_row": ("paid calls per row", 2),
+    "expert_calls_per_row": ("paid calls per row", 2),
     "calls_per_row": ("all calls per row", 2),
     "vendi_equal": ("Vendi, equal rows", 1),
     "vendi": ("Vendi, equal calls", 1),
