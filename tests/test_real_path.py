@@ -1,8 +1,7 @@
 """The whole path with SmolLM2-135M-Instruct in this process: policy, dataset, fine-tuning, merging, Evol-Instruct.
 
 About seven minutes on one core. Each step prints its rows, and rejections by reason. The planned methods are left out:
-this model made no row of 12 seeds with them, since it was cut off or broke the format. So is a blind audit, which needs
-more rows.
+this model made no row of 12 seeds with them, since it was cut off or broke the format. A blind audit needs more rows.
 """
 
 import asyncio

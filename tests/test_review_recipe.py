@@ -1,13 +1,16 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from recipes import review
-from recipes.gate import measure
 from teamsrl_hf import Completion, ScriptedGenerator
 from teamsrl_hf.cli import main
 from teamsrl_hf.environment.verdicts import RawRewrite, judge_rows, read_rewrites
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # Recipes are no installed package in a checkout.
+from recipes import review
+from recipes.gate import measure
 
 ROWS = Path(__file__).parent / "data" / "rewrites.jsonl"
 README = Path(measure.__file__).with_name("README.md")
