@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ class CompareArguments:
     temperature: float = field(default=0.7, metadata={"help": "Sampling temperature of expert and instructor."})
     top_p: float = field(default=0.95, metadata={"help": "Nucleus that expert and instructor sample from."})
     max_tokens: int = field(default=2048, metadata={"help": "Most tokens of an answer of expert or instructor."})
+    sampling_seed: int | None = field(
+        default=None, metadata={"help": "Seed that expert and instructor sample with; left out: another each time."}
+    )
     embedding: str = field(
         default="hashed_words", metadata={"help": "hashed_words, or the name of a sentence-transformers model."}
     )
@@ -70,15 +73,21 @@ class CompareArguments:
         for spec in (self.expert, self.instructor, self.reviewer):
             if spec is not None:
                 check_model(spec)
-        Sampling(**self.sampling)  # Which checks its numbers.
+        self.sampling(0)  # Which checks its numbers.
         check_number("rollouts", self.rollouts, 1)
         check_number("operations_per_episode", self.operations_per_episode, 1)
         if self.budget < 50:
             raise UserError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
 
-    @property
-    def sampling(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+    def sampling(self, number: int) -> Sampling:
+        """Sampling parameters of a repetition; each has a seed of its own, or they would repeat each other."""
+        seed = None if self.sampling_seed is None else self.sampling_seed + number
+        return Sampling(self.temperature, self.top_p, self.max_tokens, seed)
+
+    def settings(self, number: int) -> dict[str, Any]:
+        """The same, as evolver and trainer name them."""
+        values = asdict(self.sampling(number))
+        return {"sampling_seed": values.pop("seed"), **values}
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -142,7 +151,7 @@ def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
     operations = with_prompts(args.prompts)
     bandit = LinUCBChooser(operations, operations_per_episode=args.operations_per_episode)
     models = make_generator(args.instructor), make_generator(args.reviewer)
-    options = {"steps": args.operations_per_episode, "seed": number, "sampling": Sampling(**args.sampling)}
+    options = {"steps": args.operations_per_episode, "seed": number, "sampling": args.sampling(number)}
     train_chooser(bandit, train, operations, *models, args.rollouts, **options)
     bandit.explore = False
     return bandit
@@ -172,7 +181,7 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
             use_cpu=not torch.cuda.is_available(),
             per_device_train_batch_size=16,
             operations_per_episode=args.operations_per_episode,
-            **args.sampling,
+            **args.settings(number),
             **quiet,
         )
         config.max_steps = args.rollouts * config.num_ppo_epochs * config.num_mini_batches
@@ -204,7 +213,7 @@ def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, n
     kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
     kind = "evol_instruct" if method == "evol_instruct" else kind
     # One plan per operation of the walk: as many rows per seed as stepwise evolution makes.
-    options = {"seed": number, "method": kind, "plan_length": 1, **args.sampling}
+    options = {"seed": number, "method": kind, "plan_length": 1, **args.settings(number)}
     config = EvolverConfig(args.operations_per_episode, **options)
     order = sorted(seeds, key=lambda seed: uniform("order", number, seed.id))
     rows: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # Options of a model that affect its answers; the others affect speed and access.
-_TELLING = ("dtype", "quantization", "reasoning_effort")
+_TELLING = ("dtype", "quantization", "reasoning_effort", "temperature", "top_p", "max_tokens", "seed")
 _ADDRESS = (
     r"\w+://[^\s'\"<>]+|(?<=host )[\w.:-]+"
     r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\](?::\d+)?|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?"
@@ -51,12 +51,11 @@ def public_model(spec: str | Mapping[str, object] | None) -> str:
     >>> public_model({"transformers": "org/m", "quantization": "4bit", "batch_size": 8})
     'transformers:org/m, quantization: 4bit'
     """
-    if isinstance(spec, str) and spec.lstrip().startswith("{"):
-        spec = json.loads(spec)
+    spec = _mapping(spec)
     if not isinstance(spec, Mapping):
         return _public_model(spec or "")
     kind = next((kind for kind in ("endpoint", "transformers") if kind in spec), None)
-    options = [f"{name}: {spec[name]}" for name in _TELLING if spec.get(name)]
+    options = [f"{name}: {value}" for name, value in _telling(spec).items()]
     return ", ".join([_public_model(f"{kind}:{spec[kind]}" if kind else next(iter(spec), "")), *options])
 
 
@@ -68,9 +67,19 @@ def public_spec(spec: str | Mapping[str, object]) -> str | dict[str, object]:
     >>> public_spec({"endpoint": "gpt-4o@https://10.0.0.7/v1", "concurrency": 64})
     'endpoint:gpt-4o'
     """
-    model, *options = public_model(spec).split(", ")
+    spec = _mapping(spec)
+    model = public_model(spec).partition(", ")[0]
     kind, _, name = model.partition(":")
-    return {kind: name, **dict(option.split(": ", 1) for option in options)} if options else model
+    options = _telling(spec) if isinstance(spec, Mapping) else {}
+    return {kind: name, **options} if options else model
+
+
+def _mapping(spec: Any) -> Any:
+    return json.loads(spec) if isinstance(spec, str) and spec.lstrip().startswith("{") else spec
+
+
+def _telling(spec: Mapping[str, object]) -> dict[str, object]:
+    return {name: spec[name] for name in _TELLING if spec.get(name) is not None}
 
 
 @lru_cache(maxsize=1_024)  # Asked for each row of a dataset.

@@ -72,7 +72,8 @@ def test_every_option_of_the_generators_can_be_given():
             {"endpoint": ENDPOINT, "concurency": 3},
             "Unknown option 'concurency' of endpoint; there are: api_key_env, concurrency, timeout, max_retries, "
             "backoff, max_wait, requests_per_minute, tokens_per_minute, headers, query, bill_to, plain_http, "
-            "extra_body, max_tokens_field, drop, system, reasoning_effort, choices; did you mean 'concurrency'?",
+            "extra_body, max_tokens_field, drop, system, reasoning_effort, choices, temperature, top_p, max_tokens, "
+            "seed; did you mean 'concurrency'?",
         ),
         ({"rulebook": 3, "seed": 4}, "Unknown option 'seed' of rulebook; there are: none."),
         ({"endpoint": ENDPOINT, "concurrency": "many"}, "concurrency of endpoint must be a whole number, not 'many'."),
@@ -170,6 +171,15 @@ def test_what_this_machine_does_not_have_is_refused_on_one_line(options, message
     with pytest.raises(ValueError) as refused:
         make_generator({"transformers": "m", **options})
     assert str(refused.value).startswith(message)
+
+
+def test_roles_that_sample_one_model_differently_share_its_weights(tiny):
+    plain, seeded = (make_generator({"transformers": tiny, "device": "cpu", **own}) for own in ({}, {"seed": 4}))
+    assert (seeded.generator is plain, seeded.model) == (True, tiny)
+    warm = {"transformers": tiny, "device": "cpu", "temperature": 1.5}
+    texts = [ask(make_generator({**warm, "seed": seed}), "Why?", "Why not?") for seed in (4, 4, 5)]
+    said = [[answer.text for answer in answers] for answers in texts]
+    assert said[0] == said[1] != said[2]
 
 
 def test_roles_that_name_one_model_share_it_and_the_last_to_go_frees_it(tiny):

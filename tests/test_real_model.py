@@ -4,7 +4,17 @@ import pytest
 import torch
 from real_model import smollm2
 
-from teamsrl_hf import OPERATIONS, Request, Sampling, make_generator
+from teamsrl_hf import (
+    OPERATIONS,
+    DatasetEvolver,
+    EvolverConfig,
+    Request,
+    Rulebook,
+    Sampling,
+    Seed,
+    make_generator,
+    uniform_chooser,
+)
 from teamsrl_hf.environment.calibration import calibrate, read_labelled
 from teamsrl_hf.environment.review import accepts, question_request
 from teamsrl_hf.environment.rewriting import Rewrite, ask_rewrite
@@ -62,6 +72,24 @@ def test_a_real_model_writes_edits_that_make_whole_requests(model):
     assert all(one.text.startswith("Explain how a ") and " works. " in one.text for one in kept)
     refused = {one.review.violations[0] for one in made if not isinstance(one, Rewrite)}
     assert refused <= {"empty_edit", "malformed_edit", "copied_edit", "repetitive_edit", "vacuous_edit", "cut_off"}
+
+
+def test_two_fresh_runs_with_one_sampling_seed_write_the_same_bytes_and_another_seed_others(model, tmp_path):
+    texts = "Name three birds that live in Peru.", "Give a title for a story about a lighthouse."
+    seeds = [Seed(f"s{number}", text) for number, text in enumerate(texts)]
+    operations = [one for one in OPERATIONS if one.name in ("add_constraints", "deepen")]
+
+    def run(name, seed):
+        sampling = {"temperature": 0.9, "max_tokens": 64, "sampling_seed": seed}
+        args = EvolverConfig(operations_per_episode=1, concurrency=4, **sampling)
+        evolver = DatasetEvolver(model, Rulebook(), uniform_chooser(operations), operations, args)
+        written = evolver.write(seeds, tmp_path / name, show_progress=False)
+        return written.summary["rows"], {file.name: file.read_bytes() for file in written.folder.rglob("*.parquet")}
+
+    first, again, other = run("first", 7), run("again", 7), run("other", 8)
+    assert first[0] >= 1
+    assert first == again
+    assert first[1] != other[1]
 
 
 def test_the_weights_of_a_gguf_file_are_unpacked_in_the_dtype_asked_for():

@@ -61,11 +61,6 @@ class Reviewer(Wrapper):
                 f"The rulebook answers the review question {DIFFERENT.name!r} alone; name a language model."
             )
 
-    async def close(self) -> None:
-        """Close the model where it can be closed."""
-        if hasattr(self.generator, "close"):
-            await self.generator.close()
-
 
 def reviewing_of(reviewer: Generator) -> Reviewing:
     """How a reviewer is asked."""

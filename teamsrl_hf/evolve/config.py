@@ -36,6 +36,7 @@ class EvolverConfig:
     temperature: float = _setting(0.7, "Sampling temperature of the expert (paper's code: 0.7).")
     top_p: float = _setting(0.95, "Nucleus that the expert samples from (paper's code: 0.95).")
     max_tokens: int = _setting(2048, "Most tokens of the expert's answer; in a packed call, of each row.")
+    sampling_seed: int | None = _setting(None, "Seed that the expert samples with; left out: another each time.")
     method: str = _setting("stepwise", "What the expert is asked for in one call.", choices=METHODS)
     plan_length: int = _setting(0, "Planned methods: operations per row; 0: one row for the whole plan.")
     rows_per_call: int = _setting(4, "Seeds whose rows share one packed call.")
@@ -62,7 +63,7 @@ class EvolverConfig:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.sampling_seed)
 
     @property
     def paid(self) -> tuple[CallKind, ...]:

@@ -81,6 +81,7 @@ class Counted(Wrapper):
         self._known: dict[tuple, Completion] = {}
 
     async def __call__(self, request: Request) -> Completion:
+        request = self.as_asked(request)
         completion = await self._ask(request)
         if self.retry_cut and completion.finish_reason == Finish.LENGTH and not completion.error:
             more = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)

@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from ..errors import UserError, check_number
 from ..text.operations import Messages, Operation
@@ -62,6 +62,7 @@ class Request:
         task: What the messages ask for, or None where nobody has said.
         choices: The only answers that are of use, if there are only so many. A model in this process answers with the
             likeliest, an endpoint is held to them where its specification says how; elsewhere it answers freely.
+        settled: Its sampling is final: what the specification of a model says of sampling is in it, see `as_asked`.
     """
 
     role: Role
@@ -70,6 +71,7 @@ class Request:
     sample_index: int = 0
     task: Task | None = None
     choices: tuple[str, ...] = ()
+    settled: bool = False
 
     @property
     def kind(self) -> str:
@@ -104,12 +106,12 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Seven attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Eight attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
     once; it makes others wait. `operations`: the names of the only operations it can carry out. `whole = True`: it
     writes whole rewrites and is asked for no edits, as rules that read the task. `answer_options`: see
-    `answer_options_of`. `reviewing`: how it is asked as a reviewer, see `environment.review`. A `Wrapper` passes all
-    seven on.
+    `answer_options_of`. `as_asked`: see `as_asked`. `reviewing`: how it is asked as a reviewer, see
+    `environment.review`. A `Wrapper` passes all eight on.
     """
 
     model: str
@@ -147,6 +149,11 @@ def answer_options_of(generator: Generator, request: Request) -> Mapping[str, ob
     return generator.answer_options(request) if hasattr(generator, "answer_options") else {}
 
 
+def as_asked(generator: Generator, request: Request) -> Request:
+    """The request as the generator asks it: with the sampling that its specification names, if it names one."""
+    return generator.as_asked(request) if hasattr(generator, "as_asked") else request
+
+
 def check_carries_out(operations: Sequence[Operation], *generators: Generator) -> None:
     """UserError where a generator cannot carry out one of `operations`."""
     for generator in generators:
@@ -179,6 +186,10 @@ class Wrapper:
         """See `answer_options_of`."""
         return answer_options_of(self.generator, request)
 
+    def as_asked(self, request: Request) -> Request:
+        """See `as_asked`."""
+        return as_asked(self.generator, request)
+
     @property
     def waiting(self) -> Collection[asyncio.Task]:
         """Tasks whose request has not been sent; an interrupted run cancels them."""
@@ -188,6 +199,36 @@ class Wrapper:
         """See `Ledger.settle`."""
         if hasattr(self.generator, "settle"):
             await self.generator.settle(seconds)
+
+    async def close(self) -> None:
+        """Close the model where it can be closed."""
+        if hasattr(self.generator, "close"):
+            await self.generator.close()
+
+
+class Sampled(Wrapper):
+    """A generator that samples every request as `own` says, in place of what the request says.
+
+    Args:
+        own: Some of the parameters of `Sampling`.
+
+    Raises:
+        UserError: A parameter is out of range.
+    """
+
+    def __init__(self, generator: Generator, own: Mapping[str, Any]):
+        super().__init__(generator)
+        Sampling(**own)  # Which checks them.
+        self._own = dict(own)
+
+    async def __call__(self, request: Request) -> Completion:
+        return await self.generator(self.as_asked(request))
+
+    def as_asked(self, request: Request) -> Request:
+        """See `as_asked`."""
+        if request.settled:
+            return request
+        return replace(request, sampling=replace(request.sampling, **self._own), settled=True)
 
 
 def may_remember(generator: Generator) -> bool:

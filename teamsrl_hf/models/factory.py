@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from ..errors import UserError, did_you_mean
 from ..loading import refuse_policy
 from ..redaction import shown
-from .base import Generator
+from .base import Generator, Sampled, Sampling
 from .endpoint import EndpointGenerator
 
 FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
@@ -35,11 +35,14 @@ ENDPOINT_OPTIONS = {
     "choices": str,
 }
 LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "gguf_file": str, "device": str}
+# Of every kind but rules. They stand in place of what the command says, for all requests to that model.
+SAMPLING_OPTIONS = {"temperature": float, "top_p": float, "max_tokens": int, "seed": int}
 _TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 _TYPES |= {dict: "a mapping", list: "a list of texts"}
 # Models in use, so that roles that name the same model share its memory and its batches; the last role to go frees it.
 _loaded: WeakValueDictionary[str, Generator] = WeakValueDictionary()
-_OPTIONS = {"endpoint": ENDPOINT_OPTIONS, "transformers": LOCAL_OPTIONS, "rulebook": {}}
+_OPTIONS = {"endpoint": ENDPOINT_OPTIONS | SAMPLING_OPTIONS, "transformers": LOCAL_OPTIONS | SAMPLING_OPTIONS}
+_OPTIONS |= {"rulebook": {}}
 
 
 def make_generator(spec: str | Mapping[str, object]) -> Generator:
@@ -50,7 +53,8 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
             endpoint, "transformers:PATH_OR_ID" for a model loaded into this process. With options it is a mapping, in
             YAML or as JSON on a command line: `{endpoint: MODEL@BASE_URL, concurrency: 64, requests_per_minute: 600}`
             takes the arguments of `EndpointGenerator`, `{transformers: PATH_OR_ID, batch_size: 16, quantization:
-            4bit}` those of `TransformersGenerator`.
+            4bit}` those of `TransformersGenerator`. Both take `temperature`, `top_p`, `max_tokens` and `seed`, with
+            which every request to the model is then sampled, a reviewer's too.
 
     Raises:
         UserError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
@@ -85,6 +89,8 @@ def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], s
         spec = _from_json(spec)
     name, options = _split(spec) if isinstance(spec, Mapping) else (spec, {})
     kind, _, rest = name.partition(":")
+    own = {option: options.pop(option) for option in SAMPLING_OPTIONS if option in options}
+    Sampling(**own)  # Which checks them, before a model is loaded.
     if name == "rulebook" or (kind == "rulebook" and re.fullmatch(r"\d{1,18}", rest)):
         from .rulebook.rules import Rulebook
 
@@ -92,9 +98,10 @@ def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], s
     endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest, re.I)
     if kind == "endpoint" and endpoint:
         generator = EndpointGenerator(*endpoint.groups(), **options)
-        return lambda: generator, None
+        return lambda: _sampled(generator, own), None
     if kind == "transformers" and rest.strip():
-        return _local(rest, options), rest
+        make = _local(rest, options)
+        return lambda: _sampled(make(), own), rest
     hint = "." if kind in _OPTIONS else did_you_mean(kind, _OPTIONS)
     raise UserError(f"No model is named by a specification {_start(name)}; write {FORMS}{hint}")
 
@@ -123,6 +130,10 @@ def _local(name: str, options: dict) -> Callable[[], Generator]:
         return generator
 
     return make
+
+
+def _sampled(generator: Generator, own: Mapping[str, object]) -> Generator:
+    return Sampled(generator, own) if own else generator
 
 
 def _from_json(text: str) -> Mapping[str, object]:

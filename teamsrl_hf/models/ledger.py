@@ -283,6 +283,7 @@ class _Recorded(Wrapper):
         self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}
 
     async def __call__(self, request: Request) -> Completion:
+        request = self.as_asked(request)
         ledger, key = self.ledger, request_key(request, self.model, self.answer_options(request))
         while True:
             if (twin := ledger._in_flight.get(key)) is not None:

@@ -1,6 +1,7 @@
 """Run transformers models in this process; requests that wait at the same time share a batch."""
 
 import asyncio
+import hashlib
 import importlib.util
 import logging
 import threading
@@ -44,6 +45,15 @@ class _Job:
     def kind(self) -> tuple[float, float, tuple[str, ...]]:
         """What requests must have in common to share a batch."""
         return self.request.sampling.temperature, self.request.sampling.top_p, self.request.choices
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its answer, from that of the request and the prompt: with one seed for all, answers to different
+        prompts would be drawn with the same luck.
+        """
+        seed = request_seed(self.request)
+        digest = hashlib.blake2b(repr((seed, self.prompt)).encode(), digest_size=8).digest()
+        return None if seed is None else int.from_bytes(digest, "big") >> 1
 
 
 class TransformersGenerator:
@@ -223,7 +233,7 @@ class TransformersGenerator:
                 max_new_tokens=[job.room for job in jobs],
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
-                seeds=[request_seed(job.request) for job in jobs],
+                seeds=[job.seed for job in jobs],
                 end_tokens=self._ends,
                 shared=[job.shared for job in jobs],
                 prefixes=self._prefixes,

@@ -40,6 +40,9 @@ class InstructionGenPPOConfig(TrainingArguments):
         default=0.95, metadata={"help": "Nucleus that the instructor samples from (paper's code: 0.95)."}
     )
     max_tokens: int = field(default=2048, metadata={"help": "Most tokens of a rewrite by the instructor."})
+    sampling_seed: int | None = field(
+        default=None, metadata={"help": "Seed that the instructor samples with; left out: another each time."}
+    )
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout (TRL PPO: 4)."})
     num_mini_batches: int = field(default=4, metadata={"help": "Minibatches per pass (OpenAI baselines, ppo2: 4)."})
     gamma: float = field(
@@ -92,7 +95,7 @@ class InstructionGenPPOConfig(TrainingArguments):
     @property
     def sampling(self) -> Sampling:
         """Sampling parameters of the instructor."""
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.sampling_seed)
 
     @property
     def steps_per_rollout(self) -> int:
