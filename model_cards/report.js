@@ -1,6 +1,7 @@
 "use strict";
 // Every text here was written by models or strangers: it is only ever set as textContent.
 const HEIGHT = 60, DEEPEST = 9, MOST_WORDS = 1500;
+const SEGMENTER = new Intl.Segmenter(undefined, { granularity: "word" });
 const $ = (id) => document.getElementById(id);
 let data, chains, shown = [], current = -1, hits, lower;
 
@@ -46,7 +47,7 @@ function matches(row) {
   if (operation && data.operation[row] !== +operation) return false;
   if (verdict && data.verdict[row] !== +verdict) return false;
   if (outcome && data.outcome[row] !== +outcome) return false;
-  return !hits || !!(hits[data.rewrite[row]] || hits[data.response[row]] || hits[data.start[row]]);
+  return !hits || !!(hits[data.rewrite[row]] || hits[data.response[row]] || hits[data.edit[row]] || hits[data.start[row]]);
 }
 
 function filter() {
@@ -111,9 +112,18 @@ function put(into, text) {
   return into;
 }
 
+// Words by the rules of Unicode, where scripts need no spaces; a space belongs to the word before it.
+function words(text) {
+  const found = [];
+  for (const { segment } of SEGMENTER.segment(text)) {
+    if (found.length && !segment.trim()) found[found.length - 1] += segment; else found.push(segment);
+  }
+  return found;
+}
+
 // The longest common subsequence of words; null where too little stayed, or it would take too long.
 function changes(before, after) {
-  const a = before.match(/\s+|\S+\s*/g) || [], b = after.match(/\s+|\S+\s*/g) || [], same = (x, y) => x.trim() === y.trim();
+  const a = words(before), b = words(after), same = (x, y) => x.trim() === y.trim();
   if (a.length > MOST_WORDS || b.length > MOST_WORDS) return null;
   const width = b.length + 1, best = new Uint16Array((a.length + 1) * width);
   for (let i = a.length - 1; i >= 0; i--)
@@ -151,6 +161,13 @@ function step(row) {
   const outcome = data.outcome[row];
   head.append(element("span", outcome === 0 ? "tag yes" : "tag no", data.outcomes[outcome]));
   node.append(head, body(row));
+  const wrote = data.texts[data.edit[row]];
+  if (wrote) {
+    const line = element("div", "edit"), text = element("span");
+    text.dir = "auto";
+    line.append(element("span", "", "the model wrote: "), put(text, wrote));
+    node.append(line);
+  }
   const answer = data.texts[data.response[row]];
   if (answer) {
     const details = element("details"), text = element("div", "text");

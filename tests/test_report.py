@@ -4,6 +4,8 @@ import base64
 import gzip
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ from teamsrl_hf import (
 )
 from teamsrl_hf.publish.report import report, write_report
 
+ROOT = Path(__file__).resolve().parent.parent
+NODE = shutil.which("node")
 HOSTILE = (
     "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 2'> {{ 7 * 7 }} \u2028 \u202eevil"
 )
@@ -35,9 +39,11 @@ OPTION = "(id, name) => [...document.getElementById(id).options].find((o) => o.t
 SET = "(id, value) => { const e = document.getElementById(id); e.value = value; (e.oninput || e.onchange)(); }"
 
 
-def result(seed, step, operation, rewrite, parent=None, reason=None, response="An answer.", before="Name a bird."):
+def result(
+    seed, step, operation, rewrite, parent=None, reason=None, response="An answer.", before="Name a bird.", edit=""
+):
     verdict = "not_equal" if reason is None else "equal"
-    transition = Transition(before, operation, rewrite, Review(verdict, (), "gpt"), "gpt")
+    transition = Transition(before, operation, rewrite, Review(verdict, (), "gpt"), "gpt", edit=edit)
     candidate = Candidate(
         f"{seed}-{step}", Seed(seed, "Name a bird."), parent or seed, step, (operation,), transition, response, "gpt"
     )
@@ -46,7 +52,7 @@ def result(seed, step, operation, rewrite, parent=None, reason=None, response="A
 
 CHAINS = [
     [
-        result("s1", 0, "deepen", "Name a bird of prey."),
+        result("s1", 0, "deepen", "Name a bird of prey.", edit="birds <b>of</b> prey"),
         result("s1", 1, "breadth", "Name a bird of prey.", "s1-0", "unchanged", "", "Name a bird of prey."),
         result("s1", 2, "concretize", "Name a bird of prey in Peru.", "s1-0", before="Name a bird of prey."),
     ],
@@ -68,7 +74,8 @@ def packed(page: str) -> dict:
 
 def test_the_page_holds_each_text_once_and_each_step_with_its_parent(tmp_path):
     data = packed(write(tmp_path, CHAINS).read_text())
-    assert data["texts"][:3] == ["Name a bird.", "Name a bird of prey.", "An answer."]
+    assert data["texts"][:4] == ["Name a bird.", "Name a bird of prey.", "birds <b>of</b> prey", "An answer."]
+    assert [data["texts"][i] for i in data["edit"]] == ["birds <b>of</b> prey", "", "", ""]
     assert data["parent"] == [-1, 0, 0, -1]
     assert [data["outcomes"][i] for i in data["outcome"]] == ["accepted", "unchanged", "accepted", "accepted"]
     assert [data["names"][i] for i in data["operation"]] == ["deepen", "breadth", "concretize", "deepen"]
@@ -97,6 +104,33 @@ def test_a_page_that_would_grow_too_large_tells_what_it_leaves_out():
 def test_a_folder_without_trajectories_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no trajectories/"):
         write_report(tmp_path)
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("Name a bird.", "Name a bird of prey.", "Name a bird [of prey]."),
+        (
+            "天空为什么是蓝色的？",
+            "傍晚的天空为什么是红色的？请举一个例子。",
+            "[傍晚的]天空为什么是{蓝色}[红色]的？[请举一个例子。]",
+        ),
+        ("空はなぜ青いのですか。", "夕方の空はなぜ赤いのですか。", "[夕方の]空はなぜ{青い}[赤い]のですか。"),
+        ("ทำไมท้องฟ้าเป็นสีฟ้า", "ทำไมท้องฟ้าตอนเย็นเป็นสีแดง", "ทำไมท้องฟ้า[ตอนเย็น]เป็นสี{ฟ้า}[แดง]"),
+        ("आकाश नीला क्यों है?", "शाम को आकाश लाल क्यों है?", "[शाम को ]आकाश {नीला }[लाल ]क्यों है?"),
+        ("لماذا السماء زرقاء؟", "لماذا السماء حمراء عند الغروب؟", "لماذا السماء {زرقاء}[حمراء عند الغروب]؟"),
+        ("Name a bird.", "Prove Fermat's last theorem.", None),
+    ],
+)
+def test_what_a_step_changed_is_marked_by_words_in_any_script(before, after, expected):
+    page = "globalThis.document = { getElementById: () => ({ remove() {} }) };\n"
+    page += (ROOT / "model_cards" / "report.js").read_text(encoding="utf-8")
+    page += f"\nconsole.log(JSON.stringify(changes({json.dumps(before)}, {json.dumps(after)})));"
+    ran = subprocess.run([NODE, "-"], input=page, capture_output=True, encoding="utf-8", timeout=60, check=True)
+    parts = json.loads(ran.stdout)
+    marks = {"same": "{}", "ins": "[{}]", "del": "{{{}}}"}
+    assert (parts and "".join(marks[kind].format(text) for kind, text in parts)) == expected
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +169,8 @@ def test_a_reader_searches_filters_and_opens_a_chain_and_no_text_runs(browser, t
     told, errors, requests = browse(browser, file, visit)
     assert told["first"] == "2 chains, 4 steps, 3 rows accepted"
     assert "step 2\nbreadth\nverdict: equal\nunchanged" in told["chain"]
-    assert told["inserted"] == ["bird of prey.", "prey in Peru."]
+    assert told["inserted"] == ["of prey", "in Peru"]
+    assert "the model wrote: birds <b>of</b> prey" in told["chain"]
     assert told["nested"] == 2
     assert told["searched"] == "1 chain, 1 step, 1 row accepted"
     assert told["by_operation"] == "1 chain, 1 step, 0 rows accepted"

@@ -19,7 +19,7 @@ from .dataset_writer import CONFIGS
 
 COLUMNS = (
     *("id", "seed_id", "parent_id", "step", "operation", "verdict", "accepted", "reason"),
-    *("seed_instruction", "seed_input", "instruction", "rewrite", "response"),
+    *("seed_instruction", "seed_input", "instruction", "rewrite", "edit", "response"),
 )
 LONGEST = 20_000
 
@@ -80,7 +80,8 @@ def pack(rows: Iterable[dict[str, Any]], total: int, limit: int) -> dict[str, An
             "operation": names.number(row["operation"] or "none"),
             "verdict": names.number(row["verdict"] or "none"),
             "outcome": outcomes.number("accepted" if row["accepted"] else row["reason"] or "rejected"),
-            **{name: texts.number(_cut(row[name] or "")) for name in ("instruction", "rewrite", "response")},
+            # Older datasets have no edits.
+            **{name: texts.number(_cut(row.get(name) or "")) for name in _TEXTS},
         }
         places[seed, row["id"]] = len(columns["seed"])
         for name, column in columns.items():
@@ -89,10 +90,8 @@ def pack(rows: Iterable[dict[str, Any]], total: int, limit: int) -> dict[str, An
     return {**shared, "left_out": total - len(columns["seed"]), **columns}
 
 
-_PACKED = (
-    *("seed", "start", "parent", "step", "operation", "verdict", "outcome"),
-    *("instruction", "rewrite", "response"),
-)
+_TEXTS = ("instruction", "rewrite", "edit", "response")
+_PACKED = ("seed", "start", "parent", "step", "operation", "verdict", "outcome", *_TEXTS)
 
 
 class _Index(dict):
