@@ -76,6 +76,32 @@ def test_what_is_added_stands_before_the_material(edit, answer, expected):
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Name three birds", "Name three birds. Write it for a pilot."),
+        ('Who wrote "Emma"?', 'Who wrote "Emma"? Write it for a pilot.'),
+        ('Explain the title "Why?"', 'Explain the title "Why?" Write it for a pilot.'),
+        ("Sort these:\n\n- ant\n- bee", "Sort these. Write it for a pilot.\n\n- ant\n- bee"),
+        ("Sort these\n\n- ant\n- bee", "Sort these. Write it for a pilot.\n\n- ant\n- bee"),
+        ("Say what it prints:\nprint(1)", "Say what it prints:\nprint(1)\nWrite it for a pilot."),
+        ("翻译下面的句子：\n\nHello", "翻译下面的句子。Write it for a pilot.\n\nHello"),
+        ("说出三种鸟", "说出三种鸟。Write it for a pilot."),
+        ("บอกชื่อนกสามชนิด", "บอกชื่อนกสามชนิด Write it for a pilot."),
+    ],
+)
+def test_what_is_added_is_a_sentence_of_its_own_and_parts_nothing_from_its_material(text, expected):
+    assert compose(READER, text, "a pilot") == expected
+
+
+def test_an_edit_after_one_that_announces_a_table_does_not_come_between_the_two():
+    outline = Edit("outline", "Name things.", "Divide the answer as this table says:\n\n{table}", form=EditForm.ITEMS)
+    divided = compose(outline, HEAD, "food, fur and nest")
+    assert divided.startswith(f"{HEAD} Divide the answer as this table says:\n\n| Point |")
+    further = compose(READER, divided, "a pilot")
+    assert further.startswith(f"{HEAD} Divide the answer as this table says. Write it for a pilot.\n\n| Point |")
+
+
+@pytest.mark.parametrize(
     ("edit", "answer", "problem"),
     [
         (READER, "", "empty_edit"),

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from ..types import Reason
 from .material import BLANK, as_json
+from .words import SHORT_WIDTH, width
 
 Messages = tuple[dict[str, str], ...]
 
@@ -29,6 +30,8 @@ is it its me more most my no not of on one or our out so some than that the thei
 to two us was we were what when where which who whom whose why will with would you your"""
 _FUNCTION_WORDS = frozenset(_FUNCTION.split())
 _LABEL = re.compile(r"\A(?:[-*•>]\s+|\d+[.)]\s+|(?:answer|edit|output|question|requirement|task)\s*:\s*)+", re.I)
+_STOPS = {":": ".", "：": "。"}
+_END = re.compile(r"[.!?…:;,。！？：；，、।؟۔][\"'”’»」』）)\]*_`]*\Z")
 _QUOTES = ('""', "''", "“”", "``", "**", "__")
 
 
@@ -128,8 +131,8 @@ def compose(edit: Edit, text: str, answer: str) -> str:
     """
     if edit.form == EditForm.MATERIAL:
         key = "_".join(answer.lower().split())
-        head, frame = text.partition(BLANK)[0].rstrip(), edit.frame.replace("{key}", json.dumps(key))
-        return f"{head} {frame}{BLANK}{as_json(text, key)}"
+        head, frame = _ended(text.partition(BLANK)[0], announces=True), edit.frame.replace("{key}", json.dumps(key))
+        return f"{head}{frame}{BLANK}{as_json(text, key)}"
     phrase = answer if "{edit}." not in edit.frame and "{edit}," not in edit.frame else answer.rstrip(" .!?")
     added = edit.frame.replace("{edit}", phrase)
     if "{table}" in added:
@@ -137,7 +140,23 @@ def compose(edit: Edit, text: str, answer: str) -> str:
     if edit.whole:
         return added
     head, blank, material = text.partition(BLANK)
-    return f"{head.rstrip()} {added}{blank}{material}"
+    return f"{_ended(head, bool(blank))}{added}{blank}{material}"
+
+
+def _ended(head: str, announces: bool = False) -> str:
+    """An instruction to be followed by one more sentence, with what parts the two.
+
+    That sentence must not come between a colon and the material that it announces, run on from a line without a full
+    stop, or belong to the last line of a list or of code.
+    """
+    head = head.rstrip()
+    if announces and head[-1:] in _STOPS:
+        head = f"{head[:-1]}{_STOPS[head[-1]]}"
+    if "\n" in head:
+        return f"{head}\n"
+    if head and not _END.search(head):
+        head += {1.0: ".", SHORT_WIDTH: "。"}.get(width(head[-1]), "")
+    return head if head[-1:] in "。！？" else f"{head} "
 
 
 def edit_problem(edit: Edit, text: str, answer: str) -> Reason | None:
