@@ -12,6 +12,7 @@ _ROOMS = {
     "environment.bandits": ("LinUCBChooser", "ThompsonChooser", "train_chooser"),
     "environment.choosers": ("CHOOSERS", "load_chooser", "paper_chooser", "save_chooser", "uniform_chooser"),
     "ppo.callbacks": ("EvolvedExamplesCallback",),
+    "environment.rewriter": ("rewriter_reward", "rewriting_rows"),
     "environment.rollout": ("rollout",),
     "errors": ("CallsRefused", "Stopped", "UserError"),
     "evaluation.measures": ("instruction_measures", "query_efficiency"),
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from .environment.choosers import uniform_chooser as uniform_chooser
     from .environment.review import novelty_reward as novelty_reward
     from .environment.review import validity_reward as validity_reward
+    from .environment.rewriter import rewriter_reward as rewriter_reward
+    from .environment.rewriter import rewriting_rows as rewriting_rows
     from .environment.rollout import rollout as rollout
     from .errors import CallsRefused as CallsRefused
     from .errors import Stopped as Stopped

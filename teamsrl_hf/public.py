@@ -30,6 +30,16 @@ def is_local(name: str) -> bool:
     return bool(re.match(r"[/~]|\.{1,2}([/\\]|$)|\\\\|[A-Za-z]:[/\\]|file:", name)) or os.path.exists(name)
 
 
+def split_adapter(name: str) -> tuple[str, str | None]:
+    """A model's name and that of the adapter to it, which may follow after a plus sign.
+
+    >>> split_adapter("org/model+outputs/rewriter"), split_adapter("org/model")
+    (('org/model', 'outputs/rewriter'), ('org/model', None))
+    """
+    model, plus, adapter = name.rpartition("+")
+    return (model, adapter) if plus and model and adapter and not os.path.exists(name) else (name, None)
+
+
 def public_name(name: str | Path) -> str:
     """A Hub id as it is, a path as its last part.
 
@@ -87,7 +97,8 @@ def _public_model(spec: str) -> str:
     kind, colon, name = spec.partition(":")
     if kind not in ("endpoint", "transformers"):
         kind, colon, name = "", "", spec
-    return kind + colon + public_name(re.sub(r"@\w+://\S*", "", name))
+    parts = [part for part in split_adapter(re.sub(r"@\w+://\S*", "", name)) if part is not None]
+    return kind + colon + "+".join(map(public_name, parts))
 
 
 def public_config(value: Any, key: str = "") -> Any:

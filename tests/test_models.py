@@ -100,7 +100,7 @@ def test_every_option_of_the_generators_can_be_given():
         (
             {"endpoint": "m"},
             "No model is named by a specification that starts with 'endpoint:m'; write 'rulebook', 'rulebook:SEED', "
-            "'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'.",
+            "'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID[+ADAPTER]'.",
         ),
         (
             '{"endpoint": }',

@@ -7,11 +7,12 @@ from weakref import WeakValueDictionary
 
 from ..errors import UserError, did_you_mean
 from ..loading import refuse_policy
+from ..public import split_adapter
 from ..redaction import shown
 from .base import Generator, Sampled, Sampling
 from .endpoint import EndpointGenerator
 
-FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'"
+FORMS = "'rulebook', 'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID[+ADAPTER]'"
 
 # Options of a mapping and their types. A float may be written as an integer.
 ENDPOINT_OPTIONS = {
@@ -50,7 +51,8 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
 
     Args:
         spec: "rulebook" or "rulebook:SEED" for the embedded rules, "endpoint:MODEL@BASE_URL" for an OpenAI-compatible
-            endpoint, "transformers:PATH_OR_ID" for a model loaded into this process. With options it is a mapping, in
+            endpoint, "transformers:PATH_OR_ID" for a model loaded into this process, "transformers:PATH_OR_ID+ADAPTER"
+            for one with a LoRA adapter. With options it is a mapping, in
             YAML or as JSON on a command line: `{endpoint: MODEL@BASE_URL, concurrency: 64, requests_per_minute: 600}`
             takes the arguments of `EndpointGenerator`, `{transformers: PATH_OR_ID, batch_size: 16, quantization:
             4bit}` those of `TransformersGenerator`. Both take `temperature`, `top_p`, `max_tokens` and `seed`, with
@@ -101,7 +103,7 @@ def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], s
         return lambda: _sampled(generator, own), None
     if kind == "transformers" and rest.strip():
         make = _local(rest, options)
-        return lambda: _sampled(make(), own), rest
+        return lambda: _sampled(make(), own), split_adapter(rest)[0]
     hint = "." if kind in _OPTIONS else did_you_mean(kind, _OPTIONS)
     raise UserError(f"No model is named by a specification {_start(name)}; write {FORMS}{hint}")
 

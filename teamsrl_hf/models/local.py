@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from ..errors import UserError
 from ..loading import loading, refuse_policy
+from ..public import split_adapter
 from ..text.operations import Messages
 from ..text.tokens import NO_ANSWER, without_thoughts
 from ..types import Finish, Role
@@ -75,7 +76,8 @@ class TransformersGenerator:
     answer may differ. For exact repeats, use the same hardware, versions and dtype, and batch_size=1.
 
     Args:
-        model_name_or_path: Model id or folder. Only safetensors or a GGUF file are read, and none of its code is run.
+        model_name_or_path: Model id or folder; "MODEL+ADAPTER" adds a LoRA adapter, by its id or folder. Only
+            safetensors or a GGUF file are read, and no code of the model is run.
         batch_size: Most requests per batch.
         dtype: As in `from_pretrained`; "auto" is the dtype of the weights, and for a GGUF file bfloat16 where the
             device computes in it, else float32.
@@ -113,22 +115,23 @@ class TransformersGenerator:
             check_gguf(quantize_4bit)
         self.model = f"{model_name_or_path}/{gguf_file}" if gguf_file else model_name_or_path
         self.batch_size = batch_size
+        name, adapter = split_adapter(model_name_or_path)
         if model is None:
-            refuse_policy(model_name_or_path, gguf_file=gguf_file)
+            refuse_policy(name, gguf_file=gguf_file)
         if processing_class is None:
-            with loading("tokenizer", model_name_or_path):
-                processing_class = AutoTokenizer.from_pretrained(
-                    model_name_or_path, gguf_file=gguf_file, trust_remote_code=False
-                )
+            with loading("tokenizer", name):
+                processing_class = AutoTokenizer.from_pretrained(name, gguf_file=gguf_file, trust_remote_code=False)
         self._tokenizer = processing_class
         if model is None:
-            with loading("model", model_name_or_path):
+            with loading("model", name):
                 load = (
                     partial(load_gguf, gguf_file=gguf_file)
                     if gguf_file
                     else partial(_load, quantize_4bit=quantize_4bit)
                 )
-                model = load(model_name_or_path, dtype=dtype, device=device)
+                model = load(name, dtype=dtype, device=device)
+            if adapter is not None:
+                model = _with_adapter(model, adapter, merge=not quantize_4bit)
         elif device is not None:
             model.to(device)
         self._model = model.eval()
@@ -345,6 +348,15 @@ def load_gguf(name: str, gguf_file: str, dtype: str | torch.dtype, device: str |
         dtype = torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(name, gguf_file=gguf_file, dtype=dtype, trust_remote_code=False)
     return model.to(device)
+
+
+def _with_adapter(model: Any, adapter: str, merge: bool) -> Any:
+    """The model with an adapter: merged into its weights, which is faster, unless they are quantized."""
+    from peft import PeftModel
+
+    with loading("adapter", adapter):
+        adapted: Any = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        return adapted.merge_and_unload() if merge else adapted
 
 
 def _computes_in_bfloat16(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hub.arguments import HUB_ARGUMENTS
-from ..public import is_local, public_name
+from ..public import is_local, public_model, public_name
 from ..publish.card_sections import drop_sections
 from ..publish.cards import (
     PAPER_TAGS,
@@ -87,6 +87,36 @@ def sft_card(
         hardware=_hardware(sft_args),
         curve=loss_curve(history),
         plot=plot,
+        versions=versions(),
+    )
+
+
+def rewriter_card(summary: Mapping[str, Any], script_args: Any, model_args: Any, grpo_args: Any) -> str:
+    """The card of a model that `recipes/train_rewriter.py` taught to rewrite.
+
+    Args:
+        summary: What the recipe returns.
+        script_args: Attributes `reviewer` and `license`.
+        model_args, grpo_args: TRL's `ModelConfig` and `GRPOConfig`.
+    """
+    base, adapter = model_args.model_name_or_path, model_args.use_peft
+    relation = {"base_model": base, "base_model_relation": "adapter" if adapter else "finetune"}
+    meta = {
+        "license": settle_license(script_args.license, ours=False),
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        **({} if is_local(base) else relation),
+        "tags": ["grpo", "trl", *(["lora"] if adapter else []), *PAPER_TAGS],
+    }
+    return render(
+        "rewriter_card.md",
+        meta=front_matter(meta),
+        summary=summary,
+        base=public_name(base),
+        base_link=_hub_link(base),
+        adapter=adapter,
+        reviewer=public_model(script_args.reviewer),
+        recipe=recipe_text(script_args, model_args, grpo_args, without=NOT_RECIPE),
         versions=versions(),
     )
 
