@@ -26,6 +26,7 @@ from teamsrl_hf.models.base import Sampling
 from teamsrl_hf.models.factory import check_model, check_named
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
+from teamsrl_hf.text.words import count_words
 from teamsrl_hf.types import CallKind
 
 METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
@@ -322,7 +323,7 @@ def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Ca
         "vendi_equal": statistics.mean(draws),
         "vendi": vendi_score(vectors),
         "novelty": float(novelty(texts, seeds, embed).mean()),
-        "words": statistics.mean(len(text.split()) for text in texts),
+        "words": statistics.mean(map(count_words, texts)),
         "grade": statistics.mean(flesch_kincaid_grade(text) for text in texts),
     }
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}

@@ -94,6 +94,22 @@ def test_each_of_several_languages_passes_and_answers_are_free():
 
 
 @needs_py3langid
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("zh", "列出三种水果"),  # Taken for Wu.
+        ("zh", "用Python写一个函数，计算斐波那契数列。"),
+        ("zh", "解釋潮汐如何形成"),  # Taken for Cantonese.
+        ("id", "Jelaskan bagaimana pasang surut terjadi."),  # Taken for Malay.
+        ("ar", "اشرح لي ازاي المد والجزر بيحصل"),
+    ],
+)
+def test_languages_that_are_told_apart_by_chance_in_writing_count_as_one(code, text):
+    assert language([code])(_candidate(text)) is None
+    assert language(["en"])(_candidate(text)) == "other_language"
+
+
+@needs_py3langid
 def test_nearly_all_built_in_seeds_pass_as_english():
     english = language("en")
     rejected = [seed.text for seed in load_seeds() if english(_candidate(seed.text))]

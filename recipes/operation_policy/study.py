@@ -44,6 +44,7 @@ from teamsrl_hf.models.rulebook.rules import Rulebook
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.text.seeds import BUILT_IN, load_seeds, split_seeds
+from teamsrl_hf.text.words import count_words
 from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, TaskKind, Trajectory
 
 HERE = Path(__file__).resolve().parent
@@ -340,7 +341,7 @@ def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed
         "rows_per_call": len(rows) / len(results),
         "calls_per_row": calls / len(rows),
         "near_duplicates": repeated / len(results),
-        "words": statistics.mean(len(row.split()) for row in rows),
+        "words": statistics.mean(map(count_words, rows)),
         "tried": tried,
         "passed": passed,
         "rows": rows,

@@ -17,6 +17,7 @@ from ..calls import run_async
 from ..errors import UserError, check_number, most_failed
 from ..models.base import Generator, Request, Sampling, Task
 from ..text.operations import Messages, fence
+from ..text.words import count_words
 from ..types import Reason, Role, TaskKind, Verdict
 from .intervals import bootstrap_interval, wilson_interval
 
@@ -127,7 +128,7 @@ def judge_pairs(
                 forward = await verdict(instruction, our, their)
                 backward = await verdict(instruction, their, our)
             turned = {"A": "theirs", "B": "ours"}
-            lengths = len(our.split()) - len(their.split())
+            lengths = count_words(our) - count_words(their)
             return Judgement(
                 {"A": "ours", "B": "theirs"}.get(forward, forward), turned.get(backward, backward), lengths
             )

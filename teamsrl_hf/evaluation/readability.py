@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ..text import words as tokens
 from .intervals import at_least
 
 
@@ -55,10 +56,14 @@ def _mtld(words: Sequence[str], threshold: float) -> float:
 
 
 def words_of(text: str) -> list[str]:
-    """Words of a text in lower case, without punctuation."""
-    return re.findall(r"\w+", text.lower())
+    """Words of a text in lower case, without punctuation; n-grams of characters in scripts without spaces."""
+    return (
+        re.findall(r"\w+", text.lower())
+        if text.isascii()
+        else [word for word in tokens.words(text) if any(map(str.isalnum, word))]
+    )
 
 
 def sentences_of(text: str) -> list[str]:
     """Sentences and lines of a text that hold a word."""
-    return [piece for piece in re.split(r"[.!?]+(?:\s|$)|\n+", text) if words_of(piece)]
+    return [piece for piece in re.split(r"[.!?]+(?:\s|$)|[。！？।؟။]+|\n+", text) if words_of(piece)]

@@ -19,6 +19,11 @@ from ..types import Candidate, Reason
 Filter = Callable[[Candidate], str | None]
 # Columns that hold the question in the benchmarks people use, for specifications that name none.
 QUESTIONS = ("question", "instruction", "prompt", "problem", "query", "text", "input")
+# Macrolanguages of ISO 639-3: in writing, their members are told apart by chance (plain Chinese as Wu or Cantonese).
+_MACROLANGUAGES = (
+    *(("ar", "ary", "arz"), ("bs", "hr", "sr"), ("id", "ms"), ("ku", "sdh"), ("nn", "no"), ("uz", "uzs")),
+    ("wuu", "yue", "zh"),
+)
 _SOME_LANGUAGES = ("en", "de", "es", "fr", "it", "ja", "pt", "zh")
 _LONGEST = 64  # Words of an n-gram, at most.
 # Odd, random, one for each place in an n-gram. In some scripts each word takes several places.
@@ -69,7 +74,8 @@ def language(allowed: Sequence[str], confidence: float = 0.3) -> Filter:
     instruction that is mainly a quotation in another language is rejected too.
 
     Args:
-        allowed: ISO 639-1 codes, such as ["en", "de"].
+        allowed: ISO 639-1 codes, such as ["en", "de"]. Languages of one macrolanguage count as one, such as "id" and
+            "ms".
 
     Raises:
         UserError: py3langid is not installed, or does not know a code.
@@ -79,6 +85,7 @@ def language(allowed: Sequence[str], confidence: float = 0.3) -> Filter:
     if not codes or not codes <= set(identifier.labels):
         unknown = ", ".join(sorted(codes - set(identifier.labels))) or "none given"
         raise UserError(f"Unknown language: {unknown}; use ISO 639-1 codes such as {', '.join(_SOME_LANGUAGES)}.")
+    codes |= {code for kin in _MACROLANGUAGES if not codes.isdisjoint(kin) for code in kin}
     codes |= {"zxx"}  # What is no language at all.
 
     def filter(candidate: Candidate) -> str | None:

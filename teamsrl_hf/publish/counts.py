@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..text.words import words
+from ..text.words import count_words, words
 from ..types import CallKind, Candidate, Example, Rejection
 
 RULEBOOK = "rulebook"
@@ -47,8 +47,8 @@ class DatasetStatistics:
             self.operations_by_step.setdefault(row.transition.operation, Counter())[row.step] += 1
             share = self.new_words.setdefault(row.step, [0, 0.0])
             share[:] = share[0] + 1, share[1] + _novelty(row.transition.instruction, row.transition.rewrite)
-            self.words["instruction"][len(row.transition.rewrite.split()).bit_length()] += 1
-            self.words["response"][len(row.response.split()).bit_length()] += 1
+            self.words["instruction"][count_words(row.transition.rewrite).bit_length()] += 1
+            self.words["response"][count_words(row.response).bit_length()] += 1
         if rows:
             self._sample(rows)
 

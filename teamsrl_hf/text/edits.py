@@ -14,7 +14,8 @@ from functools import lru_cache
 
 from ..types import Reason
 from .material import BLANK, as_json
-from .words import SHORT_WIDTH, width
+from .words import SHORT_WIDTH, count_words, width
+from .words import words as words_of
 
 Messages = tuple[dict[str, str], ...]
 
@@ -113,7 +114,7 @@ def tidy(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip(" `\t")]
     if not lines:
         return ""
-    line = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    line = lines[1] if lines[0].endswith((":", "：")) and len(lines) > 1 else lines[0]
     line = _LABEL.sub("", line).strip()
     for quotes in (*_QUOTES, *_QUOTES):  # Twice: bold is two marks at either end.
         inner = line[1:-1]
@@ -133,7 +134,7 @@ def compose(edit: Edit, text: str, answer: str) -> str:
         key = "_".join(answer.lower().split())
         head, frame = _ended(text.partition(BLANK)[0], announces=True), edit.frame.replace("{key}", json.dumps(key))
         return f"{head}{frame}{BLANK}{as_json(text, key)}"
-    phrase = answer if "{edit}." not in edit.frame and "{edit}," not in edit.frame else answer.rstrip(" .!?")
+    phrase = answer.rstrip(" .!?。！？") if re.search(r"\{edit\}[.,。，、]", edit.frame) else answer
     added = edit.frame.replace("{edit}", phrase)
     if "{table}" in added:
         added = added.replace("{table}", _table(_items(answer)))
@@ -161,15 +162,15 @@ def _ended(head: str, announces: bool = False) -> str:
 
 def edit_problem(edit: Edit, text: str, answer: str) -> Reason | None:
     """Why no rewrite can be made of `answer`, or None: it is empty, malformed, copied, repetitive or vacuous."""
-    if not answer.strip(" .!?\"'`"):
+    if not any(map(str.isalnum, answer)):
         return Reason.EMPTY_EDIT
     said = _values(edit, answer)
     if said is None or not re.match(edit.pattern, answer):
         return Reason.MALFORMED_EDIT
     examples = [example for _, example in edit.examples]
-    stem = set.intersection(*(set(_WORD.findall(example)) for example in examples)) if len(examples) > 1 else ()
+    stem = set.intersection(*(set(_split(example)) for example in examples)) if len(examples) > 1 else ()
     words = _content(said, f"{edit.ask} {edit.frame} {' '.join(sorted(stem))}")
-    if len(words) > MAX_WORDS:
+    if (len(words) if said.isascii() else count_words(said)) > MAX_WORDS:
         return Reason.MALFORMED_EDIT
     if len(words) - len(set(words)) >= max(1, len(words) / 3):
         return Reason.REPETITIVE_EDIT
@@ -189,7 +190,7 @@ def _values(edit: Edit, answer: str) -> str | None:
     if edit.form == EditForm.ITEMS:
         items = _items(answer)
         known = {item.lower() for item in items}
-        short = 3 <= len(known) == len(items) <= 4 and max(len(item.split()) for item in items) <= 4
+        short = 3 <= len(known) == len(items) <= 4 and max(map(count_words, items)) <= 4
         return " ".join(items) if short else None
     if edit.form == EditForm.RECORD:
         try:
@@ -209,7 +210,9 @@ def _items(answer: str) -> list[str]:
     >>> _items("warmth, light, and clean water.")
     ['warmth', 'light', 'clean water']
     """
-    return [item.strip() for item in re.split(r",\s*(?:and\s+)?|\s+and\s+", answer.strip(" .")) if item.strip()]
+    return [
+        item.strip() for item in re.split(r"[,،]\s*(?:and\s+)?|[、，]|\s+and\s+", answer.strip(" .。")) if item.strip()
+    ]
 
 
 def _table(items: Sequence[str]) -> str:
@@ -222,9 +225,16 @@ def _table(items: Sequence[str]) -> str:
 @lru_cache(maxsize=4_000)
 def _content(text: str, besides: str = "") -> tuple[str, ...]:
     """Stems of the words that carry meaning, in order, without those of `besides`."""
-    dropped = {_stem(word) for word in _WORD.findall(besides.lower())}
-    words = (word for word in _WORD.findall(text.lower()) if word not in _FUNCTION_WORDS)
+    dropped = {_stem(word) for word in _split(besides)}
+    words = (word for word in _split(text) if word not in _FUNCTION_WORDS)
     return tuple(stem for stem in map(_stem, words) if stem not in dropped)
+
+
+def _split(text: str) -> list[str]:
+    """Words in lower case; n-grams of characters in scripts without spaces. Symbols say nothing."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    return [word for word in words_of(text) if any(map(str.isalnum, word))]
 
 
 def _stem(word: str) -> str:
