@@ -182,6 +182,19 @@ class Review:
 
 
 @dataclass(frozen=True)
+class Verifier:
+    """A constraint that code can check, as rows carry it.
+
+    Attributes:
+        id: The kind, see `verifiers`; IFEval's name where it has the kind.
+        arguments: What the check takes besides the answer, as a JSON object.
+    """
+
+    id: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True)
 class Transition:
     """One applied operation: the text before, the operation, the text after, and the review.
 
