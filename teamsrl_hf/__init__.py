@@ -41,8 +41,9 @@ _ROOMS = {
     "text.seeds": ("load_seeds", "seeds_to_dataset", "split_seeds"),
     "types": (
         *("CallKind", "Candidate", "Example", "Reason", "Rejection", "Review", "Role", "Seed", "State", "Trajectory"),
-        *("TaskKind", "Transition", "Verdict"),
+        *("TaskKind", "Transition", "Verdict", "Verifier"),
     ),
+    "verifiers.reward": ("verifier_reward",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = sorted(_HOME)
@@ -124,6 +125,8 @@ if TYPE_CHECKING:
     from .types import Trajectory as Trajectory
     from .types import Transition as Transition
     from .types import Verdict as Verdict
+    from .types import Verifier as Verifier
+    from .verifiers.reward import verifier_reward as verifier_reward
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "teamsrl_hf"
 
 # A package imports only packages that stand before it. "" are the modules beside them, which all may use.
-ORDER = ("", "text", "commands", "models", "environment", "publish", "hub", "training", "ppo", "evolve", "sft")
-ORDER = (*ORDER, "evaluation", "cli")
+ORDER = ("", "verifiers", "text", "commands", "models", "environment", "publish", "hub", "training", "ppo", "evolve")
+ORDER = (*ORDER, "sft", "evaluation", "cli")
 # Text rooms: to be tested, and imported by users, without torch. The others import it where they use it.
 LIGHT = (*ORDER[: ORDER.index("training")], "evolve", "cli")
 NEEDS_TORCH = ("models.decoding", "models.local")

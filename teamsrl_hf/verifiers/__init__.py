@@ -19,3 +19,4 @@ from .proofs import said as said
 from .proofs import sample as sample
 from .proofs import verified as verified
 from .proofs import verifier as verifier
+from .reward import verifier_reward as verifier_reward

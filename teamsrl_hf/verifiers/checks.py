@@ -104,8 +104,8 @@ def word_frequency(answer: str, *, keyword: str, frequency: int, relation: str) 
 
 
 def avoids_words(answer: str, *, forbidden_words: Sequence[str]) -> bool:
-    """None of them as a whole word; an empty answer avoids nothing."""
-    return bool(words(answer)) and not any(count_phrase(answer, word).least for word in forbidden_words)
+    """None of them as a whole word."""
+    return not any(count_phrase(answer, word).least for word in forbidden_words)
 
 
 def words_in_order(answer: str, *, keywords: Sequence[str]) -> bool:
@@ -117,14 +117,14 @@ def words_in_order(answer: str, *, keywords: Sequence[str]) -> bool:
 
 def letter_frequency(answer: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
     number = answer.lower().count(letter.lower())
-    return bool(words(answer)) and relation_holds(Count(number, number), let_relation, let_frequency)
+    return relation_holds(Count(number, number), let_relation, let_frequency)
 
 
 def initial_letter(answer: str, *, letter: str, frequency: int, relation: str) -> bool:
     """Words that begin with a letter."""
     most = sum(word.startswith(letter.lower()) for word in re.findall(r"[^\W_]+", answer.lower()))
     least = sum(word.lower().startswith(letter.lower()) for word in words(answer))
-    return bool(most or words(answer)) and relation_holds(Count(least, most), relation, frequency)
+    return relation_holds(Count(least, most), relation, frequency)
 
 
 def keyword_in_sentence(answer: str, *, word: str, N: int) -> bool:
@@ -136,7 +136,7 @@ def keyword_in_sentence(answer: str, *, word: str, N: int) -> bool:
 def limited_repeats(answer: str, *, small_n: int) -> bool:
     """No word stands there more often, in any case."""
     found = Counter(answer.lower().translate(_NO_MARKS).split())
-    return bool(words(answer)) and max(found.values(), default=0) <= small_n
+    return max(found.values(), default=0) <= small_n
 
 
 def conjunctions(answer: str, *, small_n: int) -> bool:
@@ -146,7 +146,7 @@ def conjunctions(answer: str, *, small_n: int) -> bool:
 def no_shared_initials(answer: str) -> bool:
     """No two words in a row begin with the same letter."""
     found = answer.lower().translate(_NO_MARKS).split()
-    return bool(words(answer)) and all(a[0] != b[0] for a, b in pairwise(found))
+    return all(a[0] != b[0] for a, b in pairwise(found))
 
 
 # -- beginnings and ends
@@ -169,12 +169,13 @@ def ends_with_phrase(answer: str, *, end_phrase: str) -> bool:
 
 
 def ends_with_question(answer: str) -> bool:
-    return bool(re.search(r"\w[^\n.!?]*\?[\"'”’)*_]*\Z", answer.rstrip()))
+    text = answer.rstrip().rstrip("\"'”’)*_")
+    return text.endswith("?") and bool(words(re.split(r"[\n.!?]", text.rstrip("?"))[-1]))
 
 
 def in_quotation_marks(answer: str) -> bool:
     text = answer.strip()
-    return len(text) > 2 and text[0] == text[-1] == '"' and bool(words(text))
+    return len(text) > 2 and text[0] == text[-1] == '"'
 
 
 def repeats_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
@@ -212,8 +213,7 @@ def capital_words(answer: str, *, capital_frequency: int, capital_relation: str)
     """Words in capitals: of two letters and more at least; single ones, and parts of words, too at most."""
     least = sum(word.isupper() and sum(map(str.isalpha, word)) > 1 for word in words(answer))
     most = sum(word.isupper() for word in re.findall(r"\w+", answer))
-    held = relation_holds(Count(min(least, most), most), capital_relation, capital_frequency)
-    return bool(words(answer)) and held
+    return relation_holds(Count(min(least, most), most), capital_relation, capital_frequency)
 
 
 def title_case(answer: str) -> bool:
@@ -224,20 +224,20 @@ def title_case(answer: str) -> bool:
 
 def no_comma(answer: str) -> bool:
     """No comma, of any script."""
-    return bool(words(answer)) and not any(mark in answer for mark in ",，、،")
+    return not any(mark in answer for mark in ",，、،")
 
 
 def avoids_mark(answer: str, *, mark: str) -> bool:
-    return bool(words(answer)) and mark not in unicodedata.normalize("NFKC", answer) and mark not in answer
+    return mark not in unicodedata.normalize("NFKC", answer) and mark not in answer
 
 
 def mark_frequency(answer: str, *, mark: str, frequency: int, relation: str) -> bool:
     number = answer.count(mark)
-    return bool(words(answer)) and relation_holds(Count(number, number), relation, frequency)
+    return relation_holds(Count(number, number), relation, frequency)
 
 
 def no_digits(answer: str) -> bool:
-    return bool(words(answer)) and not any(map(str.isdigit, answer))
+    return not any(map(str.isdigit, answer))
 
 
 def count_of_numbers(answer: str, *, N: int) -> bool:
@@ -247,7 +247,7 @@ def count_of_numbers(answer: str, *, N: int) -> bool:
 
 
 def no_whitespace(answer: str) -> bool:
-    return bool(answer) and not any(map(str.isspace, answer))
+    return not any(map(str.isspace, answer))
 
 
 # -- contents

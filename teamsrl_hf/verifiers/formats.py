@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .reading import bullets, code_blocks, count_bullets, lines, numbered, without_code, words
+from .reading import Count, bullets, code_blocks, count_bullets, lines, numbered, relation_holds, without_code, words
 
 _JSON_FENCE = re.compile(r"\A```(?:json|JSON|Json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.S)
 _HIGHLIGHT = re.compile(r"(?<![\w*])(\*{1,2})(?![\s*])([^*\n]+)(?<!\s)\1(?![\w*])")
@@ -33,7 +33,7 @@ def numbered_list(answer: str, *, num_items: int) -> bool:
 def number_of_items(answer: str, *, num_items: int, relation: str) -> bool:
     """Items of bullet and numbered lists together."""
     count = len(bullets(answer)) + len(numbered(answer))
-    return count > 0 and (count >= num_items if relation == "at least" else count < num_items)
+    return count > 0 and relation_holds(Count(count, count), relation, num_items)
 
 
 def alphabetical_items(answer: str, *, num_items: int) -> bool:
@@ -150,11 +150,9 @@ def tagged(answer: str, *, tag: str) -> bool:
 
 
 def one_line(answer: str) -> bool:
-    return len(answer.strip().splitlines()) == 1 and bool(words(answer))
+    return len(answer.strip().splitlines()) == 1
 
 
 def no_lists(answer: str) -> bool:
     """Prose without bullets, numbered items or headings."""
-    return bool(words(answer)) and not (
-        count_bullets(answer).most or numbered(answer) or _HEADING.search(without_code(answer))
-    )
+    return not (bullets(answer) or numbered(answer) or _HEADING.search(without_code(answer)))

@@ -33,6 +33,7 @@ class Aspect(StrEnum):
 
 
 EVERYTHING = frozenset(Aspect)
+RELATION = "relation"  # How the name of an argument ends that is one of `reading.RELATIONS`.
 
 _NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -104,12 +105,12 @@ def names(kind: Kind, arguments: Mapping[str, Any], text: str) -> bool:
 
     A text that names another bound ("at most 50" for "less than 50") does not say it.
     """
-    relations = [value for value in arguments.values() if value in _SAID_RELATIONS]
+    relations = [value for name, value in arguments.items() if name.endswith(RELATION)]
     said = re.search(kind.named, text, re.I) is not None
-    for value in arguments.values():
+    for name, value in arguments.items():
         if isinstance(value, int):
             said &= _says_number(value, relations, text)
-        elif value not in relations:
+        elif not name.endswith(RELATION):
             values = [value] if isinstance(value, str) else value
             said &= all(_says_text(shown(one), text) for one in values)
     return said

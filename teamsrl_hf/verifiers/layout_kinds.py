@@ -84,7 +84,7 @@ LAYOUT_KINDS = (
           """Put a title in double angle brackets, such as <<title>>, on a line of its own.
           Your answer must have a title on its own line, in double angle brackets, such as <<poem of joy>>.
           Give your answer a title, written on its own line as <<title>>."""),
-    Kind("detectable_format:code_fence", formats.code_fence, samplers.code_language, {Aspect.CODE, Aspect.LANGUAGE},
+    Kind("detectable_format:code_fence", formats.code_fence, samplers.code_language, {Aspect.CODE},
           r"\b(?:block|fence)",
           """Put the code in a Markdown code block marked as {language}.
           Your answer must contain a fenced code block that names the language {language}.

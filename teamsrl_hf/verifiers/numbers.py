@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 _BOXED = re.compile(r"\\boxed\s*\{")
 _SAID = re.compile(
-    r"(?:final answer|answer|result|total)\s*(?:is|are|=|:)\s*(?:about|approximately|exactly|equal to)?\s*([^\n]*)",
+    r"(?:final answer|answer|result|total)\s*(?:is|are|=|:)\s*(?:about|approximately|exactly|equal to)?",
     re.I,
 )
 _NUMBER = re.compile(
@@ -49,9 +49,10 @@ def result_of(answer: str) -> str | None:
     if boxed:
         return _braced(answer, boxed[-1].end())
     said = list(_SAID.finditer(answer))
-    for text in [said[-1][1]] if said else []:
-        if number := _NUMBER.search(text):
-            return number[0].lstrip("$€£")
+    # Of "the answer is 3 + 4 = 7" the result is what stands last.
+    line = answer[said[-1].end() :].split("\n")[0].split(". ")[0] if said else ""
+    if number := _NUMBER.search(line.rpartition("=")[2]):
+        return number[0].lstrip("$€£")
     numbers = _NUMBER.findall(answer)
     return numbers[-1].lstrip("$€£") if numbers else None
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean
 from ..types import Verifier
-from .kind import EVERYTHING, Aspect, Kind, describe, names, packed
+from .kind import EVERYTHING, RELATION, Aspect, Kind, describe, names, packed
 from .layout_kinds import LAYOUT_KINDS
-from .reading import final_text
+from .reading import RELATIONS, final_text
 from .samplers import CODE, is_english
 from .text_kinds import TEXT_KINDS
 
@@ -26,7 +26,7 @@ _AMOUNT = r"\b(?:\d+|an?|one|two|three|four|five|six|seven|eight|nine|ten|twelve
 _SAID_ALREADY = {
     Aspect.LENGTH: rf"{_AMOUNT}(?:words?|sentences?|characters?|paragraphs?|pages?|lines?)\b"
     r"|\b(?:brief|briefly|short|shorter|concise|long|longer|length|haiku|limerick|sonnet|tweet|headline|slogan)\b",
-    Aspect.LAYOUT: rf"{_AMOUNT}(?:paragraphs?|sections?|lines?|columns?|items?|points?|steps?|examples?|ways|reasons)\b"
+    Aspect.LAYOUT: rf"{_AMOUNT}(?:paragraphs?|sections?|lines?|columns?|items?|points?|steps?|examples?|ways)\b"
     r"|\b(?:list|table|bullets?|json|csv|yaml|xml|html|markdown|format|headings?|haiku|poem|limerick|sonnet|lyrics|song"
     r"|email|letter|outline|recipe|dialogue|script|schedule|itinerary|lines?|paragraphs?)\b",
     Aspect.CASE: r"\b(?:capital|capitals|capitalize|uppercase|lowercase|lower case|upper case|title case)\b",
@@ -76,22 +76,23 @@ def verifier(id: str, **arguments: Any) -> Verifier:
             f"The verifier {id!r} takes the arguments {', '.join(kind.arguments) or 'none'}, not "
             f"{', '.join(arguments) or 'none'}."
         )
-    relation = next((value for name, value in arguments.items() if name.endswith("relation")), "at least")
-    if relation not in ("at least", "less than"):
-        raise UserError(f"The relation of {id!r} is 'at least' or 'less than', not {relation!r}.")
+    relations = [value for name, value in arguments.items() if name.endswith(RELATION)]
+    if not set(relations) <= set(RELATIONS):
+        raise UserError(f"The relation of {id!r} is {' or '.join(map(repr, RELATIONS))}, not {relations[0]!r}.")
     return Verifier(id, packed(arguments))
 
 
 def passes(answer: str, verifier: Verifier) -> bool:
     """Whether an answer, without the thoughts before it, keeps what the verifier checks.
 
+    An answer without a letter or digit keeps nothing, not even what it could not break.
+
     Raises:
         UserError: There is no such kind, or its arguments are wrong.
     """
-    kind = kind_of(verifier.id)
+    kind, text = kind_of(verifier.id), final_text(answer)
     try:
-        arguments = json.loads(verifier.arguments)
-        return bool(kind.check(final_text(answer), **arguments))
+        return bool(kind.check(text, **json.loads(verifier.arguments))) and any(map(str.isalnum, text))
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         wanted = ", ".join(kind.arguments) or "none"
         raise UserError(
@@ -129,7 +130,7 @@ def go_together(first: str, second: str) -> bool:
 def settled_by(text: str) -> frozenset[Aspect]:
     """What an instruction says of its answer already, as far as its words show; of code, all but few things."""
     found = {aspect for aspect, pattern in _SAID_ALREADY.items() if re.search(pattern, text, re.I)}
-    return frozenset(found | (_OF_CODE if CODE.search(text) else {Aspect.CODE}))
+    return frozenset(found | _OF_CODE if CODE.search(text) else found)
 
 
 def sample(

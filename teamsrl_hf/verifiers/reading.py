@@ -29,7 +29,7 @@ RELATIONS: dict[str, Callable[[Count, int], bool]] = {
 }
 
 _FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})([^\n`]*)\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.M | re.S)
-_INLINE_CODE = re.compile(r"(`+)(?!`)([^\n]*?)(?<!`)\1(?!`)")
+_INLINE_CODE = re.compile(r"(?<!`)(`++)[^\n]*?[^\n`]\1(?!`)")
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 # Possessive, and only at the beginning of a run of marks: a model may write thousands of dots.

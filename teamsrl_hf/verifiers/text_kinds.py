@@ -4,6 +4,8 @@ from . import checks, numbers, samplers
 from .kind import EVERYTHING, Aspect, Kind
 
 _LENGTH, _WORDS, _LETTERS = {Aspect.LENGTH}, {Aspect.WORDS}, {Aspect.LETTERS, Aspect.WORDS}
+# Lists have no sentences, and without capitals nobody can tell where one begins.
+_SENTENCES = {Aspect.LENGTH, Aspect.LAYOUT, Aspect.CASE}
 _START, _END = {Aspect.START}, {Aspect.END}
 # Code has its own case and marks.
 _CASE, _MARKS, _DIGITS = ({one, Aspect.CODE} for one in (Aspect.CASE, Aspect.MARKS, Aspect.DIGITS))
@@ -21,7 +23,8 @@ TEXT_KINDS = (
           Your answer must have {relation} {num_words} words.
           Write {relation} {num_words} words."""),
     Kind("length_constraints:number_sentences", checks.number_of_sentences,
-          _AMOUNT("num_sentences", (3, 4, 5, 6), (4, 5, 6, 8), fact=False), _LENGTH, r"\bsentences?\b",
+          _AMOUNT("num_sentences", (3, 4, 5, 6), (4, 5, 6, 8), fact=False), _SENTENCES,
+          r"\bsentences?\b",
           """Answer in {relation} {num_sentences} sentences.
           Your answer must consist of {relation} {num_sentences} sentences.
           Write {relation} {num_sentences} sentences."""),
