@@ -58,7 +58,7 @@ def answers(id, arguments, count=ANSWERS):
     _, good, bad = CASES[id]
     found = [*good, *bad, *TEXTS]
     while len(found) < count:
-        text = rng.choice(TEXTS) or BASE
+        text = "\n\n".join([rng.choice(TEXTS) or BASE] * rng.choice((1, 1, 1, 2, 3, 25)))
         if rng.random() < 0.4:
             other = rng.choice(others)
             text = _kept(other, text, drawn(other, rng.random())) or text
