@@ -42,7 +42,8 @@ from teamsrl_hf.evolve.shards import Team
 from teamsrl_hf.evolve.write import WrittenDataset
 from teamsrl_hf.models.accounting import outcome
 from teamsrl_hf.models.budget import Budget, Price
-from teamsrl_hf.models.factory import check_named, make_generator
+from teamsrl_hf.models.factory import BATCH_OPTIONS, check_named, make_generator
+from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.publish.cards import recipe_text
 from teamsrl_hf.publish.counts import RULEBOOK
@@ -52,12 +53,12 @@ from teamsrl_hf.types import Seed
 
 ROLES = ("expert", "reviewer", "instructor")
 # These change how long a run takes or how far it gets, but no row: they may differ when a run is continued.
-HOW_FAR = ("concurrency", "retry_errors", "prices", "budget_calls", "budget_tokens", "budget_cost")
+HOW_FAR = ("concurrency", "retry_errors", "prices", "budget_calls", "budget_tokens", "budget_cost", "cancel")
 CHOOSERS = ("policy", "uniform", "paper", "thompson", "linucb", "bandit")
 WHERE = ("seeds", "ledger", "output_dir", "card_template")
 # Options of an endpoint for which the same is true.
 PACE = {"concurrency", "timeout", "max_retries", "backoff", "max_wait", "requests_per_minute", "tokens_per_minute"}
-PACE |= {"max_tokens_field", "headers", "bill_to", "plain_http"}
+PACE |= {"max_tokens_field", "headers", "bill_to", "plain_http", *BATCH_OPTIONS}
 RATES = ("requests_per_minute", "tokens_per_minute")
 
 
@@ -89,11 +90,19 @@ class EvolveArguments:
         default=False, metadata={"help": "Ask again, too, what a model refused for its content."}
     )
     prices: dict | None = field(
-        default=None, metadata={"help": "YAML only: MODEL: {prompt: 0.1, completion: 0.4}, per million tokens."}
+        default=None,
+        metadata={
+            "help": "YAML only: MODEL: {prompt: 0.1, completion: 0.4}, per million tokens; flex and batch, if given, "
+            "are the shares of it that such calls cost (0.5)."
+        },
     )
     budget_calls: int | None = field(default=None, metadata={"help": "Most calls to buy, earlier runs included."})
     budget_tokens: int | None = field(default=None, metadata={"help": "Most tokens to buy, prompts and answers."})
     budget_cost: float | None = field(default=None, metadata={"help": "Most money to spend; needs prices."})
+    cancel: bool = field(
+        default=False,
+        metadata={"help": "Cancel the batches of this run that are under way, keep what they answered, and end."},
+    )
     license: str | None = field(
         default=None,
         metadata={
@@ -185,6 +194,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     team = Team.join()
     evolver = make_evolver(given, team)
     try:
+        if given.script.cancel:
+            return cancel(evolver, given)
         written = write(evolver, given, train, test)
     finally:
         for model in (evolver.expert, evolver.reviewer, evolver.instructor):
@@ -229,6 +240,19 @@ def write(evolver: DatasetEvolver, given: Given, train: list[Seed], test: list[S
         if isinstance(ended, NothingMade):
             raise NothingMade(f"{ended}; see above why.", ended.summary) from ended
         raise
+
+
+def cancel(evolver: DatasetEvolver, given: Given) -> dict[str, Any]:
+    """Cancel the batches that the run has left at their providers; their answers go into the ledger."""
+    script = given.script
+    path = Path(script.ledger or Path(script.output_dir) / "ledger.sqlite")
+    if not path.is_file():
+        raise UserError(f"There is no ledger at {path}, so there is no batch to cancel; give the run's --output_dir.")
+    with Ledger(path, prices=read_prices(script.prices)) as ledger:
+        evolver.recorded(ledger)
+        batches, answers = run_async(ledger.batches.cancel())
+    print(f"batches cancelled: {batches:,}, answers kept: {answers:,}", file=sys.stderr)
+    return {"batches": batches, "answers": answers}
 
 
 def report(written: WrittenDataset, evolver: DatasetEvolver) -> None:

@@ -45,6 +45,14 @@ class Finish(Name):
     LENGTH = "length"
 
 
+class Tier(Name):
+    """How a call was served, on which its price depends: at once, when there is room (`flex`), or in a batch."""
+
+    STANDARD = "standard"
+    FLEX = "flex"
+    BATCH = "batch"
+
+
 class Verdict(Name):
     """A reviewer's verdict: the rewrite differs in substance, it does not, or the verdict is unreadable."""
 

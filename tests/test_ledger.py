@@ -659,7 +659,7 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
     _sqlite(path, ("PRAGMA user_version=99",))
-    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 5; install a newer"):
+    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 6; install a newer"):
         Ledger(path)
 
 

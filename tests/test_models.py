@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import weakref
+from dataclasses import fields
 
 import pytest
 import yaml
@@ -11,9 +12,11 @@ from serve import save_tiny_model
 
 from teamsrl_hf.models import factory as models
 from teamsrl_hf.models.base import Request, Sampling
+from teamsrl_hf.models.batch.endpoint import BatchEndpoint
 from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.models.factory import make_generator
 from teamsrl_hf.models.rulebook.rules import Rulebook
+from teamsrl_hf.models.wire.request import Dialect
 
 ENDPOINT = "org/tiny:fast@http://127.0.0.1:8000/v1"
 
@@ -59,7 +62,9 @@ def test_every_option_of_the_generators_can_be_given():
 
     from teamsrl_hf.models.local import TransformersGenerator
 
-    assert set(models.ENDPOINT_OPTIONS) == options(EndpointGenerator)
+    assert set(models.ENDPOINT_OPTIONS) - set(models.BATCH_OPTIONS) == options(EndpointGenerator)
+    in_batches = options(BatchEndpoint) | {one.name for one in fields(Dialect)} | {"batch"}
+    assert set(models.ENDPOINT_OPTIONS) - set(models.SINGLE_CALL_OPTIONS) == in_batches
     # A loaded model can't be written down, and "quantization: 4bit" is how quantize_4bit is spelled.
     left_out = {"model", "processing_class", "quantize_4bit"}
     assert set(models.LOCAL_OPTIONS) - {"quantization"} == options(TransformersGenerator) - left_out
@@ -72,8 +77,8 @@ def test_every_option_of_the_generators_can_be_given():
             {"endpoint": ENDPOINT, "concurency": 3},
             "Unknown option 'concurency' of endpoint; there are: api_key_env, concurrency, timeout, max_retries, "
             "backoff, max_wait, requests_per_minute, tokens_per_minute, headers, query, bill_to, plain_http, "
-            "extra_body, max_tokens_field, drop, system, reasoning_effort, choices, temperature, top_p, max_tokens, "
-            "seed; did you mean 'concurrency'?",
+            "extra_body, max_tokens_field, drop, system, reasoning_effort, choices, batch, poll_interval, batch_form, "
+            "temperature, top_p, max_tokens, seed; did you mean 'concurrency'?",
         ),
         ({"rulebook": 3, "seed": 4}, "Unknown option 'seed' of rulebook; there are: none."),
         ({"endpoint": ENDPOINT, "concurrency": "many"}, "concurrency of endpoint must be a whole number, not 'many'."),

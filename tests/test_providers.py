@@ -4,15 +4,18 @@ import asyncio
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from scripted_server import Server, answer
+from scripted_server import Server, answer, reply, status
 
+from teamsrl_hf.calls import run_async
 from teamsrl_hf.models.base import Request, Sampling, ScriptedGenerator, Wrapper, answer_options_of
-from teamsrl_hf.models.budget import Budget, BudgetExhausted
+from teamsrl_hf.models.budget import Budget, BudgetExhausted, Price
 from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.models.factory import make_generator
 from teamsrl_hf.models.ledger import Ledger, request_key
@@ -467,3 +470,34 @@ def test_a_bundle_that_cannot_be_read_is_named(monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/bundle.pem")
     with Server() as server, pytest.raises(ValueError, match="SSL_CERT_FILE names no file of certificates"):
         ask(server)
+
+
+# OpenAI's slow and cheaper tier.
+
+
+def slow(tier):
+    body = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "service_tier": tier}
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000}
+    return reply(body=json.dumps(body | {"usage": usage}).encode())
+
+
+def test_the_slow_tier_waits_longer_and_its_refusals_cost_nothing(tmp_path):
+    busy = status(429, '{"error": {"code": "resource_unavailable", "message": "Resource unavailable."}}')
+    price = {"tiny": Price(prompt=2.0, completion=8.0)}
+    with Server(busy, busy, slow("flex"), slow("default")) as server, Ledger(tmp_path / "l", prices=price) as ledger:
+        generator = EndpointGenerator("tiny", server.url, backoff=0.01, extra_body={"service_tier": "flex"})
+        assert (generator.timeout, EndpointGenerator("tiny", server.url).timeout) == (900.0, 120.0)
+        assert EndpointGenerator("tiny", server.url, timeout=7, extra_body={"service_tier": "flex"}).timeout == 7
+
+        async def run(recorded):
+            for number in range(2):
+                assert (await recorded(replace(ASK, sample_index=number))).error is None
+            await generator.close()
+
+        run_async(run(ledger.record(generator)))
+        assert [body["service_tier"] for body in server.bodies] == ["flex"] * 4
+        assert (ledger.tokens, ledger.cost) == (4_000_000, 5.0 + 10.0)
+    connection = sqlite3.connect(tmp_path / "l")
+    found = connection.execute("SELECT tier, attempts, cost FROM calls ORDER BY cost").fetchall()
+    connection.close()
+    assert found == [("flex", 3, 5.0), ("standard", 1, 10.0)]

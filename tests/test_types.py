@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from teamsrl_hf import types
-from teamsrl_hf.types import CallKind, Finish, Name, Reason, Review, Role, SeedProblem, TaskKind, Verdict
+from teamsrl_hf.types import CallKind, Finish, Name, Reason, Review, Role, SeedProblem, TaskKind, Tier, Verdict
 
 ROOT = Path(__file__).parent.parent
-TABLES = (Role, CallKind, TaskKind, Finish, Verdict, Reason, SeedProblem)
+TABLES = (Role, CallKind, TaskKind, Finish, Tier, Verdict, Reason, SeedProblem)
 
 
 def _texts_in(file):

@@ -7,6 +7,7 @@ Three stages, each open to code that spreads them over processes: `walk` makes t
 
 import asyncio
 import copy
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from itertools import islice
@@ -16,7 +17,7 @@ from typing import Any, Self
 from ..calls import SETTLE_SECONDS, run_async
 from ..environment.rollout import Chooser, uniform
 from ..errors import Stopped, UserError
-from ..models.base import Generator, check_carries_out, concurrency_of, is_immediate
+from ..models.base import Generator, asked_in_batches, check_carries_out, concurrency_of, is_immediate
 from ..models.budget import Budget, Price
 from ..models.ledger import Ledger
 from ..text.operations import Operation
@@ -95,13 +96,22 @@ class DatasetEvolver:
             yield group
 
     @property
+    def chains(self) -> int:
+        """Most chains at the same time: all where a model answers in batches, so that as many as possible wait."""
+        return (
+            sys.maxsize // 128
+            if any(asked_in_batches(getattr(self, role)) for role in ROLES)
+            else self.args.concurrency
+        )
+
+    @property
     def walkers(self) -> int:
         """Groups that are walked at the same time, each of which requests its packs at once.
 
         If the models cap their own concurrency, there are 1.25 times as many chains as `concurrency`, so that the next
         request is ready when an answer comes.
         """
-        most, models = self.args.concurrency, (self.expert, self.reviewer, self.instructor)
+        most, models = self.chains, (self.expert, self.reviewer, self.instructor)
         waiting = [model for model in models if model is not None and not is_immediate(model)]
         limited = all(concurrency_of(model) <= most for model in waiting)
         chains = most + most // 4 if limited else most
@@ -262,7 +272,7 @@ class DatasetEvolver:
 
     async def _answer_all(self, chains: AsyncGenerator[list[Decided]]) -> AsyncGenerator[list[Example | Rejection]]:
         if not self.args.answered_in_walk:
-            async with aclosing(in_order(self._answer_chain, chains, self.args.concurrency)) as finished:
+            async with aclosing(in_order(self._answer_chain, chains, self.chains)) as finished:
                 async for results in finished:
                     yield results
             return

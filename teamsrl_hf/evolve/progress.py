@@ -57,6 +57,7 @@ def _counts(ledger: Ledger, statistics: DatasetStatistics | None) -> dict[str, A
     if statistics is not None:
         counts |= {"rows": statistics.rows, **dict(statistics.rejections)}
     counts |= {"calls": ledger.calls, "tokens": ledger.tokens}
+    counts |= ledger.batches.progress()
     return {**counts, **({"spent": f"{ledger.cost:.4g}"} if ledger.prices else {})}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import CallsRefused, NothingMade, Stopped, UserError
 from ..models.accounting import outcome, spent
+from ..models.base import asked_in_batches
 from ..models.budget import Budget, Price
 from ..models.ledger import Ledger
 from ..models.parts import merge_parts, open_part, prepare_parts
@@ -27,7 +28,7 @@ from ..publish.plots import plot_dataset
 from ..publish.report import write_report
 from ..runs import finish_run, hold, open_run, reopen_run
 from ..types import Example, Rejection, Seed
-from .evolution import Evolution
+from .evolution import ROLES, Evolution
 from .progress import Advance, Watch, progress_bar
 from .record import CardSettings, RunRecord
 from .shards import Team, buy_together, consume, share_of
@@ -114,6 +115,8 @@ def write_dataset(writing: Writing) -> WrittenDataset:
     team, folder = Team.join(), writing.folder
     if team.size > 1 and isinstance(writing.payment.ledger, Ledger):
         raise UserError("Several processes can't share an open Ledger; give write the path of its file.")
+    if team.size > 1 and any(asked_in_batches(getattr(writing.evolver, role)) for role in ROLES):
+        raise UserError("Several processes can't share batches, and one is enough for them: launch one process.")
     writing.card.check(writing.record.origin, writing.evolver)
     with ExitStack() as held:
         team.first_does(lambda: held.enter_context(hold(folder)))

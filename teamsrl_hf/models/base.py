@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ..errors import UserError, check_number
 from ..text.operations import Messages, Operation
-from ..types import Finish, Role, TaskKind
+from ..types import Finish, Role, TaskKind, Tier
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Completion:
     they hold an estimate too, for attempts that the server may charge for without having said so.
     `request_refused` is true if the failure may concern this request alone, so that the model still answers others. It
     is false for a wrong key, no credit or an outage. `scores` are the log-probabilities of the request's choices, in
-    nats and in their order, where a model chose by them.
+    nats and in their order, where a model chose by them. `tier` says how the server served it.
     """
 
     text: str
@@ -101,17 +101,18 @@ class Completion:
     request_refused: bool = False
     scores: tuple[float, ...] = ()
     estimated: bool = False
+    tier: Tier = Tier.STANDARD
 
 
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Eight attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Nine attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
     once; it makes others wait. `operations`: the names of the only operations it can carry out. `whole = True`: it
     writes whole rewrites and is asked for no edits, as rules that read the task. `answer_options`: see
     `answer_options_of`. `as_asked`: see `as_asked`. `reviewing`: how it is asked as a reviewer, see
-    `environment.review`. A `Wrapper` passes all eight on.
+    `environment.review`. `batch`: the `batch.endpoint.BatchEndpoint` behind it. A `Wrapper` passes all nine on.
     """
 
     model: str
@@ -127,6 +128,11 @@ def is_immediate(generator: Generator) -> bool:
 def is_deterministic(generator: Generator) -> bool:
     """Whether a generator gives the same answer to the same request."""
     return getattr(generator, "deterministic", False)
+
+
+def asked_in_batches(generator: Generator) -> bool:
+    """Whether a generator is asked through a batch API, so that as many requests as possible should wait."""
+    return getattr(generator, "batch", None) is not None
 
 
 def writes_whole(generator: Generator) -> bool:
@@ -177,7 +183,7 @@ class Wrapper:
         self.immediate, self.deterministic = is_immediate(generator), is_deterministic(generator)
         self.concurrency, self.operations = concurrency_of(generator), operations_of(generator)
         self.whole = writes_whole(generator)
-        self.reviewing = getattr(generator, "reviewing", None)
+        self.reviewing, self.batch = getattr(generator, "reviewing", None), getattr(generator, "batch", None)
 
     async def __call__(self, request: Request) -> Completion:
         return await self.generator(request)

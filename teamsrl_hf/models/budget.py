@@ -3,9 +3,10 @@
 import asyncio
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import Stopped, UserError
+from ..types import Tier
 
 # Calls, tokens, money: the order of `Budget`.
 Amounts = tuple[int, int, float]
@@ -27,15 +28,30 @@ class BudgetExhausted(Stopped):
 class Price:
     """Money per million tokens, in the currency of the budget.
 
+    Attributes:
+        prompt, completion: Of prompts and of answers, for calls that are answered at once.
+        flex, batch: Share of these prices that a call of this tier costs.
+
     Raises:
         UserError: A price is not a number of at least 0.
     """
 
     prompt: float = 0.0
     completion: float = 0.0
+    flex: float = 0.5
+    batch: float = 0.5
 
     def __post_init__(self):
         _check_amounts(self, "price")
+
+    def at(self, tier: Tier) -> "Price":
+        """The price of calls of a tier.
+
+        >>> Price(prompt=2.0, completion=8.0).at(Tier.BATCH).of(1_000_000, 500_000)
+        3.0
+        """
+        share = 1.0 if tier == Tier.STANDARD else getattr(self, tier)
+        return replace(self, prompt=self.prompt * share, completion=self.completion * share)
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """The price of a call.
@@ -88,6 +104,10 @@ class Reservations:
                 )
         self._in_flight, self._held = self._in_flight + 1, held
         return True
+
+    def take(self, most: Amounts) -> None:
+        """Reserve what is under way already, whatever the budget."""
+        self._in_flight, self._held = self._in_flight + 1, tuple(map(operator.add, self._held, most))
 
     def release(self, most: Amounts) -> None:
         """Give back a reservation: the call has ended."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..errors import UserError
+from ..types import Tier
 from .base import Completion, Request
 from .pacing import Pace, Streak, Turn
 from .wire.log import EndpointLog
@@ -72,7 +73,8 @@ class EndpointGenerator:
             HF_TOKEN for the hosts of Hugging Face, OPENAI_API_KEY for api.openai.com, TEAMSRL_API_KEY elsewhere; ""
             sends none.
         concurrency: Most requests in flight.
-        timeout: Seconds one attempt may take.
+        timeout: Seconds one attempt may take; by default 120, and 900 for OpenAI's slow tier (`service_tier: flex` in
+            extra_body), as its maker advises. A 429 of that tier costs nothing, and is waited for like any other.
         max_retries: Attempts after the first.
         backoff: Seconds before the first retry; doubled for each further one, and shortened at random by up to half.
         max_wait: Longest wait in seconds; a `Retry-After` beyond it ends the request.
@@ -101,7 +103,7 @@ class EndpointGenerator:
         *,
         api_key_env: str | None = None,
         concurrency: int = 16,
-        timeout: float = 120.0,
+        timeout: float | None = None,
         max_retries: int = 6,
         backoff: float = 1.0,
         max_wait: float = 300.0,
@@ -118,6 +120,8 @@ class EndpointGenerator:
         reasoning_effort: str | None = None,
         choices: str | None = None,
     ):
+        if timeout is None:
+            timeout = 900.0 if (extra_body or {}).get("service_tier") == Tier.FLEX else 120.0
         waits = max_retries, backoff, max_wait
         if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
             raise UserError(

@@ -35,6 +35,10 @@ ENDPOINT_OPTIONS = {
     "reasoning_effort": str,
     "choices": str,
 }
+# With `batch: true`; of the others, those of single calls have no effect then.
+BATCH_OPTIONS = {"batch": bool, "poll_interval": float, "batch_form": str}
+SINGLE_CALL_OPTIONS = ("concurrency", "backoff", "requests_per_minute", "tokens_per_minute")
+ENDPOINT_OPTIONS |= BATCH_OPTIONS
 LOCAL_OPTIONS = {"batch_size": int, "dtype": str, "quantization": str, "gguf_file": str, "device": str}
 # Of every kind but rules. They stand in place of what the command says, for all requests to that model.
 SAMPLING_OPTIONS = {"temperature": float, "top_p": float, "max_tokens": int, "seed": int}
@@ -54,9 +58,9 @@ def make_generator(spec: str | Mapping[str, object]) -> Generator:
             endpoint, "transformers:PATH_OR_ID" for a model loaded into this process, "transformers:PATH_OR_ID+ADAPTER"
             for one with a LoRA adapter. With options it is a mapping, in
             YAML or as JSON on a command line: `{endpoint: MODEL@BASE_URL, concurrency: 64, requests_per_minute: 600}`
-            takes the arguments of `EndpointGenerator`, `{transformers: PATH_OR_ID, batch_size: 16, quantization:
-            4bit}` those of `TransformersGenerator`. Both take `temperature`, `top_p`, `max_tokens` and `seed`, with
-            which every request to the model is then sampled, a reviewer's too.
+            takes the arguments of `EndpointGenerator`, with `batch: true` those of `BatchEndpoint`; `{transformers:
+            PATH_OR_ID, batch_size: 16, quantization: 4bit}` those of `TransformersGenerator`. All take `temperature`,
+            `top_p`, `max_tokens` and `seed`, with which every request to the model is then sampled, a reviewer's too.
 
     Raises:
         UserError: `spec` has none of these forms, an option is unknown or of the wrong type, or the generator refuses
@@ -99,7 +103,7 @@ def _maker(spec: str | Mapping[str, object]) -> tuple[Callable[[], Generator], s
         return lambda: Rulebook(seed=int(rest or 0)), None
     endpoint = re.fullmatch(r"(\S+?)@(https?://\S+)", rest, re.I)
     if kind == "endpoint" and endpoint:
-        generator = EndpointGenerator(*endpoint.groups(), **options)
+        generator = _endpoint(endpoint[1], endpoint[2], options)
         return lambda: _sampled(generator, own), None
     if kind == "transformers" and rest.strip():
         make = _local(rest, options)
@@ -115,6 +119,20 @@ def _start(name: str) -> str:
     return (
         f"that starts with {start!r}" if re.fullmatch(r"[a-z0-9._-]{0,16}(:[\w./-]{0,16})?", start) else "of this form"
     )
+
+
+def _endpoint(model: str, base_url: str, options: dict) -> Generator:
+    options = dict(options)
+    if options.pop("batch", False):
+        from .batch.endpoint import BatchEndpoint
+
+        return BatchEndpoint(
+            model, base_url, **{name: value for name, value in options.items() if name not in SINGLE_CALL_OPTIONS}
+        )
+    for name in BATCH_OPTIONS:
+        if name in options:
+            raise UserError(f"{name} is for models that answer in batches; give `batch: true` too, or leave it out.")
+    return EndpointGenerator(model, base_url, **options)
 
 
 def _local(name: str, options: dict) -> Callable[[], Generator]:

@@ -18,13 +18,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..calls import SETTLE_SECONDS, CallsInFlight, run_async
 from ..errors import Stopped, UserError
+from ..types import Tier
 from . import ledger_file
 from .base import Completion, Generator, Request, Wrapper, is_immediate
+from .batch.table import Place
 from .budget import Amounts, Budget, Price, Reservations
 from .pacing import suspicious
+
+if TYPE_CHECKING:
+    from .batch.batches import Batches
 
 # Not json.dumps: given options, it builds an encoder at each call.
 logger = logging.getLogger(__name__)
@@ -77,6 +83,7 @@ class Ledger:
     Attributes:
         calls, tokens, cost: Spent so far, including earlier runs with this file.
         replayed: Answers replayed since the ledger was opened.
+        batches: What is asked through batch APIs.
 
     An answer that no longer has the checksum it was recorded with is named in the log and bought again.
 
@@ -105,12 +112,13 @@ class Ledger:
         self._purchases = CallsInFlight()
         self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
         self._asked_again: set[bytes] = set()
-        self._recorded: list[_Recorded] = []
-        self._reservations = Reservations(budget)
+        self._recorded, self._reservations = list[_Recorded](), Reservations(budget)
         self._connection = ledger_file.open_to_write(self.path)
+        self.batches = _batches(self)
         self._readers = [(self.path, self._connection, ledger_file.selection(self._connection))]
         try:
             self.calls, self.tokens, self.cost = self._spent()
+            self.batches.load()
             for other in map(Path, read_from):
                 connection = ledger_file.open_to_read(other)
                 self._readers.append((other, connection, ledger_file.selection(connection)))
@@ -133,6 +141,7 @@ class Ledger:
                 f"The budget is in money but {generator.model!r} has no price; list the model in prices, with 0 if "
                 "it costs nothing, or give a budget in calls or tokens."
             )
+        self.batches.join(generator)
         self._recorded.append(_Recorded(self, generator))
         return self._recorded[-1]
 
@@ -172,12 +181,7 @@ class Ledger:
         estimated: bool = False,
     ) -> None:
         """Commit one answer or one failure."""
-        tokens = completion.prompt_tokens, completion.completion_tokens
-        cost, attempts = price.of(*tokens), completion.attempts
-        answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
-        scores = json.dumps(completion.scores) if completion.scores else None
-        check = ledger_file.checksum(key, (*answer, scores))
-        row = (key, role, *answer, seconds, time.time(), cost, attempts, estimated, 0, scores, check)
+        row, spent = ledger_file.row_of(key, role, completion, seconds, time.time(), price, estimated)
         try:
             if key in self._asked_again:
                 ledger_file.replace_failure(self._connection, key, row)
@@ -185,10 +189,19 @@ class Ledger:
                 ledger_file.insert(self._connection, row)
         except sqlite3.Error as error:
             raise ledger_file.explained(error, self.path) from error
-        self.calls, self.tokens, self.cost = self.calls + 1, self.tokens + sum(tokens), self.cost + cost
-
+        self._count(spent)
         if completion.error is not None:
             self._failed.add(key)
+
+    def _count(self, spent: Amounts) -> None:
+        self.calls, self.tokens, self.cost = self.calls + spent[0], self.tokens + spent[1], self.cost + spent[2]
+
+    def write_besides(self, key: bytes, role: str, completion: Completion, number: int) -> None:
+        """Commit a call that was paid for and is not to be replayed; `number` tells apart those of one moment."""
+        about = self.prices.get(completion.model, Price()), completion.estimated
+        row, spent = ledger_file.row_of(key, role, completion, float(number), time.time(), *about)
+        ledger_file.insert_besides(self._connection, row)
+        self._count(spent)
 
     def conclude(self) -> None:
         """Make the last refusals final if they are few. Call it at the end of a run that was not stopped."""
@@ -253,6 +266,7 @@ class Ledger:
 
     async def settle(self, seconds: float | None = SETTLE_SECONDS) -> None:
         """Wait until the calls in flight are recorded. With `seconds`, wait no longer, and send nothing more."""
+        await self.batches.detach()
         waiting = (getattr(recorded.generator, "waiting", ()) for recorded in self._recorded)
         await self._purchases.settle(seconds, () if seconds is None else set().union(*waiting))
 
@@ -260,6 +274,7 @@ class Ledger:
         """Call `settle`, then close the file."""
         if self._purchases.in_shared_loop():
             run_async(self.settle(seconds))
+        self.batches.say_what_is_out()
         for _, connection, _ in self._readers:
             connection.close()
         if self.replayed and not self._closed:
@@ -277,7 +292,7 @@ class Ledger:
 class _Recorded(Wrapper):
     def __init__(self, ledger: Ledger, generator: Generator):
         super().__init__(generator)
-        self.ledger, self._estimates = ledger, False
+        self.ledger, self._estimates, self.endpoint = ledger, False, self.batch
         self.price = ledger.prices.get(generator.model, Price())
         # By role and kind: times and keys of refused requests, until a later one is answered.
         self._in_doubt: dict[tuple[str, str], list[tuple[float, bytes]]] = {}
@@ -285,6 +300,8 @@ class _Recorded(Wrapper):
     async def __call__(self, request: Request) -> Completion:
         request = self.as_asked(request)
         ledger, key = self.ledger, request_key(request, self.model, self.answer_options(request))
+        if ledger.batches.earlier and not self.immediate:
+            await ledger.batches.fetched(key, self.endpoint is not None)
         while True:
             if (twin := ledger._in_flight.get(key)) is not None:
                 await asyncio.wait([twin])
@@ -322,6 +339,11 @@ class _Recorded(Wrapper):
 
     async def _ask(self, key: bytes, request: Request) -> Completion:
         started = time.monotonic()
+        if self.endpoint is not None:
+            most = self._most_tokens(request)
+            completion = await self.ledger.batches.ask(self.endpoint, key, request, Place(request.role, *most))
+            self._doubt((request.role, request.kind), key, completion, started)
+            return completion
         completion = await self.generator(request)
         seconds = time.monotonic() - started
         silent = completion.text and not (completion.prompt_tokens or completion.completion_tokens or self.immediate)
@@ -352,12 +374,22 @@ class _Recorded(Wrapper):
                 self.ledger._make_final(key for _, key in doubted)
 
     def _most(self, request: Request) -> Amounts:
+        prompt, answer = self._most_tokens(request)
+        price = self.price if self.endpoint is None else self.price.at(Tier.BATCH)
+        return 1, prompt + answer, price.of(prompt, answer)
+
+    def _most_tokens(self, request: Request) -> tuple[int, int]:
         # A token has at least one byte; a chat template adds a few tokens to each message.
         prompt = _bytes(request) + 8 * len(request.messages) + 32
         if options := self.answer_options(request):  # Among them may be a system message.
             prompt += len(_encode(options))
-        answer = request.sampling.max_tokens
-        return 1, prompt + answer, self.price.of(prompt, answer)
+        return prompt, request.sampling.max_tokens
+
+
+def _batches(ledger: Ledger) -> "Batches":
+    from .batch.batches import Batches  # Of no use to `--help`.
+
+    return Batches(ledger)
 
 
 def _bytes(request: Request) -> int:

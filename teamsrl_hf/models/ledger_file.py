@@ -15,16 +15,19 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import UserError
-from .budget import Amounts
+from .base import Completion
+from .batch import table as batch_table
+from .budget import Amounts, Price
 
 logger = logging.getLogger(__name__)
-_VERSION = 5
+_VERSION = 6
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
 # Columns that earlier versions did not have, with the values for their calls.
 _ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
 _ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL DEFAULT 0"}
 _ADDED |= {"scores": "TEXT"}  # A JSON list, or NULL.
 _ADDED |= {"checksum": "BLOB"}  # See `checksum`; NULL in calls of earlier versions.
+_ADDED |= {"tier": "TEXT NOT NULL DEFAULT 'standard'"}  # See `types.Tier`.
 _NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
 # The text is the last column, so that sums over the others need not read it.
 _COLUMNS = """
@@ -54,6 +57,7 @@ _MERGE = (
     f"FROM other.calls b LEFT JOIN main.calls a ON a.key = b.key WHERE a.key IS NULL OR ({_WINS})",
     # A purchase that is in both files is counted once.
     f"DELETE FROM superseded AS b WHERE EXISTS (SELECT 1 FROM main.calls a WHERE {_SAME})",
+    *batch_table.MERGE,
 )
 
 
@@ -104,6 +108,8 @@ def _migrate(connection: sqlite3.Connection) -> bool:
             present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
             for name in _ADDED.keys() - present:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {_ADDED[name]}")
+        for statement in batch_table.SCHEMA:
+            connection.execute(statement)
         connection.execute(f"PRAGMA user_version={_VERSION}")
     return older
 
@@ -168,6 +174,19 @@ def checksum(key: bytes, answer: Sequence[object]) -> bytes:
     return hashlib.blake2b(content.encode(), digest_size=8, key=key).digest()
 
 
+def row_of(
+    key: bytes, role: str, completion: Completion, seconds: float, created: float, price: Price, estimated: bool
+) -> tuple[tuple, Amounts]:
+    """A call as a row, with the columns in the order of `_NAMES`, and what it takes."""
+    tokens, tier = (completion.prompt_tokens, completion.completion_tokens), completion.tier
+    cost = price.at(tier).of(*tokens)
+    answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
+    scores = json.dumps(completion.scores) if completion.scores else None
+    check = checksum(key, (*answer, scores))
+    row = (key, role, *answer, seconds, created, cost, completion.attempts, estimated, 0, scores, check, tier)
+    return row, (1, sum(tokens), cost)
+
+
 def insert(connection: sqlite3.Connection, row: Sequence[object]) -> None:
     """Record one call; `row` has the columns in the order of `_NAMES`."""
     connection.execute(_INSERT, row)
@@ -180,6 +199,12 @@ def replace_failure(connection: sqlite3.Connection, key: bytes, row: Sequence[ob
             f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM calls WHERE key = ?", (key,)
         )
         connection.execute(_INSERT, row)
+
+
+def insert_besides(connection: sqlite3.Connection, row: Sequence[object]) -> None:
+    """Record a call that counts as spent and is not replayed; once more changes nothing."""
+    marks = ", ".join("?" * len(row))
+    connection.execute(f"INSERT OR IGNORE INTO superseded ({_NAMES}) VALUES ({marks})", row)
 
 
 def sums_by_role(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
@@ -246,7 +271,10 @@ def _existing(path: Path) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All statements inside take effect, or none."""
+    """All statements inside take effect, or none; inside another one, together with it."""
+    if connection.in_transaction:
+        yield
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

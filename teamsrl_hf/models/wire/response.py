@@ -10,7 +10,7 @@ from functools import partial
 
 from ...redaction import excerpt, redact
 from ...text.tokens import NO_ANSWER, without_thoughts
-from ...types import Finish
+from ...types import Finish, Tier
 from ..base import Completion
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
@@ -105,6 +105,7 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
         prompt_tokens=prompt,
         completion_tokens=completion,
         finish_reason=Finish.LENGTH if cut else Finish.STOP,
+        tier=Tier.FLEX if answer.get("service_tier") == Tier.FLEX else Tier.STANDARD,
     )
 
 

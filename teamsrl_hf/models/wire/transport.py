@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -170,7 +170,21 @@ class Line:
             await self._sessions.aclose()
 
     async def send(self, body: Mapping[str, object]) -> Reply | Failure:
-        """Post one JSON body. A failure is `gone` if nobody listens at the address."""
+        """Post the JSON body of a chat completion; see `exchange`."""
+        return await self.exchange("POST", self.address.url, json=body)
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        more_headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        **content: Any,
+    ) -> Reply | Failure:
+        """Send one request; `content` is `json` or `data`, as aiohttp takes it.
+
+        A failure is `gone` if nobody listens at the address.
+        """
         import aiohttp
 
         assert self._session is not None, "open() comes first"
@@ -179,13 +193,14 @@ class Line:
         headers, secrets = credentials
         try:
             # A redirect might send the token to another host.
-            async with self._session.post(
-                self.address.url,
-                json=body,
-                headers=headers,
-                params=self.address.query or None,
+            async with self._session.request(
+                method,
+                url,
+                headers={**headers, **more_headers} if more_headers else headers,
+                params={**self.address.query, **(query or {})} or None,
                 proxy=self._proxy,
                 allow_redirects=False,
+                **content,
             ) as response:
                 return Reply(response.status, response.headers, await response.read(), secrets)
         except TimeoutError as error:
