@@ -81,6 +81,7 @@ class Reason(Name):
     COPIED_EDIT = "copied_edit"
     REPETITIVE_EDIT = "repetitive_edit"
     VACUOUS_EDIT = "vacuous_edit"
+    COPIED_ANSWER = "copied_answer"
     # A reviewer's answers to further questions.
     UNCLEAR = "unclear"
     NOT_HARDER = "not_harder"

@@ -9,7 +9,7 @@ import pytest
 
 from teamsrl_hf import Ledger, Rulebook, ScriptedGenerator
 from teamsrl_hf.environment.rollout import carry_out
-from teamsrl_hf.evolve.methods import Counted
+from teamsrl_hf.evolve.candidates import Counted
 from teamsrl_hf.models.base import Completion, Request, Wrapper, concurrency_of, is_deterministic, is_immediate
 from teamsrl_hf.models.endpoint import EndpointGenerator
 from teamsrl_hf.text.operations import OPERATIONS

@@ -23,6 +23,7 @@ from ..models.ledger import Ledger
 from ..text.operations import Operation
 from ..types import Candidate, Example, Reason, Rejection, Seed, State
 from . import methods
+from .candidates import Counted, answer_problem, answer_request, answered
 from .concurrency import close, each, in_batches, in_order, together
 from .config import PLANNED, EvolverConfig
 from .dedup import NearDuplicates
@@ -128,10 +129,10 @@ class DatasetEvolver:
             return Rejection(candidate, reason)
         if candidate.response:
             return Example(candidate)
-        expert = methods.Counted(self.expert, self.args.retry_cut)
-        completion = await expert(methods.answer_request(candidate, self.args))
-        candidate = methods.answered(candidate, completion, expert.spent())
-        problem = methods.answer_problem(completion, candidate.transition.rewrite)
+        expert = Counted(self.expert, self.args.retry_cut)
+        completion = await expert(answer_request(candidate, self.args))
+        candidate = answered(candidate, completion, expert.spent())
+        problem = answer_problem(completion, candidate.transition.rewrite)
         why = self._filtered(candidate) if problem is None else problem
         return Example(candidate) if why is None else Rejection(candidate, why)
 

@@ -8,32 +8,21 @@ several rows share is booked on the first of them. So calls per accepted row are
 those for candidates that were rejected included, over the number of rows that were accepted.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..environment.edit_plans import EditedRow, Lost, Step, edit_plan_request, read_edited, steps_for
 from ..environment.review import ask_verdict, review
 from ..environment.rewriting import ask_rewrite, no_rewrite
 from ..environment.rollout import carry_out, next_state, uniform
-from ..models.base import Completion, Generator, Request, Task, Wrapper, is_immediate
+from ..models.base import Completion, Generator, Request, Sampling, Task, is_immediate, writes_whole
 from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation
-from ..text.plans import PackedRow, pack_key, pack_messages, plan_messages, read_rows
+from ..text.plans import pack_key, pack_messages, plan_messages, read_rows
 from ..text.rules import instruction_violations, response_violations
-from ..types import (
-    CallKind,
-    Candidate,
-    Finish,
-    Reason,
-    Review,
-    Role,
-    Seed,
-    State,
-    TaskKind,
-    Transition,
-    Verdict,
-)
+from ..types import CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, TaskKind, Transition, Verdict
+from .candidates import Counted, answer_problem, answer_request, answered, names, new_candidate
 from .concurrency import together
 from .config import EvolverConfig
 
@@ -69,40 +58,6 @@ class Planned:
     calls: Mapping[CallKind, int]
 
 
-class Counted(Wrapper):
-    """A model as one chain sees it: it counts calls, makes none twice, and repeats one that was cut off, if wanted.
-
-    A chain makes the same request again when it tries an operation that has left a text unchanged.
-    """
-
-    def __init__(self, generator: Generator, retry_cut: bool = False):
-        super().__init__(generator)
-        self.retry_cut, self.calls = retry_cut, 0
-        self._known: dict[tuple, Completion] = {}
-
-    async def __call__(self, request: Request) -> Completion:
-        request = self.as_asked(request)
-        completion = await self._ask(request)
-        if self.retry_cut and completion.finish_reason == Finish.LENGTH and not completion.error:
-            more = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
-            completion = await self._ask(replace(request, sampling=more))
-        return completion
-
-    async def _ask(self, request: Request) -> Completion:
-        contents = tuple(message["content"] for message in request.messages)
-        key = (request.role, contents, request.sampling, request.sample_index)
-        known = self._known.get(key)
-        if known is None:
-            self.calls += 1
-            known = self._known[key] = await self.generator(request)
-        return known
-
-    def spent(self) -> int:
-        """Calls since last asked."""
-        calls, self.calls = self.calls, 0
-        return calls
-
-
 async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
     """The candidates of each seed of a group, by the method that `models.args` names."""
     method = models.args.method
@@ -113,11 +68,11 @@ async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
     at_once = is_immediate(models.walker) and is_immediate(models.reviewer)
     walked = await together([plan_ahead(seed, models) for seed in group], at_once)
     planned = [entry for entries in walked for entry in entries if entry.plan]
-    made = await (carry_out_plans if method == "plan" else carry_out_and_answer)(planned, models)
+    made = await carry_out_plans(planned, models)
     by_seed: dict[int, list[Candidate]] = {}
     owners = [place for place, entries in enumerate(walked) for entry in entries if entry.plan]
-    for place, candidate in zip(owners, made, strict=True):
-        by_seed.setdefault(place, []).append(candidate)
+    for place, candidates in zip(owners, made, strict=True):
+        by_seed.setdefault(place, []).extend(candidates)
     return [by_seed.get(place) or [_nothing_planned(entries[0])] for place, entries in enumerate(walked)]
 
 
@@ -133,7 +88,7 @@ async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
             break
         transition = await carry_out(texts, operation, expert, reviewer, models.args.sampling, role=Role.EXPERT)
         calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
-        candidate = _candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
+        candidate = new_candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
         candidates.append(candidate)
         if transition.review.passed:
             texts.append(transition.rewrite)
@@ -161,7 +116,7 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
             for old in candidates
         )
         transition, calls = await _evolve_once(texts, operation, expert, models.args, tried)
-        candidate = _candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
+        candidate = new_candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
         if transition.review.passed:
             completion = await expert(answer_request(candidate, models.args))
             candidate = answered(candidate, completion, expert.spent())
@@ -221,16 +176,30 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
     return [*entries[:-1], replace(entries[-1], calls=Counter(entries[-1].calls) + calls)]
 
 
-async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[Candidate]:
-    """One expert call per plan; answers are requested later."""
-    at_once = is_immediate(models.expert) and is_immediate(models.reviewer)
-    return await together([_carry_out_plan(entry, models) for entry in planned], at_once)
+async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[list[Candidate]]:
+    """The candidate of each plan, and one for each of its operations that was lost on the way.
+
+    One expert call per plan, whose answers are requested later, or one per `pack_size` plans for the finished
+    instructions and their answers. Plans whose operations have edits are asked for these, apart from the others.
+    """
+    edited = [bool(_steps(entry, models)) for entry in planned]
+    ways = {True: _carry_out_pack, False: _carry_out_plan if models.args.method == "plan" else _carry_out_pack}
+    made: dict[int, list[Candidate]] = {}
+    for way, size in ((True, models.args.pack_size), (False, models.args.pack_size)):
+        places = [place for place, by_edits in enumerate(edited) if by_edits == way]
+        packs = [places[start : start + size] for start in range(0, len(places), size)]
+        asking = [ways[way]([planned[place] for place in pack], models) for pack in packs]
+        at_once = is_immediate(models.expert) and is_immediate(models.reviewer)
+        for pack, rows in zip(packs, await together(asking, at_once)):
+            made.update(zip(pack, rows))
+    return [made[place] for place in range(len(planned))]
 
 
-async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
+async def _carry_out_plan(pack: Sequence[Planned], models: Models) -> list[list[Candidate]]:
+    (entry,) = pack
     expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
     text = entry.seed.text
-    task = Task(TaskKind.REWRITE, (text,), (_names(entry.plan),))
+    task = Task(TaskKind.REWRITE, (text,), (names(entry.plan),))
     messages = plan_messages(text, entry.plan)
     completion = await expert(Request(Role.EXPERT, messages, models.args.sampling, task=task))
     transition = no_rewrite(text, entry.plan[-1].name, completion)
@@ -239,28 +208,24 @@ async def _carry_out_plan(entry: Planned, models: Models) -> Candidate:
         verdict = await review(text, rewrite, (), entry.plan, reviewer)
         transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model)
     calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
-    return _from_plan(entry, transition, calls)
+    return [[_from_plan(entry, names(entry.plan), transition, calls)]]
 
 
-async def carry_out_and_answer(planned: Sequence[Planned], models: Models) -> list[Candidate]:
-    """One expert call per `pack_size` plans, for the finished instructions and their answers."""
-    size = models.args.pack_size
-    packs = [planned[start : start + size] for start in range(0, len(planned), size)]
-    at_once = is_immediate(models.expert) and is_immediate(models.reviewer)
-    made = await together([_carry_out_pack(pack, models) for pack in packs], at_once)
-    return [candidate for pack in made for candidate in pack]
+def _steps(entry: Planned, models: Models, attempt: int = 0) -> tuple[Step, ...]:
+    """The edits to ask for; none where whole rewrites are written."""
+    return () if writes_whole(models.expert) else steps_for(entry.seed.text, entry.plan, attempt)
 
 
 @dataclass(frozen=True)
 class _Got:
     """The expert's row for one plan, and the calls booked on it; a shared call is booked on the first of its plans."""
 
-    row: PackedRow
+    row: EditedRow
     completion: Completion
     calls: int = 0
 
 
-async def _carry_out_pack(pack: Sequence[Planned], models: Models) -> list[Candidate]:
+async def _carry_out_pack(pack: Sequence[Planned], models: Models) -> list[list[Candidate]]:
     """Ask for a pack; then again for the rows that could not be read, and only for those.
 
     The last retry, and that of a failed call, asks for each row by itself, since one row may make the others fail.
@@ -290,63 +255,75 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
     # A pack that was cut still holds whole rows; only a single row needs the same request with more tokens.
     expert = Counted(models.expert, models.args.retry_cut and len(pack) == 1)
     sampling = replace(models.args.sampling, max_tokens=models.args.max_tokens * len(pack))
-    items = [(entry.seed.text, entry.plan) for entry in pack]
-    task = Task(TaskKind.PACK, tuple(text for text, _ in items), tuple(_names(plan) for _, plan in items))
-    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt, task))
-    rows = [PackedRow(problem=Reason.CALL_FAILED)] * len(pack)
-    if not completion.error:
-        rows = read_rows(completion.text, pack_key(items), len(pack), completion.finish_reason == Finish.LENGTH)
+    ask = _ask_for_edits if _steps(pack[0], models) else _ask_for_whole
+    rows, completion = await ask(pack, models, expert, sampling, attempt)
+    if completion.error:
+        rows = [EditedRow(entry.seed.text, problem=Reason.CALL_FAILED) for entry in pack]
     calls = expert.spent()
     return [_Got(row, completion, 0 if place else calls) for place, row in enumerate(rows)]
 
 
-async def _reviewed(entry: Planned, got: _Got, models: Models) -> Candidate:
-    """The candidate of a row. Its answer is checked first, which costs nothing; the reviewer may cost a call."""
-    text, name, row, model = entry.seed.text, entry.plan[-1].name, got.row, got.completion.model
+async def _ask_for_edits(
+    pack: Sequence[Planned], models: Models, expert: Counted, sampling: Sampling, attempt: int
+) -> tuple[list[EditedRow], Completion]:
+    items = [(entry.seed.text, _steps(entry, models, attempt)) for entry in pack]
+    answers = models.args.answered_in_walk
+    completion = await expert(edit_plan_request(items, sampling, attempt, answers))
+    return read_edited(completion.text, items, answers, completion.finish_reason == Finish.LENGTH), completion
+
+
+async def _ask_for_whole(
+    pack: Sequence[Planned], models: Models, expert: Counted, sampling: Sampling, attempt: int
+) -> tuple[list[EditedRow], Completion]:
+    items = [(entry.seed.text, entry.plan) for entry in pack]
+    task = Task(TaskKind.PACK, tuple(text for text, _ in items), tuple(names(plan) for _, plan in items))
+    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt, task))
+    cut = completion.finish_reason == Finish.LENGTH
+    rows = read_rows(completion.text, pack_key(items), len(pack), cut)
+    # Of a row that can't be read, what the model wrote is kept.
+    return [
+        EditedRow(
+            row.instruction or completion.text,
+            plan,
+            answer=row.answer,
+            problem=row.problem,
+        )
+        for row, (text, plan) in zip(rows, items)
+    ], completion
+
+
+async def _reviewed(entry: Planned, got: _Got, models: Models) -> list[Candidate]:
+    """The candidate of a row, and those of its lost operations.
+
+    The answer is checked first, which costs nothing; the reviewer may cost a call.
+    """
+    text, row, model = entry.seed.text, got.row, got.completion.model
+    done = row.carried_out or entry.plan
     reviewer = Counted(models.reviewer)
-    problems = (row.problem,) if row.problem else response_violations(row.answer, instruction=row.instruction)
+    answers = models.args.answered_in_walk
+    problems: tuple[str, ...] = (row.problem,) if row.problem else ()
+    if answers and not problems:
+        problems = response_violations(row.answer, instruction=row.text)
+    rewrite = row.text
     if problems:
-        # Of a row that can't be read, what the model wrote is kept.
-        unread = text if got.completion.error else got.completion.text
-        rewrite = row.instruction if row.instruction else unread
         verdict = Review(Verdict.UNREADABLE, problems)
     else:
-        rewrite = strip_chatter(row.instruction, text)
-        verdict = await review(text, rewrite, (), entry.plan, reviewer)
-    transition = Transition(text, name, rewrite, verdict, model, got.completion.error)
-    candidate = _from_plan(entry, transition, {CallKind.REWRITE: got.calls, CallKind.REVIEW: reviewer.spent()})
-    return replace(candidate, response=row.answer, responder=model if row.answer else "")
+        rewrite = rewrite if row.edits else strip_chatter(rewrite, text)
+        verdict = await review(text, rewrite, (), done, reviewer)
+    edit = "\n".join(row.edits)
+    transition = Transition(text, done[-1].name, rewrite, verdict, model, got.completion.error, edit)
+    calls = {CallKind.REWRITE: got.calls, CallKind.REVIEW: reviewer.spent()}
+    candidate = _from_plan(entry, names(done), transition, calls)
+    lost = [_lost(entry, one, place, model) for place, one in enumerate(row.lost)]
+    return [replace(candidate, response=row.answer, responder=model if row.answer else ""), *lost]
 
 
-# Candidates.
-
-
-def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
-    """The request for a candidate's answer: its text, and nothing else."""
-    text = candidate.transition.rewrite
-    question = ({"role": "user", "content": text},)
-    return Request(Role.EXPERT, question, args.sampling, task=Task(TaskKind.ANSWER, (text,)))
-
-
-def answered(candidate: Candidate, completion: Completion, calls: int = 1) -> Candidate:
-    """The candidate with its answer, and the call or calls that it took."""
-    response = "" if completion.error else completion.text.strip()
-    return replace(
-        candidate,
-        transition=replace(candidate.transition, error=completion.error),
-        response=response,
-        responder=completion.model,
-        calls=_sum({**dict(candidate.calls), CallKind.ANSWER: calls}),
-    )
-
-
-def answer_problem(completion: Completion, instruction: str) -> str | None:
-    """Why an answer to `instruction` can't be used, or None."""
-    if completion.error:
-        return Reason.CALL_FAILED
-    broken = response_violations(completion.text, completion.finish_reason, instruction)
-    problem = next(iter(broken), None)
-    return Reason.ANSWER_CUT_OFF if problem == Reason.CUT_OFF else problem
+def _lost(entry: Planned, lost: Lost, place: int, model: str) -> Candidate:
+    """The candidate of an operation whose line could not be used; the call is booked on that of its plan."""
+    text, name = entry.seed.text, lost.operation.name
+    verdict = Review(Verdict.UNREADABLE, (lost.problem,))
+    transition = Transition(text, name, text, verdict, model, edit=lost.said)
+    return new_candidate(entry.seed, entry.seed.id, entry.step, (name,), transition, {}, f"lost {place}")
 
 
 def _eliminated(candidate: Candidate, problem: str | None) -> Candidate:
@@ -360,26 +337,11 @@ def _nothing_planned(entry: Planned) -> Candidate:
     """A candidate for a seed that got no expert call, so that it leaves a trace."""
     text = entry.seed.text
     transition = Transition(text, "stop", text, Review(Verdict.UNREADABLE, (Reason.NOTHING_PLANNED,)), "")
-    return _candidate(entry.seed, entry.seed.id, entry.step, (), transition, entry.calls)
+    return new_candidate(entry.seed, entry.seed.id, entry.step, (), transition, entry.calls)
 
 
-def _from_plan(entry: Planned, transition: Transition, calls: Mapping[CallKind, int]) -> Candidate:
-    path = _names(entry.plan)
-    spent = Counter(entry.calls) + Counter(calls)
-    return _candidate(entry.seed, entry.seed.id, entry.step, path, transition, spent)
-
-
-def _names(plan: Sequence[Operation]) -> tuple[str, ...]:
-    return tuple(operation.name for operation in plan)
-
-
-def _candidate(
-    seed: Seed, parent_id: str, step: int, path: tuple[str, ...], transition: Transition, calls: Mapping[CallKind, int]
+def _from_plan(
+    entry: Planned, path: tuple[str, ...], transition: Transition, calls: Mapping[CallKind, int]
 ) -> Candidate:
-    content = "\0".join((seed.id, str(step), transition.operation, transition.rewrite))
-    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return Candidate(f"r{digest}", seed, parent_id, step, path, transition, calls=_sum(calls))
-
-
-def _sum(calls: Mapping[CallKind, int]) -> tuple[tuple[CallKind, int], ...]:
-    return tuple(sorted((kind, count) for kind, count in calls.items() if count))
+    spent = Counter(entry.calls) + Counter(calls)
+    return new_candidate(entry.seed, entry.seed.id, entry.step, path, transition, spent)

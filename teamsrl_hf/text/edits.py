@@ -62,6 +62,8 @@ class Edit:
         pattern: Regular expression that the start of the answer must match.
         whole: The frame with the answer is the rewrite; otherwise it follows the instruction, before its material.
         fresh: The answer must hold a content word that the instruction lacks.
+        responses: For each of the examples, a response to its instruction and what it gains by the answer, shown where
+            a response is asked for in the same request; an empty pair where there is none.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Edit:
     pattern: str = ""
     whole: bool = False
     fresh: bool = True
+    responses: tuple[tuple[str, str], ...] = ()
 
 
 def edit_messages(edit: Edit, text: str) -> Messages:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ PROMPT_SETS = ("small", "large")
 DEFAULT_SET = "small"
 
 _FOLDER = Path(__file__).parent / "data" / "prompts"
-_KEYS = ("base", "language", "frame", "examples", "operations")
+_KEYS = ("base", "language", "frame", "examples", "responses", "operations")
 _OPERATION_KEYS = ("sentence", "edits")
 _EDIT_KEYS = (*(one.name for one in fields(Edit)), "answers")
 _FRAME_FIELDS = ("{sentence}", "{text}")
@@ -29,8 +30,8 @@ def read_prompts(source: str | Mapping[str, Any] = DEFAULT_SET) -> dict[str, dic
 
     Args:
         source: Name of a built-in set, path of a .yaml or .json file, or a mapping with the keys of such a file:
-            `base` ("small" where left out), `language`, `frame`, `examples` (instructions that edits share) and
-            `operations`.
+            `base` ("small" where left out), `language`, `frame`, `examples` (instructions that edits share),
+            `responses` (one to each of these) and `operations`.
 
     Raises:
         UserError: The file can't be read, or a key, frame or pattern is wrong.
@@ -50,11 +51,14 @@ def read_prompts(source: str | Mapping[str, Any] = DEFAULT_SET) -> dict[str, dic
     return settings
 
 
-def read_edits(entries: Any, examples: Sequence[str] = ()) -> tuple[Edit, ...]:
-    """Edits as YAML gives them, see `Edit`; `answers` are the examples' edits, in the order of `examples`."""
+def read_edits(entries: Any, examples: Sequence[str] = (), responses: Sequence[str] = ()) -> tuple[Edit, ...]:
+    """Edits as YAML gives them, see `Edit`; `answers` are the examples' edits, in the order of `examples`.
+
+    `responses` are those to the examples; an edit's own `responses` are what these gain by it.
+    """
     if not isinstance(entries, list):
         raise UserError(f"`edits` must be a list of mappings with the keys of an edit, not {entries!r}.")
-    return tuple(_edit(entry, examples) for entry in entries)
+    return tuple(_edit(entry, examples, responses) for entry in entries)
 
 
 def _update(settings: dict[str, dict[str, Any]], given: Mapping[str, Any]) -> None:
@@ -67,7 +71,7 @@ def _update(settings: dict[str, dict[str, Any]], given: Mapping[str, Any]) -> No
         if "sentence" in entry:
             old["sentence"] = str(entry["sentence"])
         if "edits" in entry:
-            old["edits"] = read_edits(entry["edits"], given.get("examples", ()))
+            old["edits"] = read_edits(entry["edits"], given.get("examples", ()), given.get("responses", ()))
             old["english"] = given.get("language") == "en"
         if "sentence" not in old:
             raise UserError(f"Operation {name!r} in a set of prompts is new and needs a sentence.")
@@ -79,21 +83,30 @@ def _update(settings: dict[str, dict[str, Any]], given: Mapping[str, Any]) -> No
             old["frame"] = str(given["frame"])
 
 
-def _edit(entry: Any, examples: Sequence[str]) -> Edit:
+def _edit(entry: Any, examples: Sequence[str], responses: Sequence[str]) -> Edit:
     _check_keys(entry, _EDIT_KEYS, "An edit")
     missing = [key for key in ("name", "ask") if key not in entry]
     if missing:
         raise UserError(f"An edit needs {' and '.join(missing)}: {dict(entry)!r}")
     values = dict(entry)
-    answers = values.pop("answers", ())
-    if len(answers) > len(examples):
+    answers, gained = values.pop("answers", ()), values.pop("responses", ())
+    for what, given in (("answers", answers), ("responses", gained)):
+        if len(given) > len(examples):
+            raise UserError(
+                f"Edit {entry['name']!r} has {len(given)} {what}, but the set has {len(examples)} examples."
+            )
+    own = [tuple(example) for example in values.pop("examples", ())]
+    if any(len(example) not in (2, 3) for example in own):
         raise UserError(
-            f"Edit {entry['name']!r} has {len(answers)} answers, but the set has {len(examples)} examples."
+            f"Each example of edit {entry['name']!r} must be a pair of an instruction and an answer, with a response "
+            "to both as a third if wanted."
         )
-    pairs = [*zip(examples, answers), *map(tuple, values.pop("examples", ()))]
-    if any(len(pair) != 2 for pair in pairs):
-        raise UserError(f"Each example of edit {entry['name']!r} must be a pair of an instruction and an answer.")
+    pairs = [*zip(examples, answers), *((example[0], example[1]) for example in own)]
     values["examples"] = tuple((str(instruction), str(answer)) for instruction, answer in pairs)
+    shared = zip_longest(responses[: len(answers)], gained[: len(answers)], fillvalue="")
+    told = [(more, "") if values.get("whole") else (first, more) for first, more in shared]
+    told += [("", "")] * (len(answers) - len(told)) + [(str(example[2]) if example[2:] else "", "") for example in own]
+    values["responses"] = tuple(told) if any(map(any, told)) else ()
     if values.get("form", "text") not in list(EditForm):
         raise UserError(f"Form {values['form']!r} of edit {entry['name']!r} is unknown; use {', '.join(EditForm)}.")
     values["form"] = EditForm(values.get("form", "text"))
