@@ -62,7 +62,7 @@ class EditedRow:
     Attributes:
         text: The text with every edit that could be used.
         carried_out: The operations that led to it.
-        edits: The lines that it was composed of.
+        edits: The lines that it was composed of, or the first that could not be used if there are none.
         lost: Operations whose lines could not be used.
         answer: The answer; empty where none was asked for or there is none.
         problem: Why the row can't be used, or None.
@@ -187,8 +187,9 @@ def _shown(text: str, steps: Sequence[Step], answers: bool) -> str:
 def read_edited(said: str, items: Sequence[Item], answers: bool, cut: bool = False) -> list[EditedRow]:
     """The rows that a response holds, one for each item.
 
-    A line that can't be used costs its operation; one that was to replace the task costs the row, since what follows
-    it is about another task. An item is malformed if it is missing or its markers stand twice; others stay valid.
+    A line that can't be used costs its operation, or the row if there is no other. One that was to replace the task
+    costs the row, since what follows it is about another task. An item is malformed if it is missing or its markers
+    stand twice; others stay valid.
 
     Args:
         cut: `max_tokens` cut the response; its last line, or answer, is then of no use.
@@ -247,19 +248,21 @@ def _lines(said: str, count: int, cut: bool) -> dict[int, str]:
 
 
 def _composed(text: str, steps: Sequence[Step], lines: Mapping[int, str], cut: bool) -> EditedRow:
-    made, carried_out, edits, lost = text, [], [], []
+    """The text with all lines that can be used, each held against the task that it was asked for."""
+    task, made, carried_out, edits, lost = text, text, [], [], []
     for number, (operation, edit) in enumerate(((step.operation, step.edit) for step in steps), start=1):
         said = lines.get(number, "")
-        problem = edit_problem(edit, made, said)
-        if said in edits:
-            problem = Reason.REPETITIVE_EDIT
+        problem = Reason.REPETITIVE_EDIT if said in edits else edit_problem(edit, task, said)
         if problem:
             lost.append(Lost(operation, said, Reason.CUT_OFF if cut and not said else problem))
-            if edit.whole:
-                return EditedRow(text, lost=tuple(lost), problem=lost[-1].problem)
-            continue
-        made = compose(edit, made, said)
-        carried_out.append(operation)
-        edits.append(said)
-    problem = None if carried_out else lost[0].problem
-    return EditedRow(made, tuple(carried_out), tuple(edits), tuple(lost), problem=problem)
+        else:
+            made = compose(edit, made, said)
+            carried_out.append(operation)
+            edits.append(said)
+        if edit.whole:
+            task = made
+            if problem:
+                break
+    if not carried_out:  # The row says why in the place of the first of these.
+        return EditedRow(text, edits=(lost[0].said,), lost=tuple(lost[1:]), problem=lost[0].problem)
+    return EditedRow(made, tuple(carried_out), tuple(edits), tuple(lost))
