@@ -5,6 +5,7 @@ import graphlib
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -142,3 +143,9 @@ def test_public_names_resolve_and_are_listed():
         assert name in dir(teamsrl_hf)
     with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
         _ = teamsrl_hf.Trainer
+
+
+def test_a_wheel_carries_every_package():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent.relative_to(ROOT) for file in PACKAGE.rglob("*.py")}
+    assert {".".join(folder.parts) for folder in folders} - set(listed) == set()
