@@ -130,7 +130,7 @@ def test_a_batch_that_was_created_twice_is_cancelled_once(fault, path, caplog):
         assert ask(path, server) == ANSWERS
     assert sorted(job["status"] for job in server.jobs.values()) == ["cancelled", "completed"]
     assert bought(server) == (7, 1)
-    assert "was created a second time" in caplog.text
+    assert "was created by mistake, batch_" in caplog.text
 
 
 def test_what_a_second_batch_has_answered_before_it_is_cancelled_counts_as_spent(path):
@@ -147,6 +147,33 @@ def test_what_a_second_batch_has_answered_before_it_is_cancelled_counts_as_spent
     with Ledger(path) as ledger:
         assert (ledger.calls, ledger.tokens) == (14, 14 * 14)
     assert select(path, "SELECT COUNT(*) FROM calls") == [(7,)]
+
+
+def test_a_batch_that_appears_after_it_was_given_up_is_cancelled(path):
+    def late(server, do):
+        """The list lags behind."""
+        hidden, server.jobs = dict(server.jobs), {}
+        made = do()
+        server.jobs = hidden
+        return made
+
+    with BatchServer(polls=4, faults={"create": [lost], "list": [refused(403), *[late] * 3]}) as server:
+        with pytest.raises(CallsRefused, match="refuses: HTTP 403"):
+            ask(path, server)
+        assert ask(path, server) == ANSWERS
+    assert [job["status"] for job in server.jobs.values()] == ["cancelled", "completed"]
+    assert bought(server) == (7, 1)
+
+
+def test_results_without_the_ids_of_requests_are_not_asked_for_again_by_themselves(path):
+    def nameless(results):
+        return [(None, status, text) for _, status, text in results]
+
+    with BatchServer(order=nameless) as server:
+        for _ in range(2):
+            with pytest.raises(CallsRefused, match="none of them has the id of a request"):
+                ask(path, server)
+    assert bought(server) == (7, 1)
 
 
 def expired(job, ids):

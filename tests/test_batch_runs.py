@@ -1,5 +1,6 @@
 """Runs of `teamsrl evolve` in batches: a dataset with the bytes of the online run, whatever happens on the way."""
 
+import asyncio
 import json
 import os
 import random
@@ -10,13 +11,27 @@ import time
 from pathlib import Path
 
 import pytest
-from asked import EVOLVE_RULES, WHOLE
+from asked import EVOLVE_RULES, WHOLE, changed, read_task
 from batch_server import BatchServer, lost, refused, rulebook_text, twice, twice_and_lost
 from signalling import heed_signals
 
+from teamsrl_hf.calls import run_async
 from teamsrl_hf.cli import main
+from teamsrl_hf.environment.choosers import CHOOSERS
+from teamsrl_hf.evolve.config import EvolverConfig
+from teamsrl_hf.evolve.evolver import DatasetEvolver
+from teamsrl_hf.models.base import ScriptedGenerator
+from teamsrl_hf.models.batch.endpoint import BatchEndpoint
+from teamsrl_hf.models.ledger import Ledger
+from teamsrl_hf.text.operations import select_operations
+from teamsrl_hf.types import Seed
 
 SEEDS = [f"Explain to a beginner how machine number {i} came about." for i in range(8)]
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("TEAMSRL_API_KEY", "PLANTED-71f0")
 
 
 def dataset(folder):
@@ -170,6 +185,33 @@ def test_cancel_keeps_what_was_answered_and_the_next_run_asks_for_the_rest(seeds
     assert (dataset(tmp_path / "out"), server.bought) == (files, bought)
 
 
+def test_a_model_without_a_limit_of_its_own_gets_that_of_the_run_while_all_chains_wait(tmp_path):
+    class Reviewer(ScriptedGenerator):
+        immediate, now, most = False, 0, 0
+
+        async def __call__(self, request):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.01)
+            self.now -= 1
+            return await super().__call__(request)
+
+    def text(body):
+        task = read_task(body["messages"][-1]["content"])
+        return changed(task.plans[0][0], task.texts[0]) if task.kind == "rewrite" else rulebook_text(body)
+
+    operations = select_operations((), (), "large")
+    args = EvolverConfig(operations_per_episode=1, concurrency=3)
+    with BatchServer(text) as server, Ledger(tmp_path / "l") as ledger:
+        expert = BatchEndpoint("stand-in", server.url, poll_interval=0.02)
+        reviewer = Reviewer(lambda request: "Different")
+        evolver = DatasetEvolver(expert, reviewer, CHOOSERS["uniform"](operations), operations, args)
+        made = list(evolver.recorded(ledger).evolve([Seed(text, text) for text in SEEDS]))
+        run_async(expert.close())
+    assert (len(made), reviewer.most) == (8, 3)
+    assert len(server.jobs["batch_1"]["lines"]) == 8
+
+
 def start(seeds, out, server, *dies, **spec):
     """The command in a process of its own, which may end before a statement of its ledger."""
     client = Path(__file__).with_name("batch_client.py")
@@ -217,6 +259,24 @@ def test_a_process_killed_at_any_call_loses_nothing_and_buys_nothing_again(momen
         assert processes[0].returncode == -signal.SIGKILL
         server.kill = None
         same_in_the_end(seeds, tmp_path / "out", server, online)
+
+
+@pytest.mark.parametrize(
+    "moment", [None, *(f"{when} {s}" for s in ("create", "get", "results") for when in ("before", "after"))]
+)
+def test_anthropics_form_makes_the_same_dataset_and_survives_as_much(moment, seeds, tmp_path, online, capsys):
+    kill, processes = kill_at(moment)
+    with BatchServer(rulebook_text, kill=kill) as server:
+        if moment is not None:
+            processes.append(start(seeds, tmp_path / "out", server, batch_form="messages"))
+            processes[0].communicate(timeout=60)
+            assert processes[0].returncode == -signal.SIGKILL
+        server.kill = None
+        assert evolve(seeds, tmp_path / "out", server, *METHODS["plan"][0], batch_form="messages") == 0
+    files, bought = online("plan")
+    assert dataset(tmp_path / "out") == files
+    assert sorted(server.bought.values()) == sorted(bought.values())
+    assert len(server.jobs) == 2
 
 
 STATEMENTS = {

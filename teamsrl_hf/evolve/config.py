@@ -23,7 +23,8 @@ class EvolverConfig:
     per plan, one per answer), "plan_answer" (one call for both), "packed" (one call for `rows_per_call` of these) or
     "evol_instruct" (the baseline: random operations, rewrite, judge and answer each round). `concurrency` limits the
     chains that are walked at the same time, and those that are answered; for "packed", the calls. 1.25 times as many
-    chains are walked if the models cap their own concurrency. The help of each field describes the others.
+    chains are walked if the models cap their own concurrency, and all at once if one answers in batches. The help of
+    each field describes the others.
 
     Raises:
         UserError: A number is out of its range, or there is no such method.

@@ -7,6 +7,7 @@ Three stages, each open to code that spreads them over processes: `walk` makes t
 
 import asyncio
 import copy
+import math
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -17,7 +18,7 @@ from typing import Any, Self
 from ..calls import SETTLE_SECONDS, run_async
 from ..environment.rollout import Chooser, uniform
 from ..errors import Stopped, UserError
-from ..models.base import Generator, asked_in_batches, check_carries_out, concurrency_of, is_immediate
+from ..models.base import Generator, Limited, asked_in_batches, check_carries_out, concurrency_of, is_immediate
 from ..models.budget import Budget, Price
 from ..models.ledger import Ledger
 from ..text.operations import Operation
@@ -214,7 +215,7 @@ class DatasetEvolver:
         for role in ROLES:
             model = getattr(self, role)
             if model is not None and getattr(model, "ledger", None) is not ledger:
-                setattr(other, role, ledger.record(model))
+                setattr(other, role, ledger.record(_limited(model, self.chains, self.args.concurrency)))
         return other
 
     def push_to_hub(self, folder: str | Path, repo_id: str, **options: Any) -> str | None:
@@ -283,6 +284,12 @@ class DatasetEvolver:
     async def _answer_chain(self, chain: list[Decided]) -> list[Example | Rejection]:
         at_once = is_immediate(self.expert)
         return await together([self.answer(candidate, reason) for candidate, reason in chain], at_once)
+
+
+def _limited(model: Generator, chains: int, concurrency: int) -> Generator:
+    """A model that says no limit of its own gets `concurrency`, where the number of chains has another limit."""
+    limited = concurrency_of(model) < math.inf or is_immediate(model) or asked_in_batches(model)
+    return model if limited or chains == concurrency else Limited(model, concurrency)
 
 
 def _value_function(chooser: Chooser) -> Callable[[Sequence[State]], Sequence[float]]:

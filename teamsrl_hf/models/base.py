@@ -212,6 +212,18 @@ class Wrapper:
             await self.generator.close()
 
 
+class Limited(Wrapper):
+    """A generator that is sent at most `concurrency` requests at once."""
+
+    def __init__(self, generator: Generator, concurrency: int):
+        super().__init__(generator)
+        self.concurrency, self._free = concurrency, asyncio.Semaphore(concurrency)
+
+    async def __call__(self, request: Request) -> Completion:
+        async with self._free:
+            return await self.generator(request)
+
+
 class Sampled(Wrapper):
     """A generator that samples every request as `own` says, in place of what the request says.
 

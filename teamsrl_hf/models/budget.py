@@ -50,7 +50,9 @@ class Price:
         >>> Price(prompt=2.0, completion=8.0).at(Tier.BATCH).of(1_000_000, 500_000)
         3.0
         """
-        share = 1.0 if tier == Tier.STANDARD else getattr(self, tier)
+        if tier == Tier.STANDARD:
+            return self
+        share = getattr(self, tier)
         return replace(self, prompt=self.prompt * share, completion=self.completion * share)
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:

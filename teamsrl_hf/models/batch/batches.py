@@ -77,6 +77,8 @@ class Batches:
         """Take in requests to this model from now on, if it answers in batches."""
         if (endpoint := batch_of(generator)) is not None and endpoint not in self._endpoints:
             self._endpoints.append(endpoint)
+            # What a killed machine forgets might be bought again; there is little to write.
+            self._book._connection.execute("PRAGMA synchronous=FULL")
 
     async def fetched(self, key: bytes, batched: bool) -> None:
         """Wait until no shard of an earlier run has this request any more.

@@ -16,7 +16,7 @@ from ...errors import CallsRefused
 from ..wire.response import Failure
 from . import table
 from .job import Job, Json, Result, State
-from .service import Service
+from .service import CLOCKS, Service
 from .table import Shard, Stage
 
 Made = TypeVar("Made")
@@ -172,7 +172,7 @@ class Course:
         if self._service.form.marked:
             return job.shard == self.shard.hash or (job.file_id is not None and job.file_id == self.shard.file_id)
         # This form's list tells nothing of ours: only the ids of the results show whose a batch is.
-        if job.total != self.shard.requests or job.created < self.shard.created - 3600:
+        if job.total != self.shard.requests or job.created < self.shard.created - CLOCKS:
             return False
         if job.id in table.known(self._connection):
             return False
@@ -180,16 +180,17 @@ class Course:
         return any(result.id in self._keys for result in await self._results(await self._ended(job.id)))
 
     async def _cancel_twins(self, job: Job) -> list[Job]:
-        """Cancel batches that were created for this shard by mistake."""
+        """Cancel batches that were created for this shard by mistake, or for one that no batch seemed to have."""
         if not self._service.form.marked:
             return []
         jobs = await self._service.jobs(self.shard.created)
-        twins = (
-            [] if isinstance(jobs, Failure) else [one for one in jobs if one.id != job.id and await self._is_ours(one)]
-        )
+        others = [] if isinstance(jobs, Failure) else [one for one in jobs if one.id != job.id]
+        given_up = table.given_up(self._connection)
+        twins = [one for one in others if one.shard in given_up or await self._is_ours(one)]
         for twin in twins:
-            logger.warning("The batch %s was created a second time, as %s, which is cancelled.", job.id, twin.id)
-            await self._service.cancel(twin.id)
+            if twin.state is State.RUNNING:
+                logger.warning("A batch like %s was created by mistake, %s; it is cancelled.", job.id, twin.id)
+                await self._service.cancel(twin.id)
         return twins
 
     async def _ended(self, batch_id: str) -> Job:
@@ -222,9 +223,9 @@ class Course:
                 if job.state is not State.COMPLETED or self._keys <= {result.id for result in read}:
                     return read
                 found = read
-        if found:
+        if not self._keys.isdisjoint(result.id for result in found):
             return found
-        why = read.reason if isinstance(read, Failure) else "it names no file of results"
+        why = read.reason if isinstance(read, Failure) else "none of them has the id of a request"
         raise ResultsGone(
             f"The batch {job.id} at {self._service.where} has ended ({job.status}), but its results can't be read: "
             f"{why}. Its {self.shard.requests:,} requests were probably billed. Run the same command again to try "

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 Made = TypeVar("Made")
 # Most jobs of a page, and most pages that are searched for a batch.
 _PAGE, _PAGES = 100, 50
+CLOCKS = 86_400  # Seconds by which the provider's clock may be behind this one.
 _PAUSES = 0.5, 30.0  # Seconds before the first repetition of a call, and at most.
 
 
@@ -99,7 +100,7 @@ class Service:
         return done if isinstance(done, Failure) else None
 
     async def jobs(self, since: float) -> list[Job] | Failure:
-        """The batches of this account, as far back as an hour before `since` (as of `time.time`)."""
+        """The batches of this account, as far back as `since` (as of `time.time`), by whatever clock."""
         found: dict[str, Job] = {}
         query = {"limit": str(_PAGE)}
         for _ in range(_PAGES):
@@ -110,7 +111,7 @@ class Service:
             new = [job for job in jobs if job.id not in found]
             found |= {job.id: job for job in new}
             newest_first = jobs[0].created >= jobs[-1].created if jobs else False
-            if not (more and new) or (newest_first and 0 < jobs[-1].created < since - 3600):
+            if not (more and new) or (newest_first and 0 < jobs[-1].created < since - CLOCKS):
                 break
             query = {"limit": str(_PAGE), self.form.next_page: jobs[-1].id}
         return list(found.values())

@@ -101,6 +101,12 @@ def known(connection: sqlite3.Connection) -> set[str]:
     return {batch for (batch,) in connection.execute("SELECT batch_id FROM batches WHERE batch_id IS NOT NULL")}
 
 
+def given_up(connection: sqlite3.Connection) -> set[str]:
+    """Shards that were closed because no batch was found for them."""
+    rows = connection.execute("SELECT shard FROM batches WHERE stage = ? AND batch_id IS NULL", (Stage.CLOSED,))
+    return {shard for (shard,) in rows}
+
+
 def count(connection: sqlite3.Connection) -> int:
     """Number of shards so far."""
     return connection.execute("SELECT COUNT(*) FROM batches").fetchone()[0]
