@@ -85,6 +85,8 @@ class Reason(Name):
     # A reviewer's answers to further questions.
     UNCLEAR = "unclear"
     NOT_HARDER = "not_harder"
+    # A rewrite that does not say the constraint it was to add. An answer that fails one has the verifier's id.
+    CONSTRAINT_NOT_SAID = "constraint_not_said"
     # Faults of a call, or of a row in its completion.
     CALL_FAILED = "call_failed"
     MALFORMED = "malformed"
@@ -151,12 +153,14 @@ class State:
         operations: Names of all operations tried in this chain, oldest first, including rejected ones.
         accepted: For each operation, whether its rewrite was accepted.
         step: Number of operations tried before.
+        verifiers: Constraints of the current instruction that code can check.
     """
 
     text: str
     operations: tuple[str, ...] = ()
     accepted: tuple[bool, ...] = ()
     step: int = 0
+    verifiers: tuple["Verifier", ...] = ()
 
 
 BY_RULES = "rules"  # The reviewer's name if the rules decided without a model.
@@ -209,6 +213,7 @@ class Transition:
 
     `error` is the failure of the call for `rewrite` (then equal to `instruction`) or for its response, else None.
     `edit` is the part of the rewrite that the model wrote and code composed; empty if it wrote all of it.
+    `verifiers` are the constraints in the rewrite that code can check, those of earlier operations included.
     """
 
     instruction: str
@@ -218,6 +223,7 @@ class Transition:
     rewriter: str
     error: str | None = None
     edit: str = ""
+    verifiers: tuple[Verifier, ...] = ()
 
     @property
     def failure(self) -> str | None:
@@ -260,6 +266,8 @@ class Candidate:
         responder: Model that wrote the response.
         calls: Calls spent on this candidate by `CallKind`, sorted by name. "walk" are calls of the free instructor; a
             call that several candidates share counts for the first of them.
+        verified: For each of the rewrite's verifiers, whether the response passes it; empty before it is checked.
+        failed_first: Ids of the verifiers that the first response failed, where another was asked for.
     """
 
     id: str
@@ -271,6 +279,8 @@ class Candidate:
     response: str = ""
     responder: str = ""
     calls: tuple[tuple[CallKind, int], ...] = ()
+    verified: tuple[bool, ...] = ()
+    failed_first: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

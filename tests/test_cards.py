@@ -55,6 +55,7 @@ def test_statistics_count_rows_reasons_and_calls_of_rejected_rows_too():
         "rejections": {"equal": 1, "unchanged": 2},
         "calls": {"rewrite": 4, "review": 1, "answer": 1, "walk": 0},
         "expert_calls_per_row": 5.0,
+        "verifiers": {},
         "operations": {"deepen": 1},
         "operations_by_step": {"deepen": {"1": 1}},
         "novelty_by_step": {"1": 0.4},

@@ -4,32 +4,95 @@ Where the operation has edits, the model is asked for one small thing and code c
 or the model writes whole texts anyway, the answer is the rewrite.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..models.base import Completion, Generator, Request, Sampling, Task, writes_whole
 from ..text.edits import MAX_TOKENS, Edit, compose, edit_messages, edit_problem, tidy
 from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation, rewrite_messages
-from ..types import Finish, Reason, Review, Role, TaskKind, Transition, Verdict
+from ..types import BY_RULES, Finish, Reason, Review, Role, TaskKind, Transition, Verdict, Verifier
+from ..verifiers.proofs import Constraint, named_in, still_said
+
+_SENTENCE = Edit("constraint", "")
+_REWORD = Edit(
+    "constraint",
+    'Say this requirement in other words, in one sentence. Keep every number and quoted word: "{sentence}"',
+    fresh=False,
+)
+_WEAVE = (
+    "Add this requirement to the instruction, in words that fit it. Keep its meaning, and every number and quoted "
+    'word in it: "{sentence}"'
+)
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A rewrite that is yet to be reviewed. `edit` is what the model wrote of it, empty if it wrote all of it."""
+    """A rewrite that is yet to be reviewed. `edit` is what the model wrote of it, empty if it wrote all of it.
+
+    `verifiers` are the constraints in it that code can check.
+    """
 
     text: str
     model: str
     edit: str = ""
+    verifiers: tuple[Verifier, ...] = ()
 
 
 async def ask_rewrite(
-    operation: Operation, text: str, generator: Generator, role: Role, sampling: Sampling, sample_index: int = 0
+    operation: Operation,
+    text: str,
+    generator: Generator,
+    role: Role,
+    sampling: Sampling,
+    sample_index: int = 0,
+    carried: Sequence[Verifier] = (),
 ) -> Rewrite | Transition:
     """Ask for a rewrite of `text`: the rewrite, or the transition that a step without one makes.
+
+    Where the operation adds a constraint that code can check, code appends it, and no model is asked; nor has a
+    reviewer to say whether anything was gained. Or a model words it. `carried` are the text's verifiers so far.
 
     An edit that can't be used is followed by another of the operation, see `edits.in_turn`; the last one says why the
     step failed.
     """
+    constraint = operation.proof and operation.proof.constraint(text, carried, sample_index)
+    if operation.proof and constraint:
+        if not operation.proof.by_model:
+            return _appended(operation, text, constraint, carried)
+        operation = worded(operation, constraint)
+    made = await _ask(operation, text, generator, role, sampling, sample_index)
+    if isinstance(made, Transition):
+        return made
+    if constraint and not named_in(made.text, constraint.verifier):
+        verdict = Review(Verdict.UNREADABLE, (Reason.CONSTRAINT_NOT_SAID,))
+        return Transition(text, operation.name, made.text, verdict, made.model, edit=made.edit)
+    new = (constraint.verifier,) if constraint else ()
+    return replace(made, verifiers=(*still_said(carried, made.text), *new))
+
+
+def appended(text: str, sentence: str) -> str:
+    """A text with one more sentence, before its material."""
+    return compose(_SENTENCE, text, sentence)
+
+
+def _appended(operation: Operation, text: str, constraint: Constraint, carried: Sequence[Verifier]) -> Transition:
+    rewrite = appended(text, constraint.sentence)
+    verifiers = (*still_said(carried, rewrite), constraint.verifier)
+    review = Review(Verdict.NOT_EQUAL)
+    return Transition(text, operation.name, rewrite, review, BY_RULES, edit=constraint.sentence, verifiers=verifiers)
+
+
+def worded(operation: Operation, constraint: Constraint) -> Operation:
+    """The operation that asks a model to word a constraint: as an edit where it has edits, else in the whole text."""
+    edit = replace(_REWORD, ask=_REWORD.ask.format(sentence=constraint.sentence))
+    sentence = _WEAVE.format(sentence=constraint.sentence)
+    return replace(operation, sentence=sentence, edits=(edit,) if operation.edits else ())
+
+
+async def _ask(
+    operation: Operation, text: str, generator: Generator, role: Role, sampling: Sampling, sample_index: int
+) -> Rewrite | Transition:
     edits = () if writes_whole(generator) else operation.edits_for(text, sample_index)
     if not edits:
         completion = await generator(rewrite_request(operation, text, role, sampling, sample_index))

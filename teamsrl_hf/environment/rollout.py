@@ -14,7 +14,7 @@ from ..calls import run_async
 from ..errors import most_failed
 from ..models.base import Generator, Sampling, check_carries_out, is_immediate, may_remember
 from ..text.operations import Operation
-from ..types import BY_RULES, Role, Seed, State, Trajectory, Transition
+from ..types import BY_RULES, Role, Seed, State, Trajectory, Transition, Verifier
 from .review import review
 from .rewriting import ask_rewrite
 
@@ -48,15 +48,18 @@ async def carry_out(
     reviewer: Generator,
     sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
     role: Role = Role.INSTRUCTOR,
+    carried: tuple[Verifier, ...] = (),
 ) -> Transition:
     """Apply `operation` to the last of `texts`, the chain so far, and review what comes back.
 
+    `carried` are the verifiers of the last text.
+
     Where both models are deterministic, the step of a chain that took it before is returned again.
     """
-    step = texts, operation, instructor, reviewer, sampling, role
+    step = texts, operation, instructor, reviewer, sampling, role, carried
     if not (may_remember(instructor) and may_remember(reviewer)):
         return await _carry_out(*step)
-    known, key = _steps_of(instructor, reviewer), (tuple(texts), operation, sampling, role)
+    known, key = _steps_of(instructor, reviewer), (tuple(texts), operation, sampling, role, carried)
     if key not in known:
         if len(known) >= 20_000:
             known.clear()
@@ -88,13 +91,15 @@ async def _carry_out(
     reviewer: Generator,
     sampling: Sampling,
     role: Role,
+    carried: tuple[Verifier, ...],
 ) -> Transition:
     text = texts[-1]
-    made = await ask_rewrite(operation, text, instructor, role, sampling)
+    made = await ask_rewrite(operation, text, instructor, role, sampling, carried=carried)
     if isinstance(made, Transition):
         return made
     verdict = await review(text, made.text, texts[:-1], operation, reviewer)
-    return Transition(text, operation.name, made.text, verdict, made.model, edit=made.edit)
+    found = made.verifiers if verdict.passed else ()
+    return Transition(text, operation.name, made.text, verdict, made.model, edit=made.edit, verifiers=found)
 
 
 def states_of(trajectory: Trajectory) -> list[State]:
@@ -112,6 +117,7 @@ def next_state(state: State, transition: Transition) -> State:
         operations=(*state.operations, transition.operation),
         accepted=(*state.accepted, transition.review.passed),
         step=state.step + 1,
+        verifiers=transition.verifiers if transition.review.passed else state.verifiers,
     )
 
 
@@ -153,8 +159,8 @@ def rollout(
     for step in range(steps):
         actions = choose(states, [uniform(*chain, step) for chain in keys])
         calls = [
-            carry_out(tuple(so_far), operations[action], instructor, reviewer, sampling)
-            for so_far, action in zip(texts, actions)
+            carry_out(tuple(so_far), operations[action], instructor, reviewer, sampling, carried=state.verifiers)
+            for so_far, action, state in zip(texts, actions, states)
         ]
         made = run_all(calls, at_once)
         for chain, lost, so_far, transition in zip(chains, failed, texts, made):

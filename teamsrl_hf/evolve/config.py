@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import UserError, check_number, did_you_mean
 from ..models.base import Sampling
+from ..text.operations import CONSTRAINTS, UNCHECKED
 from ..types import CallKind
 
 METHODS = ("stepwise", "plan", "plan_answer", "packed", "evol_instruct")
@@ -43,6 +44,12 @@ class EvolverConfig:
     rows_per_call: int = _setting(4, "Seeds whose rows share one packed call.")
     row_retries: int = _setting(1, "Retries for a row of a planned answer that can't be read.")
     retry_cut: bool = _setting(False, "Ask once more, with twice the tokens, for an answer that max_tokens cut.")
+    constraints: str = _setting(
+        UNCHECKED,
+        "What add_constraints adds: what code can check, by rules or worded by a model; or anything, unchecked.",
+        choices=CONSTRAINTS,
+    )
+    answer_retries: int = _setting(1, "Retries for an answer that fails a verifier, with what failed.")
     stop_below: float | None = _setting(
         None, "End a chain where the chooser expects less than this from more operations."
     )
@@ -50,7 +57,7 @@ class EvolverConfig:
     def __post_init__(self):
         for name in ("operations_per_episode", "concurrency", "rows_per_call"):
             check_number(name, getattr(self, name), 1, whole=True)
-        for name in ("plan_length", "row_retries"):
+        for name in ("plan_length", "row_retries", "answer_retries"):
             check_number(name, getattr(self, name), 0, whole=True)
         check_number("seed", self.seed, whole=True)
         check_number("dedup_threshold", self.dedup_threshold, above=0, most=1)
@@ -60,6 +67,9 @@ class EvolverConfig:
             raise UserError(
                 f"Unknown method {self.method!r}; use {', '.join(METHODS)}{did_you_mean(self.method, METHODS)}"
             )
+        if self.constraints not in CONSTRAINTS:
+            hint = did_you_mean(self.constraints, CONSTRAINTS)
+            raise UserError(f"constraints is {self.constraints!r}; use {', '.join(CONSTRAINTS)}{hint}")
         _ = self.sampling  # Which checks the rest.
 
     @property

@@ -21,10 +21,10 @@ from ..errors import Stopped, UserError
 from ..models.base import Generator, Limited, asked_in_batches, check_carries_out, concurrency_of, is_immediate
 from ..models.budget import Budget, Price
 from ..models.ledger import Ledger
-from ..text.operations import Operation
+from ..text.operations import Operation, with_proofs
 from ..types import Candidate, Example, Reason, Rejection, Seed, State
 from . import methods
-from .candidates import Counted, answer_problem, answer_request, answered
+from .candidates import Counted, answer_request, ask, prove
 from .concurrency import close, each, in_batches, in_order, together
 from .config import PLANNED, EvolverConfig
 from .dedup import NearDuplicates
@@ -72,7 +72,7 @@ class DatasetEvolver:
             raise UserError(f"The method {args.method!r} needs an instructor, a free model to walk chains with.")
         check_carries_out(operations, expert, *([] if instructor is None else [instructor]))
         self.expert, self.reviewer, self.chooser, self.instructor = expert, reviewer, chooser, instructor
-        self.operations, self.args = tuple(operations), args
+        self.operations, self.args = with_proofs(operations, args.constraints), args
         self.filters: tuple[Filter, ...] = tuple(filters)
         self._value = None if args.stop_below is None else _value_function(chooser)
         self._accepted = NearDuplicates(args.dedup_threshold)
@@ -128,14 +128,14 @@ class DatasetEvolver:
         """The row or rejection of a candidate for which `accept` gave `reason`; asks for a missing answer."""
         if reason is not None:
             return Rejection(candidate, reason)
-        if candidate.response:
-            return Example(candidate)
-        expert = Counted(self.expert, self.args.retry_cut)
-        completion = await expert(answer_request(candidate, self.args))
-        candidate = answered(candidate, completion, expert.spent())
-        problem = answer_problem(completion, candidate.transition.rewrite)
-        why = self._filtered(candidate) if problem is None else problem
-        return Example(candidate) if why is None else Rejection(candidate, why)
+        expert, known = Counted(self.expert, self.args.retry_cut), candidate.response
+        if not known:
+            candidate, reason = await ask(candidate, answer_request(candidate, self.args), expert)
+        if reason is None:
+            candidate, reason = await prove(candidate, expert, self.args)
+        if reason is None and candidate.response != known:
+            reason = self._filtered(candidate)
+        return Example(candidate) if reason is None else Rejection(candidate, reason)
 
     def write(
         self,
@@ -273,7 +273,7 @@ class DatasetEvolver:
                 yield [(candidate, self.accept(candidate)) for candidate in candidates]
 
     async def _answer_all(self, chains: AsyncGenerator[list[Decided]]) -> AsyncGenerator[list[Example | Rejection]]:
-        if not self.args.answered_in_walk:
+        if not self.args.answered_in_walk or any(operation.proof for operation in self.operations):
             async with aclosing(in_order(self._answer_chain, chains, self.chains)) as finished:
                 async for results in finished:
                     yield results

@@ -21,8 +21,32 @@ from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation
 from ..text.plans import pack_key, pack_messages, plan_messages, read_rows
 from ..text.rules import instruction_violations, response_violations
-from ..types import CallKind, Candidate, Finish, Reason, Review, Role, Seed, State, TaskKind, Transition, Verdict
-from .candidates import Counted, answer_problem, answer_request, answered, names, new_candidate
+from ..types import (
+    BY_RULES,
+    CallKind,
+    Candidate,
+    Finish,
+    Reason,
+    Review,
+    Role,
+    Seed,
+    State,
+    TaskKind,
+    Transition,
+    Verdict,
+    Verifier,
+)
+from .candidates import (
+    Added,
+    Counted,
+    Planned,
+    answer_problem,
+    answer_request,
+    answered,
+    names,
+    new_candidate,
+    step_of,
+)
 from .concurrency import together
 from .config import EvolverConfig
 
@@ -45,19 +69,6 @@ class Models:
         return self.instructor
 
 
-@dataclass(frozen=True)
-class Planned:
-    """Operations that gained something in the free walk, to be paid for.
-
-    `step` is where in the walk the plan ends; `calls` are those of the walk since the plan before it.
-    """
-
-    seed: Seed
-    step: int
-    plan: tuple[Operation, ...]
-    calls: Mapping[CallKind, int]
-
-
 async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
     """The candidates of each seed of a group, by the method that `models.args` names."""
     method = models.args.method
@@ -67,10 +78,10 @@ async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
         return [await evol_instruct(seed, models) for seed in group]
     at_once = is_immediate(models.walker) and is_immediate(models.reviewer)
     walked = await together([plan_ahead(seed, models) for seed in group], at_once)
-    planned = [entry for entries in walked for entry in entries if entry.plan]
+    planned = [entry for entries in walked for entry in entries if entry.steps]
     made = await carry_out_plans(planned, models)
     by_seed: dict[int, list[Candidate]] = {}
-    owners = [place for place, entries in enumerate(walked) for entry in entries if entry.plan]
+    owners = [place for place, entries in enumerate(walked) for entry in entries if entry.steps]
     for place, candidates in zip(owners, made, strict=True):
         by_seed.setdefault(place, []).extend(candidates)
     return [by_seed.get(place) or [_nothing_planned(entries[0])] for place, entries in enumerate(walked)]
@@ -86,7 +97,8 @@ async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
         operation = models.choose(state, seed)
         if operation is None:
             break
-        transition = await carry_out(texts, operation, expert, reviewer, models.args.sampling, role=Role.EXPERT)
+        how = models.args.sampling, Role.EXPERT, state.verifiers
+        transition = await carry_out(texts, operation, expert, reviewer, *how)
         calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
         candidate = new_candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
         candidates.append(candidate)
@@ -106,6 +118,7 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
     expert = Counted(models.expert, models.args.retry_cut)
     texts, parent_id = [seed.text], seed.id
     path: tuple[str, ...] = ()
+    carried: tuple[Verifier, ...] = ()
     candidates: list[Candidate] = []
     for step in range(models.args.operations_per_episode):
         draw = uniform("evol_instruct", models.args.seed, seed.id, step)
@@ -115,7 +128,7 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
             old.transition.operation == operation.name and old.transition.instruction == texts[-1]
             for old in candidates
         )
-        transition, calls = await _evolve_once(texts, operation, expert, models.args, tried)
+        transition, calls = await _evolve_once(texts, operation, expert, models.args, tried, carried)
         candidate = new_candidate(seed, parent_id, step, (*path, operation.name), transition, calls)
         if transition.review.passed:
             completion = await expert(answer_request(candidate, models.args))
@@ -124,16 +137,21 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
         candidates.append(candidate)
         if candidate.transition.review.passed:
             texts.append(transition.rewrite)
-            parent_id, path = candidate.id, candidate.operations
+            parent_id, path, carried = candidate.id, candidate.operations, transition.verifiers
     return candidates
 
 
 async def _evolve_once(
-    texts: Sequence[str], operation: Operation, expert: Counted, args: EvolverConfig, sample_index: int
+    texts: Sequence[str],
+    operation: Operation,
+    expert: Counted,
+    args: EvolverConfig,
+    sample_index: int,
+    carried: Sequence[Verifier],
 ) -> tuple[Transition, dict[CallKind, int]]:
     """One rewrite by the expert, and its own verdict on it, asked for whenever there is a text to judge."""
     text = texts[-1]
-    made = await ask_rewrite(operation, text, expert, Role.EXPERT, args.sampling, sample_index)
+    made = await ask_rewrite(operation, text, expert, Role.EXPERT, args.sampling, sample_index, carried)
     calls = {CallKind.REWRITE: expert.spent()}
     if isinstance(made, Transition):
         return made, calls
@@ -143,7 +161,7 @@ async def _evolve_once(
     verdict = await ask_verdict(text, made.text, expert, role=Role.JUDGE)
     violations = instruction_violations(text, made.text, texts[:-1], operation)
     verdict = replace(verdict, violations=(*violations, *verdict.violations))
-    transition = Transition(text, operation.name, made.text, verdict, made.model, edit=made.edit)
+    transition = Transition(text, operation.name, made.text, verdict, made.model, None, made.edit, made.verifiers)
     return transition, {**calls, CallKind.REVIEW: expert.spent()}
 
 
@@ -154,7 +172,7 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
     """
     args = models.args
     state, texts = State(seed.text), [seed.text]
-    plan: tuple[Operation, ...] = ()
+    steps: tuple[Operation | Added, ...] = ()
     instructor, reviewer = Counted(models.walker), Counted(models.reviewer)
     entries: list[Planned] = []
     calls: Counter[CallKind] = Counter()
@@ -162,17 +180,19 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
         operation = models.choose(state, seed)
         if operation is None:
             break
-        transition = await carry_out(texts, operation, instructor, reviewer, args.sampling)
+        # Nobody pays for the wording of a constraint twice: in plans it is always one of ours.
+        way = replace(operation, proof=operation.proof and replace(operation.proof, by_model=False))
+        transition = await carry_out(texts, way, instructor, reviewer, args.sampling, carried=state.verifiers)
         calls.update({CallKind.WALK: instructor.spent(), CallKind.REVIEW: reviewer.spent()})
         state = next_state(state, transition)
         if transition.review.passed:
             texts.append(transition.rewrite)
-            plan = (*plan, operation)
-            if args.plan_length and len(plan) % args.plan_length == 0:
-                entries.append(Planned(seed, step, plan, calls))
+            steps = (*steps, step_of(operation, transition))
+            if args.plan_length and len(steps) % args.plan_length == 0:
+                entries.append(Planned(seed, step, steps, calls, state.verifiers))
                 calls = Counter()
-    if not entries or len(plan) > len(entries[-1].plan):
-        return [*entries, Planned(seed, max(state.step - 1, 0), plan, calls)]
+    if not entries or len(steps) > len(entries[-1].steps):
+        return [*entries, Planned(seed, max(state.step - 1, 0), steps, calls, state.verifiers)]
     return [*entries[:-1], replace(entries[-1], calls=Counter(entries[-1].calls) + calls)]
 
 
@@ -182,9 +202,9 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[li
     One expert call per plan, whose answers are requested later, or one per `pack_size` plans for the finished
     instructions and their answers. Plans whose operations have edits are asked for these, apart from the others.
     """
-    edited = [bool(_steps(entry, models)) for entry in planned]
+    edited = [bool(_steps(entry, models)) if entry.plan else None for entry in planned]
     ways = {True: _carry_out_pack, False: _carry_out_plan if models.args.method == "plan" else _carry_out_pack}
-    made: dict[int, list[Candidate]] = {}
+    made = {place: [_all_added(entry)] for place, entry in enumerate(planned) if not entry.plan}
     for way, size in ((True, models.args.pack_size), (False, models.args.pack_size)):
         places = [place for place, by_edits in enumerate(edited) if by_edits == way]
         packs = [places[start : start + size] for start in range(0, len(places), size)]
@@ -198,22 +218,32 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[li
 async def _carry_out_plan(pack: Sequence[Planned], models: Models) -> list[list[Candidate]]:
     (entry,) = pack
     expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
-    text = entry.seed.text
+    text = entry.text
     task = Task(TaskKind.REWRITE, (text,), (names(entry.plan),))
     messages = plan_messages(text, entry.plan)
     completion = await expert(Request(Role.EXPERT, messages, models.args.sampling, task=task))
     transition = no_rewrite(text, entry.plan[-1].name, completion)
     if transition is None:
-        rewrite = strip_chatter(completion.text, text)
-        verdict = await review(text, rewrite, (), entry.plan, reviewer)
-        transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model)
+        rewrite = entry.completed(strip_chatter(completion.text, text))
+        verdict = await review(entry.seed.text, rewrite, (), entry.plan, reviewer)
+        found = entry.verifiers if verdict.passed else ()
+        transition = Transition(text, entry.plan[-1].name, rewrite, verdict, completion.model, verifiers=found)
+    transition = replace(transition, instruction=entry.seed.text)
     calls = {CallKind.REWRITE: expert.spent(), CallKind.REVIEW: reviewer.spent()}
-    return [[_from_plan(entry, names(entry.plan), transition, calls)]]
+    return [[_from_plan(entry, entry.path(entry.plan), transition, calls)]]
+
+
+def _all_added(entry: Planned) -> Candidate:
+    """The candidate of a plan that code has carried out; its answer is requested later."""
+    last, edit = entry.added[-1].operation.name, "\n".join(one.sentence for one in entry.added)
+    found = Review(Verdict.NOT_EQUAL)
+    transition = Transition(entry.seed.text, last, entry.text, found, BY_RULES, None, edit, entry.verifiers)
+    return _from_plan(entry, entry.path(()), transition, {})
 
 
 def _steps(entry: Planned, models: Models, attempt: int = 0) -> tuple[Step, ...]:
     """The edits to ask for; none where whole rewrites are written."""
-    return () if writes_whole(models.expert) else steps_for(entry.seed.text, entry.plan, attempt)
+    return () if writes_whole(models.expert) else steps_for(entry.text, entry.plan, attempt)
 
 
 @dataclass(frozen=True)
@@ -258,7 +288,7 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
     ask = _ask_for_edits if _steps(pack[0], models) else _ask_for_whole
     rows, completion = await ask(pack, models, expert, sampling, attempt)
     if completion.error:
-        rows = [EditedRow(entry.seed.text, problem=Reason.CALL_FAILED) for entry in pack]
+        rows = [EditedRow(entry.text, problem=Reason.CALL_FAILED) for entry in pack]
     calls = expert.spent()
     return [_Got(row, completion, 0 if place else calls) for place, row in enumerate(rows)]
 
@@ -266,7 +296,7 @@ async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> li
 async def _ask_for_edits(
     pack: Sequence[Planned], models: Models, expert: Counted, sampling: Sampling, attempt: int
 ) -> tuple[list[EditedRow], Completion]:
-    items = [(entry.seed.text, _steps(entry, models, attempt)) for entry in pack]
+    items = [(entry.text, _steps(entry, models, attempt)) for entry in pack]
     answers = models.args.answered_in_walk
     completion = await expert(edit_plan_request(items, sampling, attempt, answers))
     return read_edited(completion.text, items, answers, completion.finish_reason == Finish.LENGTH), completion
@@ -275,7 +305,7 @@ async def _ask_for_edits(
 async def _ask_for_whole(
     pack: Sequence[Planned], models: Models, expert: Counted, sampling: Sampling, attempt: int
 ) -> tuple[list[EditedRow], Completion]:
-    items = [(entry.seed.text, entry.plan) for entry in pack]
+    items = [(entry.text, entry.plan) for entry in pack]
     task = Task(TaskKind.PACK, tuple(text for text, _ in items), tuple(names(plan) for _, plan in items))
     completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt, task))
     cut = completion.finish_reason == Finish.LENGTH
@@ -308,12 +338,13 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> list[Candidate
     if problems:
         verdict = Review(Verdict.UNREADABLE, problems)
     else:
-        rewrite = rewrite if row.edits else strip_chatter(rewrite, text)
+        rewrite = entry.completed(rewrite if row.edits else strip_chatter(rewrite, entry.text))
         verdict = await review(text, rewrite, (), done, reviewer)
     edit = "\n".join(row.edits)
-    transition = Transition(text, done[-1].name, rewrite, verdict, model, got.completion.error, edit)
+    error, found = got.completion.error, entry.verifiers if verdict.passed else ()
+    transition = Transition(text, done[-1].name, rewrite, verdict, model, error, edit, found)
     calls = {CallKind.REWRITE: got.calls, CallKind.REVIEW: reviewer.spent()}
-    candidate = _from_plan(entry, names(done), transition, calls)
+    candidate = _from_plan(entry, entry.path(done), transition, calls)
     lost = [_lost(entry, one, place, model) for place, one in enumerate(row.lost)]
     return [replace(candidate, response=row.answer, responder=model if row.answer else ""), *lost]
 

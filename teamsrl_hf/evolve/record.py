@@ -15,6 +15,7 @@ from ..publish.cards import dataset_card, read_front_matter
 from ..publish.counts import DatasetStatistics
 from ..publish.licenses import settle_license
 from ..publish.lineage import seeds_facts, versions, weights_digest
+from ..text.operations import facts_of
 from ..types import Seed
 from .evolution import ROLES, Evolution
 
@@ -48,7 +49,7 @@ def record_of(
     arguments = {
         **settings,
         "evolver": name,
-        "operations": [asdict(operation) for operation in evolver.operations],
+        "operations": [facts_of(operation) for operation in evolver.operations],
         "chooser": chooser,
         **models,
         "seeds": seeds_digest(train),

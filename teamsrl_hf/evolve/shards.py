@@ -21,7 +21,7 @@ from ..calls import run_async
 from ..errors import CallsRefused, Stopped
 from ..models.budget import Budget
 from ..models.ledger import Ledger
-from ..types import Candidate, Review, Seed, Transition
+from ..types import Candidate, Review, Seed, Transition, Verifier
 from .concurrency import close, each, in_order, together
 from .evolution import Evolution
 from .progress import Advance
@@ -216,8 +216,10 @@ def _candidate(values: dict[str, Any]) -> Candidate:
     seed, transition = Seed(**values["seed"]), values["transition"]
     review = Review(**{**transition["review"], "violations": tuple(transition["review"]["violations"])})
     calls = tuple((kind, count) for kind, count in values["calls"])
-    changes = {"seed": seed, "transition": Transition(**{**transition, "review": review}), "calls": calls}
-    return Candidate(**{**values, **changes, "operations": tuple(values["operations"])})
+    verifiers = tuple(Verifier(**one) for one in transition["verifiers"])
+    made = Transition(**{**transition, "review": review, "verifiers": verifiers})
+    lists = {name: tuple(values[name]) for name in ("operations", "verified", "failed_first")}
+    return Candidate(**{**values, **lists, "seed": seed, "transition": made, "calls": calls})
 
 
 def consume(stream: AsyncGenerator[Made], sink: Callable[[Made], object]) -> None:

@@ -32,6 +32,7 @@ def report(folder: str | Path) -> dict[str, Any]:
         roles: The fields of `Totals` by role, and their sums under "all".
         rows: Accepted rows; None if there is no finished dataset beside the ledger.
         requests_per_row, share_of_evol_instruct: By role and over all, retries included; empty without rows.
+        verifiers: For each kind of verifier, the answers checked and those that passed at first and in the end.
         with_training: Whether the totals include calls of policy training.
 
     Raises:
@@ -41,7 +42,7 @@ def report(folder: str | Path) -> dict[str, Any]:
     totals = _totals(_ledgers(folder))
     totals["all"] = add_up(list(totals.values()))
     run = read_run(folder if folder.is_dir() else folder.parent) or {}
-    rows = _rows(run.get("summary"))
+    rows = _in_summary(run.get("summary"), "rows")
     per_row = {role: total.attempts / rows for role, total in totals.items()} if rows else {}
     return {
         "roles": {role: asdict(total) for role, total in totals.items()},
@@ -50,6 +51,7 @@ def report(folder: str | Path) -> dict[str, Any]:
         "share_of_evol_instruct": {
             role: requests * EVOL_INSTRUCT_ROWS / EVOL_INSTRUCT_CALLS for role, requests in per_row.items()
         },
+        "verifiers": _in_summary(run.get("summary"), "verifiers") or {},
         "with_training": run.get("arguments", {}).get("command") == "quickstart",
     }
 
@@ -73,6 +75,9 @@ def table(report: Mapping[str, Any]) -> str:
     for name, key in (("requests per accepted row", "requests_per_row"), ("share of Evol-Instruct", None)):
         values = report[key or "share_of_evol_instruct"]
         lines.append(f"{name:<27}" + ", ".join(f"{role} {value:.3f}" for role, value in values.items()))
+    for id, counts in report["verifiers"].items():
+        answers, first, passed = (counts[name] for name in ("answers", "passed_at_first", "passed"))
+        lines.append(f"verified {shown(id):<50}{passed:>8,} of {answers:,} answers, {first:,} at first")
     if report["with_training"]:
         lines.append("calls of policy training (instructor, reviewer) are among them")
     return "\n".join([*lines, FORMULA])
@@ -165,9 +170,8 @@ def _totals(paths: Sequence[Path]) -> dict[str, Totals]:
             return ledger.totals()
 
 
-def _rows(summary: Any) -> int | None:
-    """Rows in the summary of an evolution, or of a quickstart that holds one."""
+def _in_summary(summary: Any, name: str) -> Any:
+    """What the summary of an evolution, or of a quickstart that holds one, says; None without one."""
     if not isinstance(summary, dict):
         return None
-    rows = summary.get("rows")
-    return rows if isinstance(rows, int) else _rows(summary.get("dataset"))
+    return summary[name] if name in summary else _in_summary(summary.get("dataset"), name)

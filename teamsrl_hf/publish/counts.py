@@ -28,6 +28,7 @@ class DatasetStatistics:
         self.operations_by_step: dict[str, Counter[int]] = {}
         self.new_words: dict[int, list[float]] = {}
         self.words: dict[str, Counter[int]] = {"instruction": Counter(), "response": Counter()}
+        self.verifiers: dict[str, Counter[str]] = {}
         self.rulebook = False
         self._most_chains, self._paid = chains, tuple(paid)
         self._chains: list[tuple[bytes, dict[str, Any]]] = []
@@ -38,6 +39,7 @@ class DatasetStatistics:
         for result in results:
             self.calls.update(dict(result.candidate.calls))
             self.rulebook |= RULEBOOK in (result.candidate.transition.rewriter, result.candidate.responder)
+            self._count_verified(result.candidate)
             if isinstance(result, Rejection):
                 self.rejections[result.reason] += 1
         rows = [result.candidate for result in results if isinstance(result, Example)]
@@ -58,7 +60,7 @@ class DatasetStatistics:
         return [chain for _, chain in self._chains]
 
     def summary(self) -> dict[str, Any]:
-        """Rows, rejections by reason, calls by kind, calls per row, operations and lengths of accepted rows."""
+        """Rows, rejections by reason, calls by kind and row, verifiers by kind, operations and lengths of rows."""
         paid = sum(self.calls[kind] for kind in self._paid)
         return {
             "seeds": self.seeds,
@@ -66,6 +68,7 @@ class DatasetStatistics:
             "rejections": dict(sorted(self.rejections.items())),
             "calls": {kind: self.calls[kind] for kind in CallKind},
             "expert_calls_per_row": round(paid / self.rows, 3) if self.rows else None,
+            "verifiers": {id: dict(counts) for id, counts in sorted(self.verifiers.items())},
             "operations": dict(sorted(self.operations.items())),
             "operations_by_step": {
                 name: {str(step + 1): counts[step] for step in sorted(counts)}
@@ -78,6 +81,12 @@ class DatasetStatistics:
                 name: {span(bits): counts[bits] for bits in sorted(counts)} for name, counts in self.words.items()
             },
         }
+
+    def _count_verified(self, candidate: Candidate) -> None:
+        """Of each kind of verifier: answers that were checked, and that passed at first and in the end."""
+        for one, passed in zip(candidate.transition.verifiers, candidate.verified):
+            counts = self.verifiers.setdefault(one.id, Counter(answers=0, passed_at_first=0, passed=0))
+            counts.update(answers=1, passed_at_first=one.id not in candidate.failed_first, passed=passed)
 
     def _sample(self, rows: Sequence[Candidate]) -> None:
         key = hashlib.blake2b(rows[0].seed.id.encode(), digest_size=8).digest()

@@ -44,6 +44,8 @@ COLUMNS = {
     "rewriter": "model that rewrote",
     "responder": "model that answered",
     "calls": "model calls that the step took, by kind",
+    "verifiers": "the text's constraints that code can check, see `teamsrl_hf.verifiers`: ids and arguments as JSON",
+    "verified": "for each of them, whether the answer keeps it",
     "seed_instruction": "the seed's instruction",
     "seed_input": "the seed's input, empty where it has none",
     "instruction": "the text before the step",
@@ -77,6 +79,8 @@ def schemas() -> dict[str, "pa.Schema"]:
         "rewriter": text,
         "responder": text,
         "calls": pa.struct(dict.fromkeys(CallKind, number)),
+        "verifiers": pa.list_(pa.struct({"id": text, "arguments": text})),
+        "verified": pa.list_(pa.bool_()),
     }
     turns = pa.list_(pa.struct({"role": text, "content": text}))
     chain = dict.fromkeys(("seed_instruction", "seed_input", "instruction", "rewrite", "edit", "response"), text)
@@ -154,6 +158,8 @@ def _provenance(candidate: Candidate) -> dict[str, Any]:
         "rewriter": public_model(transition.rewriter),
         "responder": public_model(candidate.responder),
         "calls": {kind: calls.get(kind, 0) for kind in CallKind},
+        "verifiers": [{"id": one.id, "arguments": one.arguments} for one in transition.verifiers],
+        "verified": list(candidate.verified),
     }
 
 

@@ -7,14 +7,18 @@ wording is this project's own.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import UserError, did_you_mean
+from ..verifiers.proofs import Proof
 from .edits import Edit, Messages, in_turn
 from .gate.english import is_english
 from .material import BLANK
 from .prompts import DEFAULT_SET, read_edits, read_prompts
+
+# How add_constraints adds: whatever a model thinks of, or what code can check, appended by code or worded by a model.
+UNCHECKED, BY_RULES, BY_MODEL = CONSTRAINTS = ("unchecked", "rules", "model")
 
 REWRITE_FRAME = """\
 You edit instructions written for AI assistants. Below, between the two marker lines, stands one instruction.
@@ -33,6 +37,9 @@ Operation: {name}
 [end {fence}]"""
 
 
+_KEYS = {"name", "sentence", "edits", "verifiers"}
+
+
 @dataclass(frozen=True)
 class Operation:
     """A way to rewrite an instruction.
@@ -43,6 +50,7 @@ class Operation:
         edits: Small things to ask for in place of a whole rewrite, which code then composes; empty: whole rewrites.
         frame: The prompt of a whole rewrite, with `{sentence}` and `{text}`, and if wanted `{name}` and `{fence}`.
         english: Ask for edits only where the instruction is in English, since their frames are.
+        proof: How it adds constraints that code can check; None where it adds none.
     """
 
     name: str
@@ -50,6 +58,7 @@ class Operation:
     edits: tuple[Edit, ...] = ()
     frame: str = REWRITE_FRAME
     english: bool = False
+    proof: Proof | None = None
 
     def edits_for(self, text: str, sample_index: int = 0) -> tuple[Edit, ...]:
         """The edits to ask for in turn until one can be used; none where a whole rewrite is wanted."""
@@ -63,6 +72,39 @@ def with_prompts(source: str | Mapping[str, Any] = DEFAULT_SET) -> tuple[Operati
 
 
 OPERATIONS = with_prompts()
+
+
+def with_proofs(operations: Sequence[Operation], constraints: str) -> tuple[Operation, ...]:
+    """The operations, of which `add_constraints` adds what code can check, in the way that `constraints` names.
+
+    Raises:
+        UserError: No operation could add such a constraint.
+    """
+    if constraints == UNCHECKED:
+        return tuple(operations)
+    proof = Proof(by_model=constraints == BY_MODEL)
+    changed = [
+        replace(one, proof=replace(one.proof or proof, by_model=proof.by_model))
+        if one.proof or one.name == "add_constraints"
+        else one
+        for one in operations
+    ]
+    if not any(one.proof for one in changed):
+        raise UserError(
+            f"constraints is {constraints!r}, but no operation adds any; use the operation add_constraints, one of "
+            f"your own with `verifiers`, or constraints: {UNCHECKED}."
+        )
+    return tuple(changed)
+
+
+def facts_of(operation: Operation) -> dict[str, Any]:
+    """What identifies an operation in records, as plain values."""
+    facts = asdict(replace(operation, proof=None))
+    del facts["proof"]
+    if (proof := operation.proof) is not None:
+        drawn = proof.draw and f"{proof.draw.__module__}.{getattr(proof.draw, '__qualname__', type(proof.draw))}"
+        facts["proof"] = {"kinds": list(proof.kinds), "by_model": proof.by_model, "draw": drawn}
+    return facts
 
 
 def fence(*texts: str) -> str:
@@ -98,7 +140,8 @@ def select_operations(
 
     Args:
         names: Names to use; empty means all those of the set followed by all extras.
-        extra: The user's operations as YAML gives them: mappings with `name`, `sentence` and if wanted `edits`.
+        extra: The user's operations as YAML gives them: mappings with `name`, `sentence` and if wanted `edits`, and
+            `verifiers` (ids of the kinds of constraint it adds, which code then checks).
         prompts: A set of prompts, see `prompts.read_prompts`.
 
     Raises:
@@ -106,20 +149,28 @@ def select_operations(
     """
     known = {operation.name: operation for operation in with_prompts(prompts)}
     for entry in extra:
-        if not isinstance(entry, dict) or not {"name", "sentence"} <= set(entry) <= {"name", "sentence", "edits"}:
-            wrong = set(entry) - {"name", "sentence", "edits"} if isinstance(entry, dict) else ()
+        if not isinstance(entry, dict) or not {"name", "sentence"} <= set(entry) <= _KEYS:
+            wrong = set(entry) - _KEYS if isinstance(entry, dict) else ()
             hint = did_you_mean(" ".join(map(str, wrong)), ("name", "sentence"))
             raise UserError(
-                f"An operation needs the keys 'name' and 'sentence', and may have 'edits', not {entry!r}{hint}"
+                "An operation needs the keys 'name' and 'sentence', and may have 'edits' and 'verifiers', not "
+                f"{entry!r}{hint}"
             )
         edits = read_edits(entry["edits"]) if "edits" in entry else ()
-        known[entry["name"]] = Operation(str(entry["name"]), str(entry["sentence"]), edits)
+        proof = Proof(_ids(entry["verifiers"])) if "verifiers" in entry else None
+        known[entry["name"]] = Operation(str(entry["name"]), str(entry["sentence"]), edits, proof=proof)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
             f"Unknown operation {unknown[0]!r}. Known: {', '.join(known)}{did_you_mean(unknown[0], known)}"
         )
     return check_operations([known[name] for name in names or known])
+
+
+def _ids(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given:
+        raise UserError(f"`verifiers` of an operation must be a list of ids, not {given!r}.")
+    return tuple(map(str, given))
 
 
 def prompted_as(operations: Sequence[Operation], known: Sequence[Operation] = OPERATIONS) -> tuple[Operation, ...]:
@@ -137,5 +188,5 @@ def prompts_digest(operations: Sequence[Operation]) -> str:
     >>> prompts_digest(with_prompts("small")) == prompts_digest(with_prompts("large"))
     False
     """
-    told = repr([asdict(operation) for operation in operations])
+    told = repr([facts_of(operation) for operation in operations])
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:12]

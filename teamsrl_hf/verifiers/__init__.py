@@ -11,6 +11,7 @@ from ..types import Verifier as Verifier
 from .proofs import HELD_OUT as HELD_OUT
 from .proofs import KINDS as KINDS
 from .proofs import Constraint as Constraint
+from .proofs import Proof as Proof
 from .proofs import as_ifeval as as_ifeval
 from .proofs import go_together as go_together
 from .proofs import named_in as named_in

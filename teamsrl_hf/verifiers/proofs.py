@@ -5,7 +5,7 @@ Also, for evolving: a constraint that fits an instruction, and that contradicts 
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -49,6 +49,36 @@ class Constraint:
 
     sentence: str
     verifier: Verifier
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How an operation adds constraints that code can check.
+
+    Attributes:
+        kinds: Ids of the kinds to draw from; all that are not held out where empty.
+        by_model: A model words the constraint, and its words are checked to say it; else code appends one of ours.
+        draw: A function in place of `sample`, of a text, the verifiers it carries and a number that differs from try
+            to try: a constraint, or None where none fits. It must depend on these alone.
+
+    Raises:
+        UserError: A kind is unknown or held out.
+    """
+
+    kinds: tuple[str, ...] = ()
+    by_model: bool = False
+    draw: Callable[[str, Sequence[Verifier], int], Constraint | None] | None = None
+
+    def __post_init__(self) -> None:
+        held = [kind.id for kind in map(kind_of, self.kinds) if kind.held_out]
+        if held:
+            raise UserError(f"The kind {held[0]!r} is held out, to test models on; evolve with others.")
+
+    def constraint(self, text: str, carried: Sequence[Verifier] = (), key: int = 0) -> Constraint | None:
+        """The constraint to add to a text that carries some already."""
+        if self.draw is not None:
+            return self.draw(text, carried, key)
+        return sample(text, carried, key, self.kinds or None)
 
 
 def kind_of(id: str) -> Kind:
@@ -114,6 +144,11 @@ def said(verifier: Verifier, wording: int = 0) -> str:
 def named_in(text: str, verifier: Verifier) -> bool:
     """Whether a text says the verifier's constraint, see `kind.names`."""
     return names(kind_of(verifier.id), json.loads(verifier.arguments), text)
+
+
+def still_said(verifiers: Iterable[Verifier], text: str) -> tuple[Verifier, ...]:
+    """The verifiers whose constraints a text says: those that a rewrite lost, or changed, it no longer carries."""
+    return tuple(one for one in verifiers if named_in(text, one))
 
 
 def go_together(first: str, second: str) -> bool:
