@@ -70,11 +70,12 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
     from teamsrl_hf.publish.cards import front_matter
     from teamsrl_hf.publish.counts import DatasetStatistics
     from teamsrl_hf.publish.dataset_writer import DatasetWriter
-    from teamsrl_hf.text.operations import OPERATIONS
+    from teamsrl_hf.text.operations import with_prompts
 
     def instruct(request):
         return f"{request.task.texts[0]} Give one reason for each of them."
 
+    operations = with_prompts("large")[1:3]  # Asked for whole rewrites, and content with the sentence above.
     seeds = [Seed(f"s{i}", text) for i, text in enumerate(texts(rows))]
     statistics = DatasetStatistics()
     gc.freeze()  # As the recipe does.
@@ -83,8 +84,8 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
         evolver = DatasetEvolver(
             ledger.record(EndpointGenerator("bench", url, concurrency=concurrency)),
             ScriptedGenerator(lambda request: "Not equal"),
-            uniform_chooser(OPERATIONS),
-            OPERATIONS,
+            uniform_chooser(operations),
+            operations,
             config,
             instructor=ScriptedGenerator(instruct),
         )
@@ -195,10 +196,10 @@ def _command(client: str, url: str, rows: int, folder: Path, args: argparse.Name
 
 
 def _frame() -> str:
-    from teamsrl_hf.text.operations import OPERATIONS
+    from teamsrl_hf.text.operations import with_prompts
     from teamsrl_hf.text.plans import pack_messages
 
-    return pack_messages([("TEXT", OPERATIONS[:1])])[0]["content"]
+    return pack_messages([("TEXT", with_prompts("large")[1:2])])[0]["content"]
 
 
 def bound(rows: int, settings: dict, concurrency: int) -> float:
