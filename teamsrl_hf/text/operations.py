@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from ..errors import UserError, did_you_mean
@@ -107,6 +108,7 @@ def facts_of(operation: Operation) -> dict[str, Any]:
     return facts
 
 
+@lru_cache(maxsize=10_000)
 def fence(*texts: str) -> str:
     """A marker that no text can contain on purpose: a hash of the fenced texts, so none can close its own fence."""
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

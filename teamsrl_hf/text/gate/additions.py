@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import lru_cache
 
 from ..words import count_words, normalise, words
 from .english import STOP_WORDS, content, is_english
@@ -141,6 +142,7 @@ def repeats_itself(rewrite: str, instruction: str) -> bool:
     return (_stammers(task) and not _stammers(instruction)) or _runs_on(task, instruction)
 
 
+@lru_cache(maxsize=10_000)
 def _stammers(text: str) -> bool:
     """Whether two to eight words about a subject stand twice in a row: "staying dry and staying dry"."""
     tokens = words(text)

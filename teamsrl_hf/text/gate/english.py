@@ -97,6 +97,7 @@ _ENDINGS = (("ies", "y"), ("sses", "ss"), ("ing", ""), ("ed", ""), ("es", "e"), 
 
 
 @lru_cache(maxsize=50_000)
+@lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
     """A word without its commonest endings, so that forms of one word count as one.
 

@@ -1,7 +1,7 @@
 """Is a text a request: in goes a text, out comes whether it asks for something, answers something, or stops early."""
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 
 from .english import FINITE, QUESTION_START, STOP_WORDS, VERBS, is_english
 
@@ -66,12 +66,13 @@ def is_request(text: str, known_english: bool = False) -> bool:
     """
     if (not text.isascii() and not is_english(text)) or (not known_english and not is_english(text)):
         return True
-    first = next(sentences(text), "")
+    first = next(iter(sentences(text)), "")
     return any(
         asks(found) and (found == first or not _LEANING.match(_LEADS.sub("", found))) for found in sentences(text)
     )
 
 
+@lru_cache(maxsize=10_000)
 def asks(sentence: str) -> bool:
     """Whether one sentence is a question, an imperative or a wish."""
     if sentence.rstrip("\"'”’)*_ ").endswith("?") or _WISHES.search(sentence):
@@ -90,7 +91,7 @@ def answers(text: str, instruction: str = "") -> bool:
 
 
 def _defines(text: str) -> bool:
-    first = next(sentences(text), "")
+    first = next(iter(sentences(text)), "")
     return bool(_DEFINES.match(first)) and not asks(first)
 
 
@@ -106,12 +107,11 @@ def is_half(text: str) -> bool:
     return bool(_HALF.search(end[-20:])) or any(text.count(pair[0]) > text.count(pair[1]) for pair in _PAIRS)
 
 
-def sentences(text: str) -> Iterator[str]:
+@lru_cache(maxsize=10_000)  # A text is judged by many rules, and its rewrite is the next text.
+def sentences(text: str) -> tuple[str, ...]:
     """Sentences and lines of a text, without marks of lists and headings."""
-    for part in _SENTENCE_ENDS.split(text):
-        sentence = _LIST_MARK.sub("", part.strip()).strip()
-        if sentence:
-            yield sentence
+    found = (_LIST_MARK.sub("", part.strip()).strip() for part in _SENTENCE_ENDS.split(text))
+    return tuple(filter(None, found))
 
 
 def _opens_request(clause: str, first: bool) -> bool:
