@@ -92,11 +92,13 @@ class EvolveArguments:
     prices: dict | None = field(
         default=None,
         metadata={
-            "help": "YAML only: MODEL: {prompt: 0.1, completion: 0.4}, per million tokens; flex and batch, if given, "
-            "are the shares of it that such calls cost (0.5)."
+            "help": "YAML only: MODEL: {prompt: 1, completion: 4, cached_prompt: 0.1}, per million tokens; flex and "
+            "batch, if given, are the shares of it that such calls cost (0.5)."
         },
     )
-    budget_calls: int | None = field(default=None, metadata={"help": "Most calls to buy, earlier runs included."})
+    budget_calls: int | None = field(
+        default=None, metadata={"help": "Most requests to send, repeated ones and those of earlier runs included."}
+    )
     budget_tokens: int | None = field(default=None, metadata={"help": "Most tokens to buy, prompts and answers."})
     budget_cost: float | None = field(default=None, metadata={"help": "Most money to spend; needs prices."})
     cancel: bool = field(
@@ -324,7 +326,7 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
 
 
 def read_prices(prices: dict | None) -> dict[str, Price]:
-    """Prices by model, from YAML; UserError on anything else than two numbers for each."""
+    """Prices by model, from YAML; UserError on anything else than numbers for each."""
     known = [one.name for one in fields(Price)]
     for model, price in (prices or {}).items():
         if not isinstance(price, dict):

@@ -8,7 +8,7 @@ import pytest
 
 from teamsrl_hf import Completion, Ledger, Request, ScriptedGenerator
 from teamsrl_hf.cli import main
-from teamsrl_hf.models.accounting import report
+from teamsrl_hf.models.accounting import outcome, report, spent
 from teamsrl_hf.models.budget import Price
 from teamsrl_hf.models.parts import open_part, prepare_parts
 from teamsrl_hf.runs import finish_run, open_run
@@ -120,7 +120,25 @@ def test_tokens_that_were_estimated_are_said_to_be(tmp_path, capsys):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         asyncio.run(ledger.record(Silent())(Request("expert", ({"role": "user", "content": "Name a bird."},))))
     main(["ledger", str(tmp_path)])
-    assert "tokens of 1 calls are estimated (one for four bytes)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "tokens of 1 calls are estimated, since the server reported too few" in printed
+    assert "with these estimates: 6 tokens, cost 0.0000; without: 0 tokens, cost 0.0000" in printed
+
+
+def test_money_is_told_with_estimates_and_without_and_so_are_tokens_from_a_cache(tmp_path, capsys):
+    class Cut:
+        model = "m"
+
+        async def __call__(self, request):
+            return Completion("A wren.", "m", 3000, 2000, attempts=2, cached_tokens=500, estimated_tokens=(1000, 1500))
+
+    with Ledger(tmp_path / "ledger.sqlite", prices={"m": Price(1.0, 2.0, cached_prompt=0.5)}) as ledger:
+        asyncio.run(ledger.record(Cut())(Request("expert", ({"role": "user", "content": "Name a bird."},))))
+        assert outcome(spent(ledger)).splitlines()[1] == "cost      0.00675, of it 0.004 estimated"
+    main(["ledger", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "prompt tokens from the server's cache: 500" in printed
+    assert "with these estimates: 5,000 tokens, cost 0.0067; without: 2,500 tokens, cost 0.0027" in printed
 
 
 def test_a_folder_without_a_ledger_is_named(tmp_path):

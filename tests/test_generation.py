@@ -587,7 +587,7 @@ def test_a_specification_without_a_known_form_is_told_the_forms(spec):
         make_generator(spec)
     assert str(refused.value) == (
         f"No model is named by a specification that starts with {spec.partition('@')[0]!r}; write 'rulebook', "
-        "'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID'."
+        "'rulebook:SEED', 'endpoint:MODEL@BASE_URL' or 'transformers:PATH_OR_ID[+ADAPTER]'."
     )
 
 

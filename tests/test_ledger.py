@@ -486,9 +486,24 @@ def test_the_cancelled_half_of_two_twins_does_not_take_the_other_along(tmp_path)
 
 
 def test_a_call_whose_tokens_are_partly_estimated_is_counted_as_estimated(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", prices=PRICES) as ledger:
+        asyncio.run(_ask_all(ledger.record(Endpoint(estimated_tokens=(4, 2))), 2))
+        totals = ledger.totals()["expert"]
+    assert (totals.estimated, totals.estimated_tokens, totals.prompt_tokens) == (2, 12, 20)
+    assert (totals.cost, totals.estimated_cost) == pytest.approx((2 * COST, 2 * (4 * 2e-6 + 2 * 8e-6)))
+
+
+def test_what_came_from_the_servers_cache_has_a_price_of_its_own(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", prices={"paid": Price(2.0, 8.0, cached_prompt=0.5)}) as ledger:
+        asyncio.run(_ask_all(ledger.record(Endpoint(cached_tokens=6)), 1))
+        assert ledger.totals()["expert"].cached_tokens == 6
+        assert ledger.cost == pytest.approx(4 * 2e-6 + 6 * 0.5e-6 + 5 * 8e-6)
+
+
+def test_a_count_that_a_server_tells_by_half_is_estimated_by_half(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        asyncio.run(_ask_all(ledger.record(Endpoint(estimated=True)), 2))
-        assert ledger.totals()["expert"].estimated == 2
+        (answer,) = asyncio.run(_ask_all(ledger.record(Endpoint(completion_tokens=0)), 1))
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.estimated_tokens) == (10, 6, (0, 6))
 
 
 def test_a_clock_that_jumps_back_harms_neither_durations_nor_replay(tmp_path, monkeypatch):
@@ -659,7 +674,7 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
     _sqlite(path, ("PRAGMA user_version=99",))
-    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 6; install a newer"):
+    with pytest.raises(ValueError, match="is of version 99, this teamsrl-hf writes 7; install a newer"):
         Ledger(path)
 
 

@@ -113,7 +113,7 @@ def test_a_ledger_of_an_older_version_is_a_line_when_it_is_migrated(log, tmp_pat
         connection.execute("PRAGMA user_version=2")
     for _ in range(2):
         Ledger(path).close()
-    assert log() == [("INFO", f"The ledger {path} was of an older version, and is now of version 5.")]
+    assert log() == [("INFO", f"The ledger {path} was of an older version, and is now of version 7.")]
 
 
 def test_tokens_that_are_estimated_are_one_warning_for_a_model(log, tmp_path):

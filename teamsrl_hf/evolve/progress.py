@@ -58,7 +58,11 @@ def _counts(ledger: Ledger, statistics: DatasetStatistics | None) -> dict[str, A
         counts |= {"rows": statistics.rows, **dict(statistics.rejections)}
     counts |= {"calls": ledger.calls, "tokens": ledger.tokens}
     counts |= ledger.batches.progress()
-    return {**counts, **({"spent": f"{ledger.cost:.4g}"} if ledger.prices else {})}
+    if ledger.prices:
+        counts["spent"] = f"{ledger.cost:.4g}"
+    if ledger.estimated_cost:
+        counts["estimated"] = f"{ledger.estimated_cost:.4g}"
+    return counts
 
 
 class Watch:

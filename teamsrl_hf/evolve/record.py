@@ -124,11 +124,12 @@ class CardSettings:
         evolver: Evolution,
         checks: Sequence[str] = (),
         plots: Mapping[str, str] | None = None,
+        cost: str | None = None,
     ) -> str:
         """The text of README.md; for the arguments see `dataset_card`."""
         roles = {role: origin["models"].get(role) for role in ROLES}
         script_args = SimpleNamespace(**self.arguments, **roles, chooser=origin["chooser"]["name"])
-        about = checks, plots, origin, self.template
+        about = checks, plots, origin, self.template, cost
         return dataset_card(statistics, configs, evolver.operations, script_args, evolver.args, *about)
 
     def check(self, origin: Mapping[str, Any], evolver: Evolution) -> None:

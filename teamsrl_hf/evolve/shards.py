@@ -107,7 +107,7 @@ def share_of(budget: Budget, ledger: Ledger, size: int) -> Budget:
         return None if limit is None else max(0, limit - spent) // size
 
     cost = None if budget.cost is None else max(0.0, budget.cost - ledger.cost) / size
-    return Budget(part(budget.calls, ledger.calls), part(budget.tokens, ledger.tokens), cost)
+    return Budget(part(budget.calls, ledger.attempts), part(budget.tokens, ledger.tokens), cost)
 
 
 def buy_together(

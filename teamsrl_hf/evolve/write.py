@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CallsRefused, NothingMade, Stopped, UserError
-from ..models.accounting import outcome, spent
+from ..models.accounting import money, outcome, spent
 from ..models.base import asked_in_batches
 from ..models.budget import Budget, Price
 from ..models.ledger import Ledger
@@ -215,7 +215,8 @@ def _write(writing: Writing, ledger: Ledger) -> dict[str, Any]:
 
             consume(evolver.stream(writing.seeds), keep)
         plots = plot_dataset(statistics.summary(), folder)
-        about = writing.record.origin, evolver, _checks(evolver, writing.overridden), plots
+        cost = money(ledger.cost, ledger.estimated_cost) if ledger.cost else None
+        about = writing.record.origin, evolver, _checks(evolver, writing.overridden), plots, cost
         writer.finish(lambda configs: writing.card.text(statistics, configs, *about))
     write_lineage(folder, "dataset", writing.record.origin)
     if statistics.rows or statistics.rejections:

@@ -66,8 +66,7 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(
             f"{shown(role):<12}" + "".join(f"{n:>15,}" for n in counts) + f"{t['cost']:>15,.4f}{latency:>15.3f}"
         )
-    if estimated := report["roles"]["all"]["estimated"]:
-        lines.append(f"tokens of {estimated:,} calls are estimated (one for four bytes): the server reported too few")
+    lines += _estimates(report["roles"]["all"])
     if not report["rows"]:
         reason = "the run accepted none" if report["rows"] == 0 else "no finished dataset stands beside this ledger"
         return "\n".join([*lines, f"requests per accepted row: not known, {reason}"])
@@ -83,12 +82,37 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, FORMULA])
 
 
+def _estimates(t: Mapping[str, Any]) -> list[str]:
+    """What of the totals `t` was read from a cache, and what is estimated and would be missing without estimates."""
+    cached = [f"prompt tokens from the server's cache: {t['cached_tokens']:,}"] if t["cached_tokens"] else []
+    if not t["estimated"]:
+        return cached
+    tokens, cost = t["prompt_tokens"] + t["completion_tokens"], max(0.0, t["cost"] - t["estimated_cost"])
+    return [
+        *cached,
+        f"tokens of {t['estimated']:,} calls are estimated, since the server reported too few: one for four bytes, "
+        "and for a failed attempt the most that it may charge",
+        f"with these estimates: {tokens:,} tokens, cost {t['cost']:,.4f}; "
+        f"without: {tokens - t['estimated_tokens']:,} tokens, cost {cost:,.4f}",
+    ]
+
+
+def money(cost: float, estimated: float) -> str:
+    """An amount in words, with the part of it that is estimated.
+
+    >>> money(0.5, 0.0), money(0.5, 0.125)
+    ('0.5', '0.5, of it 0.125 estimated')
+    """
+    return f"{cost:.6g}, of it {estimated:.6g} estimated" if estimated else f"{cost:.6g}"
+
+
 def spent(ledger: Ledger) -> dict[str, Any]:
     """Summary of a ledger, as plain values for run.json.
 
     Returns:
         calls, failed_calls: Numbers by role, earlier runs included.
         cost: Money, 0 where no prices are known.
+        estimated_cost: The part of it that is estimated, for what servers may charge without having said so.
         errors: The three most common errors of this run's calls, in the server's own words, with their counts.
         to_ask_again: Number of failed calls that the next run repeats.
     """
@@ -97,6 +121,7 @@ def spent(ledger: Ledger) -> dict[str, Any]:
         "calls": {role: total.calls for role, total in totals.items()},
         "failed_calls": {role: total.errors for role, total in totals.items() if total.errors},
         "cost": sum(total.cost for total in totals.values()),
+        "estimated_cost": sum(total.estimated_cost for total in totals.values()),
         "errors": commonest(Counter(error for error, _ in failures)),
         "to_ask_again": sum(not final for _, final in failures),
     }
@@ -137,7 +162,7 @@ def outcome(spent: Mapping[str, Any], results: Mapping[str, Any] | None = None, 
     failed = {role: f" ({count:,} failed)" for role, count in spent["failed_calls"].items()}
     calls = ", ".join(f"{role} {count:,}{failed.get(role, '')}" for role, count in spent["calls"].items())
     lines += [f"calls     {calls or 'none'}"]
-    lines += [f"cost      {spent['cost']:.6g}"] if spent["cost"] else []
+    lines += [f"cost      {money(spent['cost'], spent.get('estimated_cost', 0.0))}"] if spent["cost"] else []
     lines += [f"error     {count:,} times: {error}" for error, count in spent["errors"].items()]
     if again := spent["to_ask_again"]:
         lines += [f"{again:,} failed calls are asked again when the same command is run again"]
@@ -147,8 +172,9 @@ def outcome(spent: Mapping[str, Any], results: Mapping[str, Any] | None = None, 
 def add_up(totals: Sequence[Totals]) -> Totals:
     """The sums, field by field.
 
-    >>> add_up([Totals(1, 0, 10, 5, 0.5, attempts=1), Totals(2, 1, 20, 5, 0.5, attempts=4)])
-    Totals(calls=3, errors=1, prompt_tokens=30, completion_tokens=10, seconds=1.0, cost=0.0, attempts=5, estimated=0)
+    >>> sums = add_up([Totals(1, 0, 10, 5, 0.5, attempts=1), Totals(2, 1, 20, 5, 0.5, attempts=4)])
+    >>> sums.calls, sums.prompt_tokens, sums.seconds, sums.attempts
+    (3, 30, 1.0, 5)
     """
     return Totals(*map(sum, zip(*(asdict(total).values() for total in totals)))) if totals else Totals(0, 0, 0, 0, 0.0)
 

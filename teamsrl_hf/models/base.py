@@ -1,6 +1,8 @@
 """Models as functions: one request in, one completion out, asynchronously."""
 
 import asyncio
+import hashlib
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +11,9 @@ from typing import Any, Protocol
 from ..errors import UserError, check_number
 from ..text.operations import Messages, Operation
 from ..types import Finish, Role, TaskKind, Tier
+
+# Not json.dumps: given options, it builds an encoder at each call.
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,23 @@ class Task:
     plans: tuple[tuple[str, ...], ...] = ()
 
 
+class Purchase:
+    """What pays for one call, of which a generator may send several attempts. This one has no budget and no record."""
+
+    async def reserve(self) -> None:
+        """Wait until the budget has room for one attempt.
+
+        Raises:
+            BudgetExhausted: It never will.
+        """
+
+    def release(self) -> None:
+        """Give back what is reserved: no attempt is in flight."""
+
+    def failed(self, so_far: "Completion") -> None:
+        """Record what the attempts so far have cost, until the call ends, and give back what is reserved."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One question to a model.
@@ -63,6 +85,7 @@ class Request:
         choices: The only answers that are of use, if there are only so many. A model in this process answers with the
             likeliest, an endpoint is held to them where its specification says how; elsewhere it answers freely.
         settled: Its sampling is final: what the specification of a model says of sampling is in it, see `as_asked`.
+        purchase: What pays for it and has to know of each attempt; no part of the ledger's key.
     """
 
     role: Role
@@ -72,6 +95,7 @@ class Request:
     task: Task | None = None
     choices: tuple[str, ...] = ()
     settled: bool = False
+    purchase: Purchase = field(default=Purchase(), compare=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -84,8 +108,9 @@ class Completion:
     """One answer, or the `error` of a call that failed: a failure is a value, not an exception.
 
     `finish_reason` says how the answer ended, see `types.Finish`. `attempts` counts the requests sent for it, failed
-    and refused ones included; the tokens are the sums over all of these that the server counted. `estimated` says that
-    they hold an estimate too, for attempts that the server may charge for without having said so.
+    and refused ones included; the tokens are the sums over all of these. `cached_tokens` are those of the prompts that
+    the server read from its cache, `estimated_tokens` those of the prompts and of the answers that it may charge for
+    without having said so: both are among the others.
     `request_refused` is true if the failure may concern this request alone, so that the model still answers others. It
     is false for a wrong key, no credit or an outage. `scores` are the log-probabilities of the request's choices, in
     nats and in their order, where a model chose by them. `tier` says how the server served it.
@@ -100,7 +125,8 @@ class Completion:
     attempts: int = 1
     request_refused: bool = False
     scores: tuple[float, ...] = ()
-    estimated: bool = False
+    cached_tokens: int = 0
+    estimated_tokens: tuple[int, int] = (0, 0)
     tier: Tier = Tier.STANDARD
 
 
@@ -118,6 +144,21 @@ class Generator(Protocol):
     model: str
 
     async def __call__(self, request: Request) -> Completion: ...
+
+
+def prompt_bytes(request: Request) -> int:
+    """Size of a request's messages in UTF-8."""
+    return sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
+
+
+def request_key(request: Request, model: str, options: Mapping[str, object] | None = None) -> bytes:
+    """A hash of everything that could change the answer, 16 bytes. `options` are those of `base.answer_options_of`."""
+    content = [request.role, model, request.messages, vars(request.sampling), request.sample_index]
+    if request.choices:  # Else the keys of older ledgers would change.
+        content.append(request.choices)
+    if options:
+        content.append(options)
+    return hashlib.blake2b(_encode(content).encode(), digest_size=16).digest()
 
 
 def is_immediate(generator: Generator) -> bool:

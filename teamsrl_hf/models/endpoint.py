@@ -16,6 +16,7 @@ from dataclasses import replace
 from ..errors import UserError
 from ..types import Tier
 from .base import Completion, Request
+from .budget import most_tokens
 from .pacing import Pace, Streak, Turn
 from .wire.log import EndpointLog
 from .wire.request import LIMITS, Dialect, refused_parameter
@@ -23,6 +24,7 @@ from .wire.response import Failure, read_answer, read_refusal
 from .wire.transport import Line, address
 
 _CHARACTERS = 4  # Per token, where the server does not count.
+_INTERRUPTED = Failure("interrupted", uncounted=True)
 
 
 class _Waits:
@@ -53,9 +55,12 @@ class EndpointGenerator:
 
     Timeouts, broken connections and the statuses 408, 409 and 5xx are retried with exponential backoff, and never
     before a `Retry-After` has passed; other statuses are final. A whole body that is no answer is retried at most
-    twice, an empty answer once, and not at temperature 0. A server that charges for answers it could not deliver
-    charges for each attempt. An attempt whose count of tokens got lost, by a timeout or a cut body, is booked at the
-    most that it may cost. A request that waits for its retry counts towards `concurrency`.
+    twice, an empty answer once, and not at temperature 0. A request that waits for its retry counts towards
+    `concurrency`.
+
+    Each attempt is booked at what the server says that it cost. One that the server may charge for without saying so
+    (a timeout, a broken connection, 408, most of 5xx, an odd body) is booked at the most that it may cost, and marked
+    as estimated.
 
     The statuses 429 (except for lack of credit), 503 and 529 mean that the endpoint is busy, and so does a refused
     connection after an earlier answer. All requests then pause; the client lowers its concurrency and raises it again
@@ -122,15 +127,7 @@ class EndpointGenerator:
     ):
         if timeout is None:
             timeout = 900.0 if (extra_body or {}).get("service_tier") == Tier.FLEX else 120.0
-        waits = max_retries, backoff, max_wait
-        if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
-            raise UserError(
-                "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
-                f"{concurrency}, {timeout}, {max_retries}, {backoff} and {max_wait}."
-            )
-        for rate in (requests_per_minute, tokens_per_minute):
-            if rate is not None and not 0 < rate < math.inf:
-                raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
+        _check((concurrency, timeout, max_retries, backoff, max_wait), (requests_per_minute, tokens_per_minute))
         self.model = model
         self._line = Line(address(base_url, api_key_env, headers, query, bill_to, plain_http), timeout)
         self._dialect = Dialect(extra_body or {}, max_tokens_field, drop, system, reasoning_effort, choices)
@@ -165,6 +162,7 @@ class EndpointGenerator:
         await self._line.open()
         self._pace.move(asyncio.get_running_loop())
         streak = self._streak(request)
+        request.purchase.release()  # Until it has a place: budgets hold for what is in flight.
         with self._nothing_sent():
             turn, call = await self._begin(request, streak)
         try:
@@ -192,17 +190,21 @@ class EndpointGenerator:
         waits, failures = _Waits(self.max_retries, self.max_wait), list[Failure]()
         while turn:
             try:
-                answer = _counted(await self._attempt(request), request)
+                with self._nothing_sent():
+                    await request.purchase.reserve()
+                answer = await self._attempt(request, failures)
                 self._learn(turn, answer, request)
                 if isinstance(answer, Completion):
                     return _with(answer, failures) if failures else answer
                 failures.append(answer)
                 if answer.parameter is None and waits.over(answer, turn.at, self._pace.answered_at):
                     break
+                request.purchase.failed(self._given_up(failures))
                 if answer.parameter is None and not answer.busy:
                     self._log.retried(answer)
                     with self._nothing_sent():
-                        await asyncio.sleep(self._delay(waits.failures, answer.retry_after))
+                        delay = self.backoff * 2 ** (waits.failures - 1) * self._random.uniform(0.5, 1)
+                        await asyncio.sleep(min(answer.retry_after + delay, self.max_wait))
             finally:
                 self._pace.leave(turn)
             with self._nothing_sent():
@@ -249,28 +251,29 @@ class EndpointGenerator:
         if not self._pace.paused:
             self._log.answered()
 
-    def _delay(self, failures: int, retry_after: float) -> float:
-        return min(retry_after + self.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1), self.max_wait)
-
-    def _given_up(self, failures: list[Failure], in_time: bool) -> Completion:
-        last, *earlier = reversed(failures)
+    def _given_up(self, failures: Sequence[Failure], in_time: bool = True) -> Completion:
+        last = failures[-1]
         if not in_time:
             self._log.gave_up(last)
-        reason = last.reason if in_time else f"{last.reason} (for {self.max_wait:g} s)"
-        if last.retry_after > self.max_wait:
-            reason += f" (to be tried again in {last.retry_after:.0f} s)"
-        if earlier:
-            reason += f" after {len(failures)} attempts"
-        counted = last.prompt_tokens, last.completion_tokens
-        about, estimated = last.about_request, last.uncounted
-        answer = Completion("", self.model, *counted, error=reason, request_refused=about, estimated=estimated)
-        return _with(answer, earlier)
+        reason = _reason(failures, self.max_wait, in_time)
+        answer = Completion("", self.model, error=reason, attempts=0, request_refused=last.about_request)
+        return _with(answer, failures)
 
     async def close(self) -> None:
         """Close the connections before the event loop ends. The next call opens new ones."""
         await self._line.close()
 
-    async def _attempt(self, request: Request) -> Completion | Failure:
+    async def _attempt(self, request: Request, failures: Sequence[Failure]) -> Completion | Failure:
+        """Send the request once, after these failures; one without a count gets the most that it may cost."""
+        try:
+            answer = await self._send(request)
+            return _counted(answer, request, self.answer_options(request)) if isinstance(answer, Failure) else answer
+        except asyncio.CancelledError:
+            cut = _counted(_INTERRUPTED, request, self.answer_options(request))
+            request.purchase.failed(self._given_up([*failures, cut]))
+            raise
+
+    async def _send(self, request: Request) -> Completion | Failure:
         sent = self._dialect.body(request, self.model, self._refused)
         reply = await self._line.send(sent)
         if isinstance(reply, Failure):
@@ -294,23 +297,48 @@ class EndpointGenerator:
         return refusal
 
 
-def _with(answer: Completion, failures: list[Failure]) -> Completion:
+def _check(numbers: tuple[int, float, int, float, float], rates: Sequence[float | None]) -> None:
+    """UserError unless these arguments of a generator are in their ranges."""
+    concurrency, timeout, *waits = numbers
+    if not (concurrency >= 1 and 0 < timeout < math.inf and all(0 <= n < math.inf for n in waits)):
+        *others, max_wait = numbers
+        raise UserError(
+            "concurrency and timeout must be above 0, max_retries, backoff and max_wait at least 0, not "
+            f"{', '.join(map(str, others))} and {max_wait}."
+        )
+    for rate in rates:
+        if rate is not None and not 0 < rate < math.inf:
+            raise UserError(f"A rate per minute must be above 0, not {rate}; leave it out for no limit.")
+
+
+def _counted(failure: Failure, request: Request, options: Mapping[str, object]) -> Failure:
+    """The failure; where its count got lost, with the most tokens that the server may charge for."""
+    if not failure.uncounted:
+        return failure
+    prompt, completion = most = most_tokens(request, options)
+    return replace(failure, prompt_tokens=prompt, completion_tokens=completion, estimated_tokens=most)
+
+
+def _reason(failures: Sequence[Failure], max_wait: float, in_time: bool) -> str:
+    """Why a call failed, by the last of its failures; not `in_time` if it waited longer than `max_wait` seconds."""
+    last = failures[-1]
+    reason = last.reason if in_time else f"{last.reason} (for {max_wait:g} s)"
+    if last.retry_after > max_wait:
+        reason += f" (to be tried again in {last.retry_after:.0f} s)"
+    return f"{reason} after {len(failures)} attempts" if len(failures) > 1 else reason
+
+
+def _with(answer: Completion, failures: Sequence[Failure]) -> Completion:
     """The answer with the tokens and attempts of the failures before it added."""
+    prompts, answers = zip(*(failure.estimated_tokens for failure in failures), strict=True)
     return replace(
         answer,
         prompt_tokens=answer.prompt_tokens + sum(failure.prompt_tokens for failure in failures),
         completion_tokens=answer.completion_tokens + sum(failure.completion_tokens for failure in failures),
-        attempts=1 + len(failures),
-        estimated=answer.estimated or any(failure.uncounted for failure in failures),
+        cached_tokens=answer.cached_tokens + sum(failure.cached_tokens for failure in failures),
+        estimated_tokens=(sum(prompts), sum(answers)),
+        attempts=answer.attempts + len(failures),
     )
-
-
-def _counted(answer: Completion | Failure, request: Request) -> Completion | Failure:
-    """The answer; a failure without a count gets the most tokens that the server may charge for."""
-    if not (isinstance(answer, Failure) and answer.uncounted):
-        return answer
-    prompt, most = _size(request)
-    return replace(answer, prompt_tokens=int(prompt) + 1, completion_tokens=most)
 
 
 def _size(request: Request) -> tuple[float, int]:

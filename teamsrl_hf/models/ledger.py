@@ -9,7 +9,6 @@ model always refuses) is recorded and counts as spent, and the next run repeats 
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import math
@@ -17,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,17 @@ from ..errors import Stopped, UserError
 from ..types import Tier
 from . import ledger_file
 from .base import Completion, Generator, Request, Wrapper, is_immediate
+from .base import request_key as request_key
 from .batch.table import Place
-from .budget import Amounts, Budget, Price, Reservations
+from .budget import Budget, Paying, Price, Reservations, most_tokens, with_estimates
+from .ledger_file import Spent
 from .pacing import suspicious
 
 if TYPE_CHECKING:
     from .batch.batches import Batches
 
-# Not json.dumps: given options, it builds an encoder at each call.
 logger = logging.getLogger(__name__)
-_encode = json.JSONEncoder(sort_keys=True).encode
+_NOTHING = Spent(0, 0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Totals:
     """Sums over the calls of one role, failed ones included.
 
     `seconds` adds up the time of each call; it is not wall time. `attempts` counts requests, retries included.
-    `estimated` counts calls with attempts whose tokens the server did not report.
+    `estimated` counts calls for which the server may charge more than it reported; `estimated_tokens` and
+    `estimated_cost` are the parts of their tokens and of their cost that are estimates, `cached_tokens` the part of
+    the prompts that the server read from its cache.
     """
 
     calls: int
@@ -53,16 +56,9 @@ class Totals:
     cost: float = 0.0
     attempts: int = 0
     estimated: int = 0
-
-
-def request_key(request: Request, model: str, options: Mapping[str, object] | None = None) -> bytes:
-    """A hash of everything that could change the answer, 16 bytes. `options` are those of `base.answer_options_of`."""
-    content = [request.role, model, request.messages, vars(request.sampling), request.sample_index]
-    if request.choices:  # Else the keys of older ledgers would change.
-        content.append(request.choices)
-    if options:
-        content.append(options)
-    return hashlib.blake2b(_encode(content).encode(), digest_size=16).digest()
+    cached_tokens: int = 0
+    estimated_tokens: int = 0
+    estimated_cost: float = 0.0
 
 
 class Ledger:
@@ -73,22 +69,23 @@ class Ledger:
         retry_errors: Repeat each failed call of earlier runs once, even if the failure is final.
         prices: Money per million tokens by model name. The cost is stored with the call, so later prices do not change
             it.
-        budget: Limits on what is spent. The ledger reserves the highest cost of each call in flight: a token per byte
-            of the prompt, and `max_tokens` for the answer. A server that respects `max_tokens` cannot exceed it.
+        budget: Limits on what is spent. The ledger reserves the highest cost of each request in flight: a token per
+            byte of the prompt, and `max_tokens` for the answer. A server that respects `max_tokens` cannot exceed it.
         read_from: Other ledgers to replay answers from. They are not changed, several processes may read them at
             once, and their costs do not count here.
         since: Time (as of `time.time`) at which this run began. Failures recorded later are not repeated. By default
             these are the failures that this object has recorded.
 
     Attributes:
-        calls, tokens, cost: Spent so far, including earlier runs with this file.
+        calls, attempts, tokens, cost, estimated_cost: Spent so far, including earlier runs with this file: calls,
+            requests sent for them, their tokens, money, and the part of it that is estimated.
         replayed: Answers replayed since the ledger was opened.
         batches: What is asked through batch APIs.
 
     An answer that no longer has the checksum it was recorded with is named in the log and bought again.
 
     If a server reports no tokens, one token is booked for every four bytes of text, and the call is marked as
-    estimated.
+    estimated. What a failed attempt cost is recorded before the next one is sent.
 
     Raises:
         UserError: Another process holds the file, or it is not a ledger.
@@ -109,6 +106,9 @@ class Ledger:
         self.prices, self.budget = dict(prices or {}), budget
         self.replayed, self._closed = 0, False
         self._in_flight: dict[bytes, asyncio.Future[Completion]] = {}
+        self._unfinished: dict[
+            bytes, tuple[float, Spent]
+        ] = {}  # Calls under way with failed attempts: since when, what.
         self._purchases = CallsInFlight()
         self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
         self._asked_again: set[bytes] = set()
@@ -117,7 +117,7 @@ class Ledger:
         self.batches = _batches(self)
         self._readers = [(self.path, self._connection, ledger_file.selection(self._connection))]
         try:
-            self.calls, self.tokens, self.cost = self._spent()
+            self._recount()
             self.batches.load()
             for other in map(Path, read_from):
                 connection = ledger_file.open_to_read(other)
@@ -178,30 +178,41 @@ class Ledger:
         completion: Completion,
         seconds: float,
         price: Price = Price(),  # noqa: B008 (frozen)
-        estimated: bool = False,
     ) -> None:
         """Commit one answer or one failure."""
-        row, spent = ledger_file.row_of(key, role, completion, seconds, time.time(), price, estimated)
+        row, spent = ledger_file.row_of(key, role, completion, seconds, time.time(), price)
+        begun, before = self._unfinished.pop(key, (None, _NOTHING))
         try:
-            if key in self._asked_again:
-                ledger_file.replace_failure(self._connection, key, row)
-            else:
-                ledger_file.insert(self._connection, row)
+            ledger_file.insert(self._connection, row, key in self._asked_again, begun)
         except sqlite3.Error as error:
             raise ledger_file.explained(error, self.path) from error
-        self._count(spent)
+        self._count(spent, before)
         if completion.error is not None:
             self._failed.add(key)
 
-    def _count(self, spent: Amounts) -> None:
-        self.calls, self.tokens, self.cost = self.calls + spent[0], self.tokens + spent[1], self.cost + spent[2]
+    def write_unfinished(self, key: bytes, role: str, so_far: Completion, price: Price) -> None:
+        """Commit what a call under way has cost by now; `write` takes its place."""
+        begun, before = self._unfinished.get(key, (time.time(), _NOTHING))
+        row, spent = ledger_file.row_of(key, role, so_far, 0.0, begun, price)
+        with ledger_file.in_words(self.path):
+            ledger_file.insert_unfinished(self._connection, row)
+        self._unfinished[key] = begun, spent
+        self._count(spent, before)
 
     def write_besides(self, key: bytes, role: str, completion: Completion, number: int) -> None:
         """Commit a call that was paid for and is not to be replayed; `number` tells apart those of one moment."""
-        about = self.prices.get(completion.model, Price()), completion.estimated
-        row, spent = ledger_file.row_of(key, role, completion, float(number), time.time(), *about)
+        price = self.prices.get(completion.model, Price())
+        row, spent = ledger_file.row_of(key, role, completion, float(number), time.time(), price)
         ledger_file.insert_besides(self._connection, row)
-        self._count(spent)
+        self._count(spent, _NOTHING)
+
+    def _count(self, spent: Spent, before: Spent) -> None:
+        """Count what a call has cost, of which `before` is counted already."""
+        self.calls += spent.calls - before.calls
+        self.attempts += spent.attempts - before.attempts
+        self.tokens += spent.tokens - before.tokens
+        self.cost += spent.cost - before.cost
+        self.estimated_cost += spent.estimated_cost - before.estimated_cost
 
     def conclude(self) -> None:
         """Make the last refusals final if they are few. Call it at the end of a run that was not stopped."""
@@ -209,12 +220,10 @@ class Ledger:
             recorded.conclude()
 
     def _make_final(self, keys: Iterable[bytes]) -> None:
-        try:
+        with ledger_file.in_words(self.path):
             self._connection.executemany(
                 "UPDATE calls SET final = 1 WHERE key = ? AND error IS NOT NULL", [(key,) for key in keys]
             )
-        except sqlite3.Error as error:
-            raise ledger_file.explained(error, self.path) from error
 
     def _has_answered(self, role: str, model: str) -> bool:
         found = "SELECT 1 FROM calls WHERE error IS NULL AND role = ? AND model = ? LIMIT 1"
@@ -231,11 +240,11 @@ class Ledger:
         rows += [row for key in self._failed for row in self._connection.execute(f"{found} key = ?", (key,))]
         return [(error, bool(final)) for error, final in {key: rest for key, *rest in rows}.values()]
 
-    def _spent(self) -> Amounts:
-        try:
-            return ledger_file.spent(self._connection)
-        except sqlite3.Error as error:
-            raise ledger_file.explained(error, self.path) from error
+    def _recount(self) -> None:
+        with ledger_file.in_words(self.path):
+            self.calls, self.attempts, self.tokens, self.cost, self.estimated_cost = ledger_file.spent(
+                self._connection
+            )
 
     def merge(self, paths: Iterable[str | Path]) -> None:
         """Add the records of other ledgers, such as those of several processes. A second merge changes nothing.
@@ -249,11 +258,9 @@ class Ledger:
         for path in map(Path, paths):
             if path.resolve() == self.path.resolve():
                 continue
-            try:
+            with ledger_file.in_words(self.path):
                 ledger_file.merge_file(self._connection, path)
-            except sqlite3.Error as error:
-                raise ledger_file.explained(error, self.path) from error
-        self.calls, self.tokens, self.cost = self._spent()
+        self._recount()
 
     @property
     def identity(self) -> str:
@@ -302,6 +309,7 @@ class _Recorded(Wrapper):
         ledger, key = self.ledger, request_key(request, self.model, self.answer_options(request))
         if ledger.batches.earlier and not self.immediate:
             await ledger.batches.fetched(key, self.endpoint is not None)
+        paying = self._paying(key, request)
         while True:
             if (twin := ledger._in_flight.get(key)) is not None:
                 await asyncio.wait([twin])
@@ -311,50 +319,55 @@ class _Recorded(Wrapper):
             if (known := ledger.find(key)) is not None:
                 ledger.replayed += 1
                 return known
-            most = self._most(request) if ledger._reservations.limited else None
-            if most is None or ledger._reservations.hold((ledger.calls, ledger.tokens, ledger.cost), most):
-                return await self._buy(key, request, most)
+            if paying.may_begin():
+                return await self._buy(key, request, paying)
             await ledger._reservations.room()
 
     async def settle(self, seconds: float | None) -> None:
         """See `Ledger.settle`."""
         await self.ledger.settle(seconds)
 
-    async def _buy(self, key: bytes, request: Request, most: Amounts | None) -> Completion:
+    def _paying(self, key: bytes, request: Request) -> Paying:
+        ledger, most = self.ledger, None
+        if ledger._reservations.limited:
+            tokens = most_tokens(request, self.answer_options(request))
+            price = self.price if self.endpoint is None else self.price.at(Tier.BATCH)
+            most = 1, sum(tokens), price.of(*tokens)
+        book = partial(ledger.write_unfinished, key, request.role, price=self.price)
+        return Paying(ledger._reservations, most, lambda: (ledger.attempts, ledger.tokens, ledger.cost), book)
+
+    async def _buy(self, key: bytes, request: Request, paying: Paying) -> Completion:
         if self.immediate:  # It never waits, so no equal request can be in flight.
             try:
                 return await self._ask(key, request)
             finally:
-                self._bought(key, most)
+                self._bought(key, paying)
         # Its own task: the caller may be cancelled, but the answer is paid for.
-        purchase = self.ledger._purchases.start(self._ask(key, request))
+        purchase = self.ledger._purchases.start(self._ask(key, replace(request, purchase=paying)))
         self.ledger._in_flight[key] = purchase
-        purchase.add_done_callback(lambda _: self._bought(key, most))
+        purchase.add_done_callback(lambda _: self._bought(key, paying))
         return await asyncio.shield(purchase)
 
-    def _bought(self, key: bytes, most: Amounts | None) -> None:
+    def _bought(self, key: bytes, paying: Paying) -> None:
         self.ledger._in_flight.pop(key, None)
-        if most is not None:
-            self.ledger._reservations.release(most)
+        self.ledger._unfinished.pop(key, None)
+        paying.release()
 
     async def _ask(self, key: bytes, request: Request) -> Completion:
         started = time.monotonic()
         if self.endpoint is not None:
-            most = self._most_tokens(request)
+            most = most_tokens(request, self.answer_options(request))
             completion = await self.ledger.batches.ask(self.endpoint, key, request, Place(request.role, *most))
             self._doubt((request.role, request.kind), key, completion, started)
             return completion
         completion = await self.generator(request)
         seconds = time.monotonic() - started
-        silent = completion.text and not (completion.prompt_tokens or completion.completion_tokens or self.immediate)
-        if silent:
-            if not self._estimates:
-                self._estimates = True
-                logger.warning("%s reports no tokens; one is booked for every four bytes.", self.model)
-            prompt, answer = _bytes(request) // 4 + 1, len(completion.text.encode("utf-8", "replace")) // 4 + 1
-            completion = replace(completion, prompt_tokens=prompt, completion_tokens=answer)
-        estimated = bool(silent) or completion.estimated
-        self.ledger.write(key, request.role, completion, seconds, self.price, estimated)
+        counted = completion if self.immediate else with_estimates(completion, request)
+        if counted is not completion and not self._estimates:
+            self._estimates = True
+            logger.warning("%s reports no tokens; one is booked for every four bytes.", self.model)
+        completion = counted
+        self.ledger.write(key, request.role, completion, seconds, self.price)
         self._doubt((request.role, request.kind), key, completion, started)
         return completion
 
@@ -373,24 +386,8 @@ class _Recorded(Wrapper):
             if len(doubted) < suspicious(self.concurrency) and self.ledger._has_answered(role, self.model):
                 self.ledger._make_final(key for _, key in doubted)
 
-    def _most(self, request: Request) -> Amounts:
-        prompt, answer = self._most_tokens(request)
-        price = self.price if self.endpoint is None else self.price.at(Tier.BATCH)
-        return 1, prompt + answer, price.of(prompt, answer)
-
-    def _most_tokens(self, request: Request) -> tuple[int, int]:
-        # A token has at least one byte; a chat template adds a few tokens to each message.
-        prompt = _bytes(request) + 8 * len(request.messages) + 32
-        if options := self.answer_options(request):  # Among them may be a system message.
-            prompt += len(_encode(options))
-        return prompt, request.sampling.max_tokens
-
 
 def _batches(ledger: Ledger) -> "Batches":
     from .batch.batches import Batches  # Of no use to `--help`.
 
     return Batches(ledger)
-
-
-def _bytes(request: Request) -> int:
-    return sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)

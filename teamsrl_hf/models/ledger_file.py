@@ -11,16 +11,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..errors import UserError
 from .base import Completion
 from .batch import table as batch_table
-from .budget import Amounts, Price
+from .budget import Price
 
 logger = logging.getLogger(__name__)
-_VERSION = 6
+_VERSION = 7
 _ANSWER = "text, model, prompt_tokens, completion_tokens, finish_reason, error"
 # Columns that earlier versions did not have, with the values for their calls.
 _ADDED = {"cost": "REAL NOT NULL DEFAULT 0", "attempts": "INTEGER NOT NULL DEFAULT 1"}
@@ -28,6 +28,9 @@ _ADDED |= {"estimated": "INTEGER NOT NULL DEFAULT 0", "final": "INTEGER NOT NULL
 _ADDED |= {"scores": "TEXT"}  # A JSON list, or NULL.
 _ADDED |= {"checksum": "BLOB"}  # See `checksum`; NULL in calls of earlier versions.
 _ADDED |= {"tier": "TEXT NOT NULL DEFAULT 'standard'"}  # See `types.Tier`.
+# Parts of the tokens and of the cost: see `base.Completion`.
+_ADDED |= {"cached_tokens": "INTEGER NOT NULL DEFAULT 0", "estimated_tokens": "INTEGER NOT NULL DEFAULT 0"}
+_ADDED |= {"estimated_cost": "REAL NOT NULL DEFAULT 0"}
 _NAMES = f"key, role, {_ANSWER}, seconds, created, {', '.join(_ADDED)}"
 # The text is the last column, so that sums over the others need not read it.
 _COLUMNS = """
@@ -35,7 +38,8 @@ _COLUMNS = """
     NULL, finish_reason TEXT NOT NULL, error TEXT, seconds REAL NOT NULL, created REAL NOT NULL, {added}, text TEXT NOT
     NULL, PRIMARY KEY ({key})
 """.replace("{added}", ", ".join(f"{name} {kind}" for name, kind in _ADDED.items()))
-# Holds repeated failures, and answers that two processes bought: they count as spent, but are not replayed.
+# Holds repeated failures, answers that two processes bought, and failed attempts of calls that have not ended: they
+# count as spent, but are not replayed.
 _SCHEMA = {
     "calls": _COLUMNS.replace("{key}", "key"),
     "superseded": _COLUMNS.replace("{key}", "key, created, seconds"),
@@ -43,6 +47,8 @@ _SCHEMA = {
 # The file's identity, and the ledger it is a part of (see `parts`). Created on first use.
 _IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL, part_of TEXT, rank INTEGER)"
 _INSERT = f"INSERT OR REPLACE INTO calls ({_NAMES}) VALUES ({', '.join('?' * len(_NAMES.split(', ')))})"
+# The last fields of `ledger.Totals`.
+_SUMMED = ("cost", "attempts", "estimated", "cached_tokens", "estimated_tokens", "estimated_cost")
 _PURCHASES = "(SELECT {0} FROM calls UNION ALL SELECT {0} FROM superseded)"
 _SAME = "a.key = b.key AND a.created = b.created AND a.seconds = b.seconds"
 # `a` is a row of this ledger, `b` one of the other; `_WINS` is true if `b` replaces `a`.
@@ -59,6 +65,16 @@ _MERGE = (
     f"DELETE FROM superseded AS b WHERE EXISTS (SELECT 1 FROM main.calls a WHERE {_SAME})",
     *batch_table.MERGE,
 )
+
+
+class Spent(NamedTuple):
+    """What calls took: their number, requests sent for them, tokens, money, and the part of it that is estimated."""
+
+    calls: int
+    attempts: int
+    tokens: int
+    cost: float
+    estimated_cost: float
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
@@ -108,6 +124,9 @@ def _migrate(connection: sqlite3.Connection) -> bool:
             present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
             for name in _ADDED.keys() - present:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {_ADDED[name]}")
+            if older and version < 7:  # Which part was estimated, nobody knows.
+                all_of_it = "estimated_tokens = prompt_tokens + completion_tokens, estimated_cost = cost"
+                connection.execute(f"UPDATE {table} SET {all_of_it} WHERE estimated")
         for statement in batch_table.SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={_VERSION}")
@@ -175,30 +194,48 @@ def checksum(key: bytes, answer: Sequence[object]) -> bytes:
 
 
 def row_of(
-    key: bytes, role: str, completion: Completion, seconds: float, created: float, price: Price, estimated: bool
-) -> tuple[tuple, Amounts]:
+    key: bytes, role: str, completion: Completion, seconds: float, created: float, price: Price
+) -> tuple[tuple[object, ...], Spent]:
     """A call as a row, with the columns in the order of `_NAMES`, and what it takes."""
-    tokens, tier = (completion.prompt_tokens, completion.completion_tokens), completion.tier
-    cost = price.at(tier).of(*tokens)
+    tokens, tier, price = (
+        (completion.prompt_tokens, completion.completion_tokens),
+        completion.tier,
+        price.at(completion.tier),
+    )
+    cost = price.of(*tokens, completion.cached_tokens)
+    estimated_tokens, estimated_cost = sum(completion.estimated_tokens), price.of(*completion.estimated_tokens)
     answer = (completion.text, completion.model, *tokens, completion.finish_reason, completion.error)
     scores = json.dumps(completion.scores) if completion.scores else None
-    check = checksum(key, (*answer, scores))
-    row = (key, role, *answer, seconds, created, cost, completion.attempts, estimated, 0, scores, check, tier)
-    return row, (1, sum(tokens), cost)
+    about = seconds, created, cost, completion.attempts, estimated_tokens > 0, 0, scores
+    parts = completion.cached_tokens, estimated_tokens, estimated_cost
+    row = (key, role, *answer, *about, checksum(key, (*answer, scores)), tier, *parts)
+    return row, Spent(1, completion.attempts, sum(tokens), cost, estimated_cost)
 
 
-def insert(connection: sqlite3.Connection, row: Sequence[object]) -> None:
-    """Record one call; `row` has the columns in the order of `_NAMES`."""
-    connection.execute(_INSERT, row)
+def insert(
+    connection: sqlite3.Connection, row: Sequence[object], again: bool = False, begun: float | None = None
+) -> None:
+    """Record one call.
 
-
-def replace_failure(connection: sqlite3.Connection, key: bytes, row: Sequence[object]) -> None:
-    """Record a call in place of the failed one with this key, which still counts as spent."""
-    with transaction(connection):
-        connection.execute(
-            f"INSERT OR IGNORE INTO superseded ({_NAMES}) SELECT {_NAMES} FROM calls WHERE key = ?", (key,)
-        )
+    Args:
+        row: The columns in the order of `_NAMES`, of which the first is the key.
+        again: Whether it takes the place of a failed call with this key, which still counts as spent.
+        begun: The time of its record by `insert_unfinished`, which it replaces.
+    """
+    if not again and begun is None:
         connection.execute(_INSERT, row)
+        return
+    with transaction(connection):
+        connection.execute("DELETE FROM superseded WHERE key = ? AND created = ? AND seconds = 0", (row[0], begun))
+        if again:
+            selected = f"SELECT {_NAMES} FROM calls WHERE key = ?"
+            connection.execute(f"INSERT OR IGNORE INTO superseded ({_NAMES}) {selected}", (row[0],))
+        connection.execute(_INSERT, row)
+
+
+def insert_unfinished(connection: sqlite3.Connection, row: Sequence[object]) -> None:
+    """Record what a call under way has cost by now, in place of an earlier such record; its `seconds` are 0."""
+    connection.execute(_INSERT.replace("INTO calls", "INTO superseded"), row)
 
 
 def insert_besides(connection: sqlite3.Connection, row: Sequence[object]) -> None:
@@ -210,17 +247,18 @@ def insert_besides(connection: sqlite3.Connection, row: Sequence[object]) -> Non
 def sums_by_role(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
     """The role and the fields of `ledger.Totals`, for each role."""
     source = _PURCHASES.format(f"role, error, prompt_tokens, completion_tokens, seconds, {', '.join(_ADDED)}")
+    more = ", ".join(f"SUM({name})" for name in _SUMMED)
     return connection.execute(
         "SELECT role, COUNT(*), COUNT(error), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds), "
-        f"SUM(cost), SUM(attempts), SUM(estimated) FROM {source} GROUP BY role ORDER BY role"
+        f"{more} FROM {source} GROUP BY role ORDER BY role"
     ).fetchall()
 
 
-def spent(connection: sqlite3.Connection) -> Amounts:
-    """Calls, tokens and money over the file's whole life."""
-    source = _PURCHASES.format("prompt_tokens + completion_tokens AS tokens, cost")
-    statement = f"SELECT COUNT(*), COALESCE(SUM(tokens), 0), COALESCE(SUM(cost), 0.0) FROM {source}"
-    return connection.execute(statement).fetchone()
+def spent(connection: sqlite3.Connection) -> Spent:
+    """What the calls over the file's whole life took."""
+    source = _PURCHASES.format("attempts, prompt_tokens + completion_tokens AS tokens, cost, estimated_cost")
+    sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in ("attempts", "tokens", "cost", "estimated_cost"))
+    return Spent(*connection.execute(f"SELECT COUNT(*), {sums} FROM {source}").fetchone())
 
 
 def identity_of(path: Path) -> str | None:
@@ -283,6 +321,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):  # A full disk has already rolled it back.
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """Errors of SQLite become those of `explained`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
 
 
 def explained(error: sqlite3.Error, path: Path) -> Exception:

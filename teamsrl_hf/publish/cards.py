@@ -39,6 +39,7 @@ def dataset_card(
     plots: Mapping[str, str] | None = MappingProxyType({}),
     origin: Mapping[str, Any] | None = None,
     template: str | Path | None = None,
+    cost: str | None = None,
 ) -> str:
     """The dataset's card.
 
@@ -52,6 +53,7 @@ def dataset_card(
         template: Path of a Jinja file that replaces `model_cards/dataset_card.md` and may use every name that this one
             does, such as `meta` (the YAML, with its lines of dashes), `statistics` and `chains`. Texts of models must
             pass through the filter `fenced` or `code`.
+        cost: Money that the calls took, in words; None where nobody knows.
 
     Raises:
         UserError: The template can't be filled in.
@@ -84,6 +86,7 @@ def dataset_card(
         plots=plots,
         columns=_columns(),
         origin=origin and _public_origin(origin),
+        cost=cost,
     )
 
 

@@ -40,9 +40,7 @@ class Book(Protocol):
 
     def find(self, key: bytes) -> Completion | None: ...
 
-    def write(
-        self, key: bytes, role: str, completion: Completion, seconds: float, price: Price, estimated: bool
-    ) -> None: ...
+    def write(self, key: bytes, role: str, completion: Completion, seconds: float, price: Price) -> None: ...
 
     def write_besides(self, key: bytes, role: str, completion: Completion, number: int) -> None: ...
 
@@ -248,7 +246,7 @@ class Batches:
         with transaction(book._connection):
             for key, answer in made.answers.items():
                 if (known := book.find(key)) is None or known.error is not None:
-                    book.write(key, places[key].role, answer, seconds, price, answer.estimated)
+                    book.write(key, places[key].role, answer, seconds, price)
             for number, (key, answer) in enumerate(made.besides):
                 book.write_besides(key, places[key].role, answer, number)
             table.close(book._connection, shard.hash)

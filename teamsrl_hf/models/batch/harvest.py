@@ -132,14 +132,16 @@ def _decide(sorting: _Sorting, key: bytes, made: Made) -> None:
 def _charged(failure: Failure, place: Place, model: str) -> Completion:
     """A failure as a call; one without a count is booked at the most that it may have cost."""
     counted = failure.prompt_tokens, failure.completion_tokens
-    tokens = (place.prompt, place.answer) if failure.uncounted else counted
+    most = (place.prompt, place.answer) if failure.uncounted else (0, 0)
+    tokens = most if failure.uncounted else counted
     return Completion(
         "",
         model,
         *tokens,
         error=failure.reason,
         request_refused=failure.about_request,
-        estimated=failure.uncounted,
+        cached_tokens=failure.cached_tokens,
+        estimated_tokens=most,
         tier=Tier.BATCH,
     )
 
@@ -149,7 +151,7 @@ def _counted(answer: Completion, place: Place) -> Completion:
     if answer.prompt_tokens or answer.completion_tokens or not answer.text:
         return answer
     tokens = place.prompt // 4 + 1, len(answer.text.encode("utf-8", "replace")) // 4 + 1
-    return replace(answer, prompt_tokens=tokens[0], completion_tokens=tokens[1], estimated=True)
+    return replace(answer, prompt_tokens=tokens[0], completion_tokens=tokens[1], estimated_tokens=tokens)
 
 
 def lost(places: Mapping[bytes, Place], model: str, why: str) -> list[tuple[bytes, Completion]]:

@@ -7,14 +7,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ...redaction import excerpt, redact
 from ...text.tokens import NO_ANSWER, without_thoughts
 from ...types import Finish, Tier
 from ..base import Completion
+from .usage import Usage, read_usage, thoughts_of
 
 _RETRIED = {408, 409, 429}  # and everything from 500 up
 _BUSY = {429, 503, 529}
+# Statuses from 500 up that say that no model has seen the request; the others may be charged for.
+_UNSEEN = {501, 503, 505, 521, 522, 523, 525, 526, 529}
 # Statuses that may depend on the request: on its content, length or parameters.
 _ABOUT_REQUEST = {200, 400, 403, 413, 414, 422, 451}
 # Finish reasons in lower case: the model ended its answer, or a limit on tokens cut it. All others are failures.
@@ -39,6 +43,7 @@ class Failure:
     `retries` limits how often failures of this kind are retried; None leaves that to the client. `parameter` is one
     that the server refuses by name: without it, the request can be sent again at once. The tokens are those that the
     server counted and probably charges for; `uncounted` says that it may charge for an answer whose count got lost.
+    `cached_tokens` and `estimated_tokens` are as in `base.Completion`.
     """
 
     reason: str
@@ -51,6 +56,8 @@ class Failure:
     retries: int | None = None
     parameter: str | None = None
     uncounted: bool = False
+    cached_tokens: int = 0
+    estimated_tokens: tuple[int, int] = (0, 0)
 
     @property
     def busy(self) -> bool:
@@ -79,8 +86,8 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
         answer = json.loads(said)
         if (error := _error_inside(answer, token)) is not None:
             return error
-        prompt, completion = _tokens(answer.get("usage"))
-        failed = partial(Failure, status=200, prompt_tokens=prompt, completion_tokens=completion)
+        usage = read_usage(answer.get("usage"))
+        failed = partial(_failed, usage)
     except (ValueError, AttributeError, RecursionError):
         return _malformed(body, token)
     try:
@@ -102,11 +109,28 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
     return Completion(
         text=text.encode("utf-8", "replace").decode(),  # Lone surrogates fit neither SQLite nor Parquet.
         model=model,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
         finish_reason=Finish.LENGTH if cut else Finish.STOP,
         tier=Tier.FLEX if answer.get("service_tier") == Tier.FLEX else Tier.STANDARD,
+        **_counts(usage),
     )
+
+
+def _counts(usage: Usage | None) -> dict[str, Any]:
+    """The tokens of an answer or a failure, as its fields."""
+    if usage is None:
+        return {}
+    return {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion, "cached_tokens": usage.cached}
+
+
+def _charged(usage: Usage | None, status: int) -> dict[str, Any]:
+    """What a failure with this status was charged, as its fields."""
+    may_cost = status in (200, 408) or (status >= 500 and status not in _UNSEEN)
+    return {**_counts(usage), "uncounted": usage is None and may_cost}
+
+
+def _failed(usage: Usage | None, reason: str, retry: bool = False, retries: int | None = None) -> Failure:
+    """The failure of an answer with status 200, which was charged."""
+    return Failure(reason, retry, status=200, retries=retries, **_charged(usage, 200))
 
 
 def _malformed(body: bytes, token: str) -> Failure:
@@ -114,7 +138,8 @@ def _malformed(body: bytes, token: str) -> Failure:
     start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     cut = not start or (start == b"{" and not body.rstrip().endswith(b"}"))
     reason = f"malformed answer: {excerpt(body.decode('utf-8', 'replace'), token) or 'an empty body'}"
-    return Failure(reason, True, status=200, retries=None if cut else _ODD, uncounted=start == b"{" and cut)
+    page = start == b"<"  # Of a portal or a proxy: no model has seen the request.
+    return Failure(reason, True, status=200, retries=None if cut else _ODD, uncounted=not page)
 
 
 def undecodable(reason: str) -> Failure:
@@ -131,12 +156,11 @@ def _text(content: object) -> str:
 
 def _has_thoughts(message: dict, usage: object) -> bool:
     """Whether the model thought, by a field beside the text or by the number of tokens."""
-    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
     fields = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
     content = message.get("content")
     parts = [part.get("type") for part in content] if isinstance(content, list) else []
     thought = any(message.get(name) for name in fields) or not {"thinking", "reasoning"}.isdisjoint(parts)
-    return thought or _count(details, "reasoning_tokens") > 0
+    return thought or thoughts_of(usage) > 0
 
 
 def _problem(choice: dict, message: dict, text: str, token: str) -> str | None:
@@ -179,18 +203,10 @@ def _error_inside(answer: dict, token: str) -> Failure | None:
     # Without a status it may be anything.
     retry = status == 200 or status in _RETRIED or status >= 500
     retries = _ODD if status == 200 else None
-    return Failure(f"an error with status 200: {excerpt(said, token)}", retry, status=status, retries=retries)
-
-
-def _tokens(usage: object) -> tuple[int, int]:
-    """Tokens of the prompt and of the answer; thoughts that only the total counts are part of the answer."""
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    return prompt, max(completion, _count(usage, "total_tokens") - prompt)
-
-
-def _count(usage: object, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and 0 < value < 1e9 else 0  # No answer has more; a database takes none.
+    charged = _charged(read_usage(answer.get("usage")), status)
+    return Failure(
+        f"an error with status 200: {excerpt(said, token)}", retry, status=status, retries=retries, **charged
+    )
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: str, variable: str | None) -> Failure:
@@ -205,7 +221,15 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: st
     wait = _seconds(headers.get("Retry-After", ""), headers.get("Date", ""))
     if re.fullmatch(r"\d{1,9}", milliseconds := headers.get("Retry-After-Ms", "")):
         wait = max(wait, int(milliseconds) / 1000)
-    return Failure(reason, retry, wait, 402 if spent else status)
+    return Failure(reason, retry, wait, 402 if spent else status, **_charged(_usage_inside(body), status))
+
+
+def _usage_inside(body: bytes) -> Usage | None:
+    """What a refusal says that it cost."""
+    try:
+        return read_usage(json.loads(body)["usage"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _complaint(status: int, body: bytes, token: str, variable: str | None) -> str:

@@ -211,9 +211,9 @@ class Line:
                 return undecodable(excerpt(unreadable, secrets))
             final = isinstance(error, aiohttp.ClientSSLError)  # A bad certificate is still bad a second later.
             reason = excerpt(f"connection failed: {type(error).__name__}: {error}", secrets)
+            connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError)
             gone = isinstance(error, aiohttp.ClientConnectorError) and not final
-            # The body of an answer that was cut: the server had written it.
-            return Failure(reason, not final, gone=gone, uncounted=isinstance(error, aiohttp.ClientPayloadError))
+            return Failure(reason, not final, gone=gone, uncounted=connected)
 
 
 def _unreadable(error: Exception) -> str | None:
