@@ -13,12 +13,16 @@ Several processes share the seeds, with the same rows as one; they need a file s
 
     accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes 4 recipes/evolve_dataset.py …
 
+`--dry_run` shows a request of each role, asks it, and forecasts calls, tokens, cost and rows; `--pilot 20` evolves 20
+seeds for that, which the run that follows finds in its ledger. Its exit status is 0 if each model answered, else 4.
+
 From Python: `DatasetEvolver.write`.
 """
 
 import json
 import sys
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +37,19 @@ from teamsrl_hf.commands.arguments import (
 )
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.environment.calibration import ReviewingArguments
-from teamsrl_hf.errors import NothingMade, Stopped, UserError, did_you_mean
+from teamsrl_hf.errors import NothingMade, Stopped, UserError, check_number, did_you_mean
 from teamsrl_hf.evolve.config import EvolverConfig
 from teamsrl_hf.evolve.evolver import DatasetEvolver
 from teamsrl_hf.evolve.filters import Filter
-from teamsrl_hf.evolve.record import RunRecord
+from teamsrl_hf.evolve.forecast.dry_run import dry_run
+from teamsrl_hf.evolve.record import CardSettings, RunRecord
 from teamsrl_hf.evolve.shards import Team
-from teamsrl_hf.evolve.write import WrittenDataset
+from teamsrl_hf.evolve.write import Payment, Writing, WrittenDataset
 from teamsrl_hf.models.accounting import outcome
 from teamsrl_hf.models.budget import Budget, Price
-from teamsrl_hf.models.factory import BATCH_OPTIONS, check_named, make_generator
+from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.models.ledger import Ledger
+from teamsrl_hf.models.specification import Spec, at_pace, identity, impatient
 from teamsrl_hf.public import public_model, public_spec
 from teamsrl_hf.publish.cards import recipe_text
 from teamsrl_hf.publish.counts import RULEBOOK
@@ -54,12 +60,9 @@ from teamsrl_hf.types import Seed
 ROLES = ("expert", "reviewer", "instructor")
 # These change how long a run takes or how far it gets, but no row: they may differ when a run is continued.
 HOW_FAR = ("concurrency", "retry_errors", "prices", "budget_calls", "budget_tokens", "budget_cost", "cancel")
+HOW_FAR += ("dry_run", "pilot")
 CHOOSERS = ("policy", "uniform", "paper", "thompson", "linucb", "bandit")
 WHERE = ("seeds", "ledger", "output_dir", "card_template")
-# Options of an endpoint for which the same is true.
-PACE = {"concurrency", "timeout", "max_retries", "backoff", "max_wait", "requests_per_minute", "tokens_per_minute"}
-PACE |= {"max_tokens_field", "headers", "bill_to", "plain_http", *BATCH_OPTIONS}
-RATES = ("requests_per_minute", "tokens_per_minute")
 
 
 @dataclass
@@ -117,8 +120,17 @@ class EvolveArguments:
         default=None, metadata={"help": "Jinja file for the card, in place of model_cards/dataset_card.md."}
     )
 
+    dry_run: bool = field(
+        default=False, metadata={"help": "Ask each model one question and forecast calls, tokens, cost and rows."}
+    )
+    pilot: int | None = field(
+        default=None, metadata={"help": "Dry run that evolves so many seeds for its forecast; the run reuses them."}
+    )
+
     def __post_init__(self) -> None:
         _ = self.budget  # An error in it has to show before the folder is claimed.
+        if self.pilot is not None:
+            check_number("pilot", self.pilot, 2, whole=True)
 
     @property
     def budget(self) -> Budget:
@@ -198,11 +210,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     try:
         if given.script.cancel:
             return cancel(evolver, given)
+        if given.script.dry_run or given.script.pilot:
+            return rehearse(evolver, given, train, test)
         written = write(evolver, given, train, test)
     finally:
-        for model in (evolver.expert, evolver.reviewer, evolver.instructor):
-            if hasattr(model, "close"):
-                run_async(model.close())
+        close(evolver)
     if team.first:
         report(written, evolver)
     return dict(written.summary)
@@ -217,12 +229,13 @@ def read_arguments(argv: list[str] | None) -> Given:
     return given
 
 
-def make_evolver(given: Given, team: Team) -> DatasetEvolver:
-    """The evolver with its models, chooser and filters."""
+def make_evolver(given: Given, team: Team, asked: Callable[[Spec], Spec] = lambda spec: spec) -> DatasetEvolver:
+    """The evolver with its models, chooser and filters; `asked` changes the specifications of its models."""
     chooser, operations = pick_chooser(given.script, given.operations)
     check_named(expert=given.script.expert, reviewer=given.script.reviewer)
     specs = given.script.specs.items()
-    models = {role: make_generator(at_pace(spec, given.evolver, team.size)) for role, spec in specs}
+    pace = given.evolver.concurrency, team.size
+    models = {role: make_generator(asked(at_pace(spec, *pace))) for role, spec in specs}
     models["reviewer"] = given.reviewing.apply(models["reviewer"])
     settings = {"chooser": chooser, "operations": operations, "args": given.evolver}
     return DatasetEvolver(**models, **settings, filters=given.filters.make())
@@ -255,6 +268,28 @@ def cancel(evolver: DatasetEvolver, given: Given) -> dict[str, Any]:
         batches, answers = run_async(ledger.batches.cancel())
     print(f"batches cancelled: {batches:,}, answers kept: {answers:,}", file=sys.stderr)
     return {"batches": batches, "answers": answers}
+
+
+def rehearse(evolver: DatasetEvolver, given: Given, train: list[Seed], test: list[Seed]) -> dict[str, Any]:
+    """Ask each model one question and print a forecast; returns it."""
+    script, folder = given.script, Path(given.script.output_dir)
+    ledger, prices = script.ledger or folder / "ledger.sqlite", read_prices(script.prices)
+    payment = Payment(ledger, script.retry_errors, prices, script.budget)
+    card = CardSettings(script.license, script.language, script.card_template)
+    writing = Writing(evolver, train, test, folder, payment, card, make_record(given, train, test))
+    asking = make_evolver(given, Team(), impatient)
+    try:
+        found = dry_run(writing, script.pilot or 0, asking)
+    finally:
+        close(asking)
+    return {"forecast": found and asdict(found)}
+
+
+def close(evolver: DatasetEvolver) -> None:
+    """Close the connections of its models."""
+    for model in (evolver.expert, evolver.reviewer, evolver.instructor):
+        if hasattr(model, "close"):
+            run_async(model.close())
 
 
 def report(written: WrittenDataset, evolver: DatasetEvolver) -> None:
@@ -334,39 +369,6 @@ def read_prices(prices: dict | None) -> dict[str, Price]:
         for name in set(price) - set(known):
             raise UserError(f"Unknown key {name!r} in the price of {model!r}{did_you_mean(name, known)}")
     return {model: Price(**price) for model, price in (prices or {}).items()}
-
-
-def at_pace(spec: str | dict, evolver_args: EvolverConfig, processes: int) -> str | dict:
-    """The specification of a model, with as many requests in flight as the evolver has chains, unless it says.
-
-    Its rates are those of the endpoint, so each of several processes gets its part of them.
-    """
-    spec = as_mapping(spec)
-    if not isinstance(spec, dict) or "endpoint" not in spec:
-        return spec
-    rates = {name: spec[name] / processes for name in RATES if isinstance(spec.get(name), int | float)}
-    return {"concurrency": evolver_args.concurrency, **spec, **rates}
-
-
-def as_mapping(spec: str | dict) -> str | dict:
-    """A specification of an endpoint, or one with options, as a mapping."""
-    if isinstance(spec, str) and spec.startswith("endpoint:"):
-        return {"endpoint": spec.removeprefix("endpoint:")}
-    if isinstance(spec, str) and spec.lstrip().startswith("{"):
-        try:
-            return json.loads(spec)
-        except json.JSONDecodeError:
-            pass  # `make_generator` tells what is wrong with it.
-    return spec
-
-
-def identity(spec: str | dict | None) -> str | dict | None:
-    """What of a specification decides on the answers."""
-    spec = as_mapping(spec)
-    if isinstance(spec, dict):
-        spec = {name: value for name, value in spec.items() if name not in PACE}
-        return f"endpoint:{spec['endpoint']}" if spec.keys() == {"endpoint"} else spec
-    return spec
 
 
 def benchmark_name(spec: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import UserError
 
-RUN_FILE = "run.json"
+RUN_FILE, LEDGER_FILE = "run.json", "ledger.sqlite"
 # `load_dataset` would read run.json, files of a ledger or a picture as rows. It reads this file first.
 NOT_ROWS = ".huggingface.yaml"
 _NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
@@ -68,18 +68,26 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
     Raises:
         UserError: The folder holds something else, or a run with other arguments.
     """
-    folder, arguments = _made(Path(folder)), json.loads(json.dumps(arguments))
+    folder = _made(Path(folder))
+    summary = peek_run(folder, arguments)
+    # A run that failed before it wrote anything, perhaps because of a mistyped name, gives way.
+    if read_run(folder) is None or (summary is None and contents(folder) == {RUN_FILE}):
+        _claim(folder, json.loads(json.dumps(arguments)))
+    return summary
+
+
+def peek_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """As `open_run`, but changes nothing."""
+    folder, arguments = Path(folder), json.loads(json.dumps(arguments))
     known, names = read_run(folder), contents(folder)
     if known is None:
-        if names:
+        # What a dry run leaves suits every run.
+        if not ((folder / NOT_ROWS).exists() and all(name.startswith(LEDGER_FILE) for name in names)) and names:
             raise UserError(
                 f"The output folder {folder} is not empty and was not made by this command; give a new one."
             )
-        _claim(folder, arguments)
         return None
     if known["summary"] is None and names == {RUN_FILE}:
-        # That run failed before it wrote anything, perhaps because of a mistyped name.
-        _claim(folder, arguments)
         return None
     differing = sorted(
         name
@@ -93,6 +101,12 @@ def open_run(folder: str | Path, arguments: dict[str, Any]) -> dict[str, Any] | 
             f"{arguments.get(name)!r}; give a new folder, or the same arguments to go on with that run."
         )
     return known["summary"]
+
+
+def prepare_run(folder: str | Path) -> None:
+    """Let a ledger stand in `folder` before any run has claimed it; a run with any arguments may claim it later."""
+    if read_run(folder) is None:
+        (Path(folder) / NOT_ROWS).write_text(_NO_ROWS, encoding="utf-8")
 
 
 def _claim(folder: Path, arguments: dict[str, Any]) -> None:

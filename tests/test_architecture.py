@@ -78,6 +78,12 @@ def test_every_package_says_what_comes_in_and_goes_out():
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder.name
 
 
+def test_a_wheel_holds_every_package():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {file.parent for file in PACKAGE.rglob("*.py")}
+    assert {".".join(("teamsrl_hf", *folder.relative_to(PACKAGE).parts)) for folder in folders} - listed == set()
+
+
 def test_functions_are_short():
     sizes = [size for _, size in _functions()]
     assert statistics.median(sizes) <= 15

@@ -12,6 +12,7 @@ from endpoint_server import EndpointServer
 from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, __version__, load_seeds, save_chooser
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import NothingMade, Stopped
+from teamsrl_hf.models.specification import at_pace, identity
 from teamsrl_hf.publish.lineage import read_lineage, weights_digest
 from teamsrl_hf.text.operations import OPERATIONS
 
@@ -143,14 +144,14 @@ def test_a_planned_method_without_an_instructor_says_what_is_missing(tmp_path, c
 
 def test_a_specification_is_compared_without_its_pace():
     spec = {"endpoint": "m@https://h/v1", "concurrency": 9, "requests_per_minute": 60}
-    assert RECIPE.identity(spec) == "endpoint:m@https://h/v1"
-    assert RECIPE.at_pace("endpoint:m@https://h/v1", EvolverConfig(concurrency=7), 1)["concurrency"] == 7
-    assert RECIPE.at_pace(spec, EvolverConfig(concurrency=7), 1)["concurrency"] == 9
+    assert identity(spec) == "endpoint:m@https://h/v1"
+    assert at_pace("endpoint:m@https://h/v1", 7, 1)["concurrency"] == 7
+    assert at_pace(spec, 7, 1)["concurrency"] == 9
 
 
 def test_processes_share_the_rates_of_an_endpoint():
     spec = {"endpoint": "m@https://h/v1", "requests_per_minute": 60, "tokens_per_minute": 1000}
-    told = RECIPE.at_pace(spec, EvolverConfig(), 4)
+    told = at_pace(spec, 16, 4)
     assert (told["requests_per_minute"], told["tokens_per_minute"]) == (15, 250)
 
 

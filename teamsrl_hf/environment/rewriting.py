@@ -1,4 +1,4 @@
-"""One rewrite: in go an operation and a text, out come the requests to a model and what is made of its answers.
+"""Rewrites: in go operations and a text, out come the requests to a model and what is made of its answers.
 
 Where the operation has edits, the model is asked for one small thing and code composes the rewrite; where it has none,
 or the model writes whole texts anyway, the answer is the rewrite.
@@ -11,6 +11,7 @@ from ..models.base import Completion, Generator, Request, Sampling, Task, writes
 from ..text.edits import MAX_TOKENS, Edit, compose, edit_messages, edit_problem, tidy
 from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation, rewrite_messages
+from ..text.plans import pack_messages, plan_messages
 from ..types import BY_RULES, Finish, Reason, Review, Role, TaskKind, Transition, Verdict, Verifier
 from ..verifiers.proofs import Constraint, named_in, still_said
 
@@ -71,6 +72,24 @@ async def ask_rewrite(
     return replace(made, verifiers=(*still_said(carried, made.text), *new))
 
 
+def first_request(
+    operation: Operation, text: str, generator: Generator, role: Role, sampling: Sampling
+) -> Request | None:
+    """The request that `ask_rewrite` makes first of a text without verifiers; None where code does it alone."""
+    if operation.proof and (constraint := operation.proof.constraint(text, (), 0)):
+        if not operation.proof.by_model:
+            return None
+        operation = worded(operation, constraint)
+    if edits := edits_asked(operation, text, generator):
+        return edit_request(operation, edits[0], text, role, sampling)
+    return rewrite_request(operation, text, role, sampling)
+
+
+def edits_asked(operation: Operation, text: str, generator: Generator, sample_index: int = 0) -> tuple[Edit, ...]:
+    """The edits that a model is asked for in turn; none where it is asked for the whole rewrite."""
+    return () if writes_whole(generator) else operation.edits_for(text, sample_index)
+
+
 def appended(text: str, sentence: str) -> str:
     """A text with one more sentence, before its material."""
     return compose(_SENTENCE, text, sentence)
@@ -93,7 +112,7 @@ def worded(operation: Operation, constraint: Constraint) -> Operation:
 async def _ask(
     operation: Operation, text: str, generator: Generator, role: Role, sampling: Sampling, sample_index: int
 ) -> Rewrite | Transition:
-    edits = () if writes_whole(generator) else operation.edits_for(text, sample_index)
+    edits = edits_asked(operation, text, generator, sample_index)
     if not edits:
         completion = await generator(rewrite_request(operation, text, role, sampling, sample_index))
         failed = no_rewrite(text, operation.name, completion)
@@ -119,6 +138,24 @@ def edit_request(
     sampling = replace(sampling, max_tokens=min(sampling.max_tokens, MAX_TOKENS))
     task = Task(TaskKind.REWRITE, (text,), ((operation.name,),))
     return Request(role, edit_messages(edit, text), sampling, sample_index, task)
+
+
+def plan_request(text: str, plan: Sequence[Operation], sampling: Sampling) -> Request:
+    """The request to carry out a plan on `text`."""
+    task = Task(TaskKind.REWRITE, (text,), (_names(plan),))
+    return Request(Role.EXPERT, plan_messages(text, plan), sampling, task=task)
+
+
+def pack_request(
+    items: Sequence[tuple[str, Sequence[Operation]]], sampling: Sampling, sample_index: int = 0
+) -> Request:
+    """The request to carry out the plan of each text, and to answer the results."""
+    task = Task(TaskKind.PACK, tuple(text for text, _ in items), tuple(_names(plan) for _, plan in items))
+    return Request(Role.EXPERT, pack_messages(items), sampling, sample_index, task)
+
+
+def _names(plan: Sequence[Operation]) -> tuple[str, ...]:
+    return tuple(operation.name for operation in plan)
 
 
 def no_rewrite(text: str, operation: str, completion: Completion) -> Transition | None:

@@ -7,6 +7,7 @@ constraints that code can check. One that fails is asked for again, or rejected 
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from ..environment.rewriting import appended
@@ -16,6 +17,9 @@ from ..text.rules import response_violations
 from ..types import BY_RULES, CallKind, Candidate, Finish, Reason, Role, Seed, TaskKind, Transition, Verifier
 from ..verifiers.proofs import named_in, said, verified
 from .config import EvolverConfig
+
+# Ids of the seeds whose chains make the calls of this task, for whoever counts them.
+CHAIN: ContextVar[tuple[str, ...]] = ContextVar("chain", default=())
 
 AGAIN = """\
 Your answer does not keep everything that the instruction asks for. It fails here:
@@ -116,8 +120,12 @@ class Counted(Wrapper):
 
 
 def answer_request(candidate: Candidate, args: EvolverConfig) -> Request:
-    """The request for a candidate's answer: its text, and nothing else."""
-    text = candidate.transition.rewrite
+    """The request for a candidate's answer."""
+    return text_request(candidate.transition.rewrite, args)
+
+
+def text_request(text: str, args: EvolverConfig) -> Request:
+    """The request for the answer to an instruction: its text, and nothing else."""
     question = ({"role": "user", "content": text},)
     return Request(Role.EXPERT, question, args.sampling, task=Task(TaskKind.ANSWER, (text,)))
 

@@ -7,7 +7,7 @@ from ..environment.rollout import Chooser
 from ..models.base import Generator
 from ..models.ledger import Ledger
 from ..text.operations import Operation
-from ..types import Candidate, Example, Rejection, Seed
+from ..types import Candidate, Example, Rejection, Seed, State
 from .config import EvolverConfig
 from .filters import Filter
 
@@ -30,6 +30,8 @@ class Evolution(Protocol):
     def walkers(self) -> int: ...
 
     def recorded(self, ledger: Ledger) -> "Evolution": ...
+
+    def choose(self, state: State, seed: Seed) -> Operation: ...
 
     def groups(self, seeds: Iterable[Seed]) -> Iterator[tuple[Seed, ...]]: ...
 

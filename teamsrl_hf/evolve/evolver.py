@@ -24,7 +24,7 @@ from ..models.ledger import Ledger
 from ..text.operations import Operation, with_proofs
 from ..types import Candidate, Example, Reason, Rejection, Seed, State
 from . import methods
-from .candidates import Counted, answer_request, ask, prove
+from .candidates import CHAIN, Counted, answer_request, ask, prove
 from .concurrency import close, each, in_batches, in_order, together
 from .config import PLANNED, EvolverConfig
 from .dedup import NearDuplicates
@@ -128,6 +128,7 @@ class DatasetEvolver:
         """The row or rejection of a candidate for which `accept` gave `reason`; asks for a missing answer."""
         if reason is not None:
             return Rejection(candidate, reason)
+        CHAIN.set((candidate.seed.id,))
         expert, known = Counted(self.expert, self.args.retry_cut), candidate.response
         if not known:
             candidate, reason = await ask(candidate, answer_request(candidate, self.args), expert)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from ..environment.edit_plans import EditedRow, Lost, Step, edit_plan_request, read_edited, steps_for
 from ..environment.review import ask_verdict, review
-from ..environment.rewriting import ask_rewrite, no_rewrite
+from ..environment.rewriting import ask_rewrite, no_rewrite, pack_request, plan_request
 from ..environment.rollout import carry_out, next_state, uniform
-from ..models.base import Completion, Generator, Request, Sampling, Task, is_immediate, writes_whole
+from ..models.base import Completion, Generator, Sampling, is_immediate, writes_whole
 from ..text.gate.chatter import strip_chatter
 from ..text.operations import Operation
-from ..text.plans import pack_key, pack_messages, plan_messages, read_rows
+from ..text.plans import pack_key, read_rows
 from ..text.rules import instruction_violations, response_violations
 from ..types import (
     BY_RULES,
@@ -31,19 +31,18 @@ from ..types import (
     Role,
     Seed,
     State,
-    TaskKind,
     Transition,
     Verdict,
     Verifier,
 )
 from .candidates import (
+    CHAIN,
     Added,
     Counted,
     Planned,
     answer_problem,
     answer_request,
     answered,
-    names,
     new_candidate,
     step_of,
 )
@@ -89,6 +88,7 @@ async def walk(group: Sequence[Seed], models: Models) -> list[list[Candidate]]:
 
 async def stepwise(seed: Seed, models: Models) -> list[Candidate]:
     """One expert call per operation; a rejected rewrite is left behind. Answers are requested later."""
+    CHAIN.set((seed.id,))
     expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
     state, texts, parent_id = State(seed.text), [seed.text], seed.id
     path: tuple[str, ...] = ()
@@ -115,14 +115,14 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
     A rewrite that one of its four rules eliminates, by the verdict, the rewrite or the answer, is left behind: the
     next round starts from the text before. It is not answered, which saves the baseline calls that the paper made.
     """
+    CHAIN.set((seed.id,))
     expert = Counted(models.expert, models.args.retry_cut)
     texts, parent_id = [seed.text], seed.id
     path: tuple[str, ...] = ()
     carried: tuple[Verifier, ...] = ()
     candidates: list[Candidate] = []
     for step in range(models.args.operations_per_episode):
-        draw = uniform("evol_instruct", models.args.seed, seed.id, step)
-        operation = models.operations[int(draw * len(models.operations))]
+        operation = drawn_operation(seed, step, models.operations, models.args)
         # A round that draws the same operation again asks for another try at it.
         tried = sum(
             old.transition.operation == operation.name and old.transition.instruction == texts[-1]
@@ -139,6 +139,11 @@ async def evol_instruct(seed: Seed, models: Models) -> list[Candidate]:
             texts.append(transition.rewrite)
             parent_id, path, carried = candidate.id, candidate.operations, transition.verifiers
     return candidates
+
+
+def drawn_operation(seed: Seed, step: int, operations: Sequence[Operation], args: EvolverConfig) -> Operation:
+    """The operation of a round of Evol-Instruct."""
+    return operations[int(uniform("evol_instruct", args.seed, seed.id, step) * len(operations))]
 
 
 async def _evolve_once(
@@ -170,6 +175,7 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
 
     An entry without a plan stands for a seed on which no operation did, or of which the chooser expected nothing.
     """
+    CHAIN.set((seed.id,))
     args = models.args
     state, texts = State(seed.text), [seed.text]
     steps: tuple[Operation | Added, ...] = ()
@@ -180,9 +186,8 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
         operation = models.choose(state, seed)
         if operation is None:
             break
-        # Nobody pays for the wording of a constraint twice: in plans it is always one of ours.
-        way = replace(operation, proof=operation.proof and replace(operation.proof, by_model=False))
-        transition = await carry_out(texts, way, instructor, reviewer, args.sampling, carried=state.verifiers)
+        way = in_plan(operation), instructor, reviewer, args.sampling
+        transition = await carry_out(texts, *way, carried=state.verifiers)
         calls.update({CallKind.WALK: instructor.spent(), CallKind.REVIEW: reviewer.spent()})
         state = next_state(state, transition)
         if transition.review.passed:
@@ -194,6 +199,11 @@ async def plan_ahead(seed: Seed, models: Models) -> list[Planned]:
     if not entries or len(steps) > len(entries[-1].steps):
         return [*entries, Planned(seed, max(state.step - 1, 0), steps, calls, state.verifiers)]
     return [*entries[:-1], replace(entries[-1], calls=Counter(entries[-1].calls) + calls)]
+
+
+def in_plan(operation: Operation) -> Operation:
+    """An operation as it is walked ahead: nobody pays for the wording of a constraint twice, so it is one of ours."""
+    return replace(operation, proof=operation.proof and replace(operation.proof, by_model=False))
 
 
 async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[list[Candidate]]:
@@ -217,11 +227,10 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[li
 
 async def _carry_out_plan(pack: Sequence[Planned], models: Models) -> list[list[Candidate]]:
     (entry,) = pack
+    CHAIN.set((entry.seed.id,))
     expert, reviewer = Counted(models.expert, models.args.retry_cut), Counted(models.reviewer)
     text = entry.text
-    task = Task(TaskKind.REWRITE, (text,), (names(entry.plan),))
-    messages = plan_messages(text, entry.plan)
-    completion = await expert(Request(Role.EXPERT, messages, models.args.sampling, task=task))
+    completion = await expert(plan_request(text, entry.plan, models.args.sampling))
     transition = no_rewrite(text, entry.plan[-1].name, completion)
     if transition is None:
         rewrite = entry.completed(strip_chatter(completion.text, text))
@@ -282,6 +291,7 @@ def _to_ask_again(places: Sequence[int], got: Mapping[int, _Got]) -> list[int]:
 
 
 async def _ask_pack(pack: Sequence[Planned], models: Models, attempt: int) -> list[_Got]:
+    CHAIN.set(tuple(entry.seed.id for entry in pack))
     # A pack that was cut still holds whole rows; only a single row needs the same request with more tokens.
     expert = Counted(models.expert, models.args.retry_cut and len(pack) == 1)
     sampling = replace(models.args.sampling, max_tokens=models.args.max_tokens * len(pack))
@@ -306,8 +316,7 @@ async def _ask_for_whole(
     pack: Sequence[Planned], models: Models, expert: Counted, sampling: Sampling, attempt: int
 ) -> tuple[list[EditedRow], Completion]:
     items = [(entry.text, entry.plan) for entry in pack]
-    task = Task(TaskKind.PACK, tuple(text for text, _ in items), tuple(names(plan) for _, plan in items))
-    completion = await expert(Request(Role.EXPERT, pack_messages(items), sampling, attempt, task))
+    completion = await expert(pack_request(items, sampling, attempt))
     cut = completion.finish_reason == Finish.LENGTH
     rows = read_rows(completion.text, pack_key(items), len(pack), cut)
     # Of a row that can't be read, what the model wrote is kept.
@@ -327,6 +336,7 @@ async def _reviewed(entry: Planned, got: _Got, models: Models) -> list[Candidate
 
     The answer is checked first, which costs nothing; the reviewer may cost a call.
     """
+    CHAIN.set((entry.seed.id,))
     text, row, model = entry.seed.text, got.row, got.completion.model
     done = row.carried_out or entry.plan
     reviewer = Counted(models.reviewer)

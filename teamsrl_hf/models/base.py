@@ -133,12 +133,13 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers a request. `model` names it in ledgers, rows and cards.
 
-    Nine attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
+    Ten attributes are optional. `immediate = True`: it never waits, and is called without an event loop.
     `deterministic = True`: it gives the same answer to the same request. `concurrency`: the most requests it sends at
     once; it makes others wait. `operations`: the names of the only operations it can carry out. `whole = True`: it
     writes whole rewrites and is asked for no edits, as rules that read the task. `answer_options`: see
-    `answer_options_of`. `as_asked`: see `as_asked`. `reviewing`: how it is asked as a reviewer, see
-    `environment.review`. `batch`: the `batch.endpoint.BatchEndpoint` behind it. A `Wrapper` passes all nine on.
+    `answer_options_of`. `as_asked`: see `as_asked`. `rendered`: see `rendered_by`. `reviewing`: how it is asked as a
+    reviewer, see `environment.review`. `batch`: the `batch.endpoint.BatchEndpoint` behind it. A `Wrapper` passes all
+    ten on.
     """
 
     model: str
@@ -201,6 +202,11 @@ def as_asked(generator: Generator, request: Request) -> Request:
     return generator.as_asked(request) if hasattr(generator, "as_asked") else request
 
 
+def rendered_by(generator: Generator, request: Request) -> str | None:
+    """What a generator would send or read for a request, as text without secrets; None where it reads the task."""
+    return generator.rendered(as_asked(generator, request)) if hasattr(generator, "rendered") else None
+
+
 def check_carries_out(operations: Sequence[Operation], *generators: Generator) -> None:
     """UserError where a generator cannot carry out one of `operations`."""
     for generator in generators:
@@ -236,6 +242,10 @@ class Wrapper:
     def as_asked(self, request: Request) -> Request:
         """See `as_asked`."""
         return as_asked(self.generator, request)
+
+    def rendered(self, request: Request) -> str | None:
+        """See `rendered_by`."""
+        return rendered_by(self.generator, request)
 
     @property
     def waiting(self) -> Collection[asyncio.Task]:

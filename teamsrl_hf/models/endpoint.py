@@ -158,6 +158,10 @@ class EndpointGenerator:
         """The options that change the answer to a request, for the ledger's key. See `base.answer_options_of`."""
         return self._dialect.answer_options(request)
 
+    def rendered(self, request: Request) -> str:
+        """The HTTP request as it would be sent, without secrets. See `base.rendered_by`."""
+        return self._line.address.rendered(self._dialect.body(request, self.model, self._refused))
+
     async def __call__(self, request: Request) -> Completion:
         await self._line.open()
         self._pace.move(asyncio.get_running_loop())

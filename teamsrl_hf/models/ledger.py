@@ -214,6 +214,10 @@ class Ledger:
         self.cost += spent.cost - before.cost
         self.estimated_cost += spent.estimated_cost - before.estimated_cost
 
+    def spent_on(self, key: bytes) -> tuple[int, int, int, float]:
+        """Requests, prompt tokens, answer tokens and money of one recorded call."""
+        return ledger_file.spent_on(self._connection, key)
+
     def conclude(self) -> None:
         """Make the last refusals final if they are few. Call it at the end of a run that was not stopped."""
         for recorded in self._recorded:

@@ -261,6 +261,12 @@ def spent(connection: sqlite3.Connection) -> Spent:
     return Spent(*connection.execute(f"SELECT COUNT(*), {sums} FROM {source}").fetchone())
 
 
+def spent_on(connection: sqlite3.Connection, key: bytes) -> tuple[int, int, int, float]:
+    """Requests, prompt tokens, answer tokens and money of one call; nothing where it is not recorded."""
+    found = "SELECT attempts, prompt_tokens, completion_tokens, cost FROM calls WHERE key = ?"
+    return connection.execute(found, (key,)).fetchone() or (0, 0, 0, 0.0)
+
+
 def identity_of(path: Path) -> str | None:
     """The identity of the ledger in a file, or None if it has none yet.
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from ..errors import UserError
 from ..loading import loading, refuse_policy
 from ..public import split_adapter
+from ..redaction import redact
 from ..text.operations import Messages
 from ..text.tokens import NO_ANSWER, without_thoughts
 from ..types import Finish, Role
@@ -152,6 +153,11 @@ class TransformersGenerator:
         job = self._render(Request(Role.EXPERT, ({"role": "user", "content": "Why is the sky blue?"},)))
         if isinstance(job, Completion):
             raise UserError(f"The model {self.model!r} can't be asked anything: {job.error}.")
+
+    def rendered(self, request: Request) -> str:
+        """The prompt as the model reads it. See `base.rendered_by`."""
+        job = self._render(request)
+        return redact(job.error or "" if isinstance(job, Completion) else self._tokenizer.decode(job.prompt))
 
     async def __call__(self, request: Request) -> Completion:
         job = self._render(request)

@@ -2,13 +2,14 @@
 
 import asyncio
 import ipaddress
+import json
 import os
 import re
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ...errors import UserError
@@ -60,6 +61,17 @@ class Address:
             sent["Authorization"] = f"Bearer {token}"
         return sent | values, "\n".join(filter(None, (token, *values.values())))
 
+    def rendered(self, body: Mapping[str, object]) -> str:
+        """A request with this body as text: secrets are replaced by the variables that hold them."""
+        headers = {} if self.bill_to is None else {"X-HF-Bill-To": self.bill_to}
+        if self.api_key_env and "authorization" not in {name.lower() for name in self.headers}:
+            headers["Authorization"] = f"Bearer {_masked(self.api_key_env)}"
+        headers |= {name: _masked(variable) for name, variable in self.headers.items()}
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        lines = (f"{name}: {value}" for name, value in headers.items())
+        shown = redact(json.dumps(body, indent=2, ensure_ascii=False))
+        return "\n".join([f"POST {self.url}{query}", *lines, shown])
+
     def proxy(self) -> str | None:
         """URL of the proxy that the environment names for this address, if any. This machine is never behind one.
 
@@ -78,6 +90,10 @@ class Address:
                 f"The proxy {redact(proxy)} of the environment is no HTTP proxy; unset it, or use another."
             )
         return proxy
+
+
+def _masked(variable: str) -> str:
+    return f"*** ({variable}{'' if os.environ.get(variable, '').strip() else ', which is not set: none is sent'})"
 
 
 def address(
