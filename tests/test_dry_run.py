@@ -285,3 +285,16 @@ def test_every_role_that_a_method_asks_is_asked_and_no_other(method, evolve):
     assert roles == ({"expert", "judge"} if method == "evol_instruct" else {"expert", "instructor", "reviewer"})
     if method == "packed":
         assert '"max_tokens": 8192' in said
+
+
+def test_the_sampling_that_a_specification_names_is_shown_and_asked(evolve):
+    with EndpointServer() as server, Server() as judge:
+        options = {"max_tokens": 77, "temperature": 0.25, "seed": 5}
+        done, said, _ = evolve("--dry_run", "--expert", spec(server, **options), "--reviewer", spec(judge, seed=6))
+        (asked,) = judge.bodies
+    assert done == 0
+    shown = [json.loads(body) for body in re.findall(r"^\{$.*?^\}$", said, re.S | re.M)]
+    assert [shown[0][name] for name in options] == [77, 0.25, 5]
+    assert shown[1] == asked
+    assert asked["seed"] == 6
+    assert forecast_of(said)["expert", "answer tokens"] == [12, 48 * 77]
