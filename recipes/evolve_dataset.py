@@ -19,7 +19,6 @@ seeds for that, which the run that follows finds in its ledger. Its exit status 
 From Python: `DatasetEvolver.write`.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace

@@ -273,6 +273,16 @@ def test_what_a_model_says_cannot_move_the_cursor(evolve):
     assert "answer tokens: Fine.�[2J�\n" in said
 
 
+@pytest.mark.parametrize(("method", "roles"), [("stepwise", ["expert"]), ("plan_answer", ["expert"])])
+def test_what_code_carries_out_is_asked_of_nobody(method, roles, evolve):
+    options = "--operations", "add_constraints", "--constraints", "rules", "--instructor", "rulebook"
+    done, said, _ = evolve("--dry_run", "--method", method, *options)
+    assert done == 0
+    assert re.findall(r"^(\w+) rulebook answered", said, re.M) == [*roles, "reviewer"]
+    assert '"content": "Explain to a beginner how machine number 0 came about."' in said
+    assert forecast_of(said)["expert", "calls"][0] == 0
+
+
 @pytest.mark.parametrize("method", ["plan", "plan_answer", "packed", "evol_instruct"])
 def test_every_role_that_a_method_asks_is_asked_and_no_other(method, evolve):
     with EndpointServer() as expert, EndpointServer() as instructor, EndpointServer() as reviewer:

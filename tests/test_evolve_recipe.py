@@ -9,7 +9,7 @@ from asked import EVOLVE_RULES, WHOLE
 from datasets import load_dataset
 from endpoint_server import EndpointServer
 
-from teamsrl_hf import EvolverConfig, Ledger, LinUCBChooser, ThompsonChooser, __version__, load_seeds, save_chooser
+from teamsrl_hf import Ledger, LinUCBChooser, ThompsonChooser, __version__, load_seeds, save_chooser
 from teamsrl_hf.cli import load_recipe, main
 from teamsrl_hf.errors import NothingMade, Stopped
 from teamsrl_hf.models.specification import at_pace, identity

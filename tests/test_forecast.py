@@ -190,14 +190,19 @@ def stubborn(request):
     return changed(*asked) if asked else "Different" if request.kind == "review" else "An answer of some length."
 
 
+MODELS = {"rules": RULES, "all": ScriptedGenerator(stubborn), "nothing": NEVER_READ}
+MODELS["edits"] = ScriptedGenerator(lambda request: "a retired engineer with little time", whole=False)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("plan_length", [0, 1])
-@pytest.mark.parametrize("expert", ["rules", "all", "nothing"])
-def test_no_run_leaves_the_bounds_of_its_method(method, plan_length, expert, tmp_path):
+@pytest.mark.parametrize("constraints", ["unchecked", "rules", "model"])
+@pytest.mark.parametrize("expert", MODELS)
+def test_no_run_leaves_the_bounds_of_its_method(method, plan_length, constraints, expert, tmp_path):
     seeds = [Seed(f"s{number}", text) for number, text in enumerate(TEXTS)]
-    model = {"rules": RULES, "all": ScriptedGenerator(stubborn), "nothing": NEVER_READ}[expert]
-    plan_length = plan_length if method.startswith("pl") or method == "packed" else 0
-    made = evolver(method, model, model, model, plan_length=plan_length, retry_cut=True, max_tokens=64)
+    model = MODELS[expert]
+    more = {"plan_length": plan_length, "retry_cut": True, "max_tokens": 64, "constraints": constraints}
+    made = evolver(method, model, model, model, **more)
     found = bounds(made, seeds, {})
     assert found.rows.low == 0
     with Ledger(tmp_path / "ledger.sqlite") as ledger:

@@ -1,4 +1,4 @@
-"""Specifications of models, as users write them: in goes one, out comes one with another pace, or what decides on answers.
+"""Specifications of models, as users write them: in goes one, out comes one at another pace, or its identity.
 
 `factory.make_generator` makes models of them.
 """

@@ -10,9 +10,9 @@ from ...models.base import Generator, Request, as_asked, writes_whole
 from ...text.operations import Operation
 from ...text.questions import DIFFERENT
 from ...types import Role, Seed, State
+from ..candidates import text_request
 from ..config import PLANNED
 from ..evolution import Evolution
-from ..candidates import text_request
 from ..methods import drawn_operation, in_plan
 
 STAND_IN = "{} Give an example for each point."  # A rewrite to ask a reviewer about, before there is any.
