@@ -113,7 +113,7 @@ def publish(results: dict[str, Any], folder: Path, readme: Path) -> None:
     before = readme.read_text(encoding="utf-8") if readme.exists() else tables
     for place in {folder, readme.parent}:
         (place / "results.json").write_text(text, encoding="utf-8")
-    readme.write_text(with_tables(before, json.loads(text)), encoding="utf-8")
+    readme.write_text(with_tables(before, render(json.loads(text))), encoding="utf-8")
 
 
 def to_json(results: dict[str, Any]) -> str:
@@ -124,13 +124,13 @@ def to_json(results: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def with_tables(readme: str, results: dict[str, Any]) -> str:
-    """The README with what stands between its two markers made anew."""
+def with_tables(readme: str, tables: str) -> str:
+    """The README with `tables` between its two markers."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"The README lacks the line {BEGIN!r} or {END!r}; put both where the tables shall stand.")
-    return f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
 
 
 def render(results: dict[str, Any]) -> str:
@@ -161,7 +161,7 @@ def _set_table(results: dict[str, Any], name: str) -> str:
         if _values(results, arm, name, "reward")
     ]
     title = f"### {_title(name)} ({facts['seeds']} seeds, {facts['seeds'] * STEPS} calls)\n\n"
-    return f"{title}Vendi scores are of {facts['vendi_rows']} rows.\n\n" + _table(
+    return f"{title}Vendi scores are of {facts['vendi_rows']} rows.\n\n" + as_table(
         ["chooser", *(heading for heading, _ in MEASURES.values())], rows
     )
 
@@ -176,7 +176,7 @@ def _differences(results: dict[str, Any], name: str) -> str:
     if not rows:
         return ""
     headings = ["policy minus", *(MEASURES[measure][0] for measure in measures)]
-    return "The PPO policy less each other chooser, paired by training seed:\n\n" + _table(headings, rows)
+    return "The PPO policy less each other chooser, paired by training seed:\n\n" + as_table(headings, rows)
 
 
 def _operation_shares(results: dict[str, Any]) -> str:
@@ -185,7 +185,7 @@ def _operation_shares(results: dict[str, Any]) -> str:
         tried = _counts(results, arm, "tried")
         if tried is not None:
             rows.append([label, *(f"{share:.2f}" for share in tried.sum(0) / tried.sum())])
-    return "### Share of each operation, built-in held-out seeds\n\n" + _table(["chooser", *NAMES], rows)
+    return "### Share of each operation, built-in held-out seeds\n\n" + as_table(["chooser", *NAMES], rows)
 
 
 def _mix_by_step(results: dict[str, Any]) -> str:
@@ -193,7 +193,7 @@ def _mix_by_step(results: dict[str, Any]) -> str:
     if tried is None:
         return ""
     rows = [[str(step + 1), *(f"{share:.2f}" for share in row / row.sum())] for step, row in enumerate(tried)]
-    return "### What the policy does at which step, built-in held-out seeds\n\n" + _table(["step", *NAMES], rows)
+    return "### What the policy does at which step, built-in held-out seeds\n\n" + as_table(["step", *NAMES], rows)
 
 
 def _acceptance(results: dict[str, Any]) -> str:
@@ -204,8 +204,9 @@ def _acceptance(results: dict[str, Any]) -> str:
         [str(n + 1), *(f"{p / max(t, 1):.2f}" for t, p in zip(*step))] for n, step in enumerate(zip(tried, passed))
     ]
     rows.append(["all", *(f"{p / max(t, 1):.2f}" for t, p in zip(tried.sum(0), passed.sum(0)))])
-    return "### How often an operation passes review under the uniform chooser, built-in held-out seeds\n\n" + _table(
-        ["step", *NAMES], rows
+    return (
+        "### How often an operation passes review under the uniform chooser, built-in held-out seeds\n\n"
+        + as_table(["step", *NAMES], rows)
     )
 
 
@@ -223,7 +224,7 @@ def _budget_curve(results: dict[str, Any]) -> str:
     facts = results["facts"]
     note = f"{facts['training_seeds']} training seeds at {facts['steps']:,} steps, {facts['budget_seeds']} elsewhere."
     headings = ["chooser", "on", *(f"{number:,} steps" for number in steps)]
-    return f"### Rows per call by operations learned from\n\n{note}\n\n" + _table(headings, rows)
+    return f"### Rows per call by operations learned from\n\n{note}\n\n" + as_table(headings, rows)
 
 
 def _controls(results: dict[str, Any]) -> str:
@@ -241,7 +242,7 @@ def _controls(results: dict[str, Any]) -> str:
     if not rows:
         return ""
     headings = ["control", "on", "reward, policy minus uniform", "rows per call, policy minus uniform"]
-    return "### Controls: nothing to learn, nothing learned\n\n" + _table([*headings, "most used operation"], rows)
+    return "### Controls: nothing to learn, nothing learned\n\n" + as_table([*headings, "most used operation"], rows)
 
 
 def _largest_share(results: dict[str, Any], arm: str) -> str:
@@ -279,6 +280,7 @@ def _title(name: str) -> str:
     return SET_TITLES.get(name, name)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def as_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts as Markdown, with a line break at its end."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
