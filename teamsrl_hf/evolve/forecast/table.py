@@ -17,7 +17,8 @@ def forecast_table(found: Forecast, method: str, priced: bool) -> str:
     """The rows, and calls, tokens and cost by role: the likeliest number and the interval."""
     head = f"Forecast for {found.seeds:,} seeds by the method {method}"
     how = f"In {found.level:.0%} of such forecasts, all of these intervals hold."
-    lines = [f"{head}, {found.pilot:,} of which were evolved.", how if found.pilot else _BOUNDS, ""]
+    evolved = f"{found.pilot:,} of which were evolved" if found.pilot else "none of which was evolved"
+    lines = [f"{head}, {evolved}.", how if found.pilot else _BOUNDS, ""]
     lines.append(f"{'':<12}{'':<38}{'likely':>14}{'least':>14}{'most':>14}")
     lines.append(_line("dataset", "rows", found.rows, _count))
     for role, name in _shown(found, priced):
