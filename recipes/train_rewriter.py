@@ -10,10 +10,8 @@ whole model.
 """
 
 import json
-import statistics
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from teamsrl_hf.commands.arguments import (
@@ -25,7 +23,7 @@ from teamsrl_hf.commands.arguments import (
     seeds_digest,
 )
 from teamsrl_hf.commands.signals import leave
-from teamsrl_hf.errors import UserError, check_number
+from teamsrl_hf.errors import check_number
 from teamsrl_hf.models.base import Sampling
 from teamsrl_hf.models.factory import check_model, make_generator
 from teamsrl_hf.publish.licenses import settle_license
@@ -65,7 +63,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     seed_args, operation_args, script_args, model_args, grpo_args = parse(
         TYPES, argv, "python recipes/train_rewriter.py", __doc__, required=["output_dir"]
     )
-    check_arguments(model_args, grpo_args)
+    from teamsrl_hf.sft.grpo import check_grpo
+
+    check_grpo(model_args, grpo_args)
     train, test = seed_args.load()
     operations = operation_args.select()
     check_model(script_args.reviewer)
@@ -83,34 +83,20 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return summary
 
 
-def check_arguments(model_args, grpo_args) -> None:
-    """UserError for what can't be trained here."""
-    from teamsrl_hf.training.checks import check_lora, check_training
-
-    if not model_args.model_name_or_path:
-        raise UserError("No model is named; give --model_name_or_path FOLDER_OR_HUB_ID.")
-    if grpo_args.push_to_hub:
-        raise UserError(
-            "Train first, then push the folder with `teamsrl push FOLDER USER/NAME`; leave out push_to_hub."
-        )
-    check_training(grpo_args)
-    check_lora(model_args)
-
-
 def learn(train, test, operations, script_args, model_args, grpo_args) -> dict[str, Any]:
     """The stages: trainer, measure, train, measure, save."""
     from datasets import Dataset
 
     from teamsrl_hf.environment.rewriter import rewriter_reward, rewriting_rows
+    from teamsrl_hf.sft.card import rewriter_card
+    from teamsrl_hf.sft.grpo import grpo_trainer, rewards_of, save_trained
 
     reviewer = make_generator(script_args.reviewer)
     rows = Dataset.from_list(rewriting_rows(train, operations))
     reward = rewriter_reward(operations, reviewer, grpo_args.max_completion_length)
-    trainer = build_trainer(rows, reward, model_args, grpo_args)
+    trainer = grpo_trainer(rows, reward, model_args, grpo_args)
     before = pass_rates(trainer, test, operations, reviewer)
     trained = trainer.train()
-    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
-    quarter = max(1, len(rewards) // 4)
     summary = {
         "model": str(grpo_args.output_dir),
         "rows": len(rows),
@@ -118,55 +104,11 @@ def learn(train, test, operations, script_args, model_args, grpo_args) -> dict[s
         "steps": trainer.state.global_step,
         "passed_before": before,
         "passed_after": pass_rates(trainer, test, operations, reviewer),
-        "reward_first": statistics.mean(rewards[:quarter]),
-        "reward_last": statistics.mean(rewards[-quarter:]),
+        **rewards_of(trainer),
         "seconds": round(trained.metrics["train_runtime"], 1),
     }
-    save(trainer, summary, script_args, model_args, grpo_args)
+    save_trained(trainer, rewriter_card(summary, script_args, model_args, grpo_args))
     return summary
-
-
-def save(trainer, summary: dict[str, Any], script_args: RewriterArguments, model_args, grpo_args) -> None:
-    """Save the adapter (or whole model), the tokenizer and a card."""
-    from teamsrl_hf.sft.card import rewriter_card
-
-    trainer.save_model(grpo_args.output_dir)
-    if grpo_args.process_index == 0:
-        folder = Path(grpo_args.output_dir)
-        (folder / "training_args.bin").unlink(missing_ok=True)  # A pickle, and nothing reads it.
-        card = rewriter_card(summary, script_args, model_args, grpo_args)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def build_trainer(rows, reward, model_args, grpo_args) -> Any:
-    """TRL's trainer of the model that the arguments name."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import GRPOTrainer, get_peft_config, get_quantization_config
-
-    from teamsrl_hf.loading import library, loading, refuse_policy
-
-    name, revision = model_args.model_name_or_path, model_args.model_revision
-    refuse_policy(name, revision=revision)
-    with loading("model", name):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=revision,
-            dtype=model_args.dtype,
-            attn_implementation=model_args.attn_implementation,
-            quantization_config=get_quantization_config(model_args),
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    with library("TRL's trainer can't be made with these options"):
-        return GRPOTrainer(
-            model=model,
-            reward_funcs=reward,
-            args=grpo_args,
-            train_dataset=rows,
-            processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
-        )
 
 
 def pass_rates(trainer, seeds, operations, reviewer) -> dict[str, float]:

@@ -150,6 +150,15 @@ def test_the_same_key_draws_the_same_constraint_and_other_languages_draw_none():
     assert sample("Erkläre, warum das Brot im Ofen aufgeht und nicht in der Küche.") is None
 
 
+def test_no_keyword_comes_from_the_wording_of_another_constraint():
+    text = "Explain bread. Finish your answer with this exact phrase, and nothing after it: More on this another time."
+    carried = [verifier("startend:end_checker", end_phrase="More on this another time.")]
+    kinds = ["keywords:existence", "keywords:order", "keywords:frequency"]
+    drawn = [sample(text, carried, key, kinds).verifier.arguments for key in range(40)]
+    assert all('"bread"' in arguments for arguments in drawn)
+    assert not any('"phrase"' in arguments or '"exact"' in arguments for arguments in drawn)
+
+
 def test_every_kind_that_is_not_held_out_is_drawn_for_some_instruction():
     drawn = {found.verifier.id for text in INSTRUCTIONS for key in range(400) if (found := sample(text, key=key))}
     never = {id for id in SAMPLED if not KINDS[id].held_out} - drawn

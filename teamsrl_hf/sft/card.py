@@ -99,6 +99,33 @@ def rewriter_card(summary: Mapping[str, Any], script_args: Any, model_args: Any,
         script_args: Attributes `reviewer` and `license`.
         model_args, grpo_args: TRL's `ModelConfig` and `GRPOConfig`.
     """
+    reviewer = public_model(script_args.reviewer)
+    return _grpo_card("rewriter_card.md", summary, script_args, model_args, grpo_args, {}, reviewer=reviewer)
+
+
+def verified_card(summary: Mapping[str, Any], script_args: Any, model_args: Any, grpo_args: Any) -> str:
+    """The card of a model that `recipes/grpo.py` taught with verifiers.
+
+    Args:
+        summary: What the recipe returns.
+        script_args: Attributes `dataset_name` and `license`.
+        model_args, grpo_args: TRL's `ModelConfig` and `GRPOConfig`.
+    """
+    name = script_args.dataset_name
+    meta = {} if is_local(name) else {"datasets": [name]}
+    about = {"dataset": public_name(name), "dataset_link": _hub_link(name, "datasets/")}
+    return _grpo_card("verified_card.md", summary, script_args, model_args, grpo_args, meta, **about)
+
+
+def _grpo_card(
+    template: str,
+    summary: Mapping[str, Any],
+    script_args: Any,
+    model_args: Any,
+    grpo_args: Any,
+    more: Mapping[str, Any],
+    **values: Any,
+) -> str:
     base, adapter = model_args.model_name_or_path, model_args.use_peft
     relation = {"base_model": base, "base_model_relation": "adapter" if adapter else "finetune"}
     meta = {
@@ -106,18 +133,19 @@ def rewriter_card(summary: Mapping[str, Any], script_args: Any, model_args: Any,
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
         **({} if is_local(base) else relation),
+        **more,
         "tags": ["grpo", "trl", *(["lora"] if adapter else []), *PAPER_TAGS],
     }
     return render(
-        "rewriter_card.md",
+        template,
         meta=front_matter(meta),
         summary=summary,
         base=public_name(base),
         base_link=_hub_link(base),
         adapter=adapter,
-        reviewer=public_model(script_args.reviewer),
         recipe=recipe_text(script_args, model_args, grpo_args, without=NOT_RECIPE),
         versions=versions(),
+        **values,
     )
 
 

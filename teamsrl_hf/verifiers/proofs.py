@@ -185,12 +185,23 @@ def sample(
     known = [kind for kind in KINDS.values() if not kind.held_out] if kinds is None else list(map(kind_of, kinds))
     taken = settled_by(text).union(*(kind_of(one.id).settles for one in carried))
     free = [kind for kind in known if not kind.settles & taken and all(one.id != kind.id for one in carried)]
+    told = without_constraints(text, carried)
     for kind in rng.sample(free, len(free)):
-        arguments = kind.sampler(rng, text)
+        arguments = kind.sampler(rng, told)
         if arguments is not None:
             sentence = describe(kind, arguments, rng.randrange(len(kind.sentences)))
             return Constraint(sentence, verifier(kind.id, **arguments))
     return None
+
+
+def without_constraints(text: str, carried: Sequence[Verifier]) -> str:
+    """A text without the sentences that say a carried constraint, whose words are not what the instruction is about.
+
+    >>> without_constraints("Explain bread. Use no commas.", [Verifier("punctuation:no_comma")])
+    'Explain bread.'
+    """
+    parts = re.split(r"(?<=[.!?\n])(?=\s)", text)
+    return "".join(part for part in parts if not any(named_in(part, one) for one in carried))
 
 
 def as_ifeval(verifiers: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
