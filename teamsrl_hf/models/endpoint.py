@@ -18,9 +18,10 @@ from ..types import Tier
 from .base import Completion, Request
 from .budget import most_tokens
 from .pacing import Pace, Streak, Turn
+from .wire.failure import SAID, Failure, read_refusal
 from .wire.log import EndpointLog
 from .wire.request import LIMITS, Dialect, refused_parameter
-from .wire.response import Failure, read_answer, read_refusal
+from .wire.response import ANSWERED, read_answer
 from .wire.transport import Line, address
 
 _CHARACTERS = 4  # Per token, where the server does not count.
@@ -283,7 +284,7 @@ class EndpointGenerator:
         if isinstance(reply, Failure):
             # A server that answered before is probably restarting; a wrong address never answered.
             return replace(reply, gone=False) if reply.gone and self._pace.answered_at == -math.inf else reply
-        if reply.status == 200:
+        if reply.status in ANSWERED:
             return read_answer(reply.body, self.model, reply.secrets, certain=sent.get("temperature") == 0)
         variable = self._line.address.variable
         refusal = read_refusal(reply.status, reply.headers, reply.body, reply.secrets, variable)
@@ -291,7 +292,7 @@ class EndpointGenerator:
 
     def _without_refused(self, refusal: Failure, body: bytes, sent: Mapping[str, object]) -> Failure:
         """The refusal, with the parameter that it concerns if requests can leave it out; learns that parameter."""
-        name = refused_parameter(refusal.status, body.decode("utf-8", "replace"), sent)
+        name = refused_parameter(refusal.status, body[:SAID].decode("utf-8", "replace"), sent)
         if name is None or (name in LIMITS and not self._refused.isdisjoint({*LIMITS} - {name})):
             return refusal  # Of the two limits on tokens one has to be sent: no other limits the cost.
         refusal = replace(refusal, parameter=name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ...errors import CallsRefused
-from ..wire.response import Failure
+from ..wire.failure import Failure
 from . import table
 from .job import Job, Json, Result, State
 from .service import CLOCKS, Service

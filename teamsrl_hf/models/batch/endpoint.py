@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from ...errors import UserError, check_number, did_you_mean
 from ..base import Completion, Generator, Request
+from ..wire.failure import Failure, read_refusal
 from ..wire.request import LIMITS, Dialect, refused_parameter
-from ..wire.response import Failure, read_answer, read_refusal
+from ..wire.response import read_answer
 from ..wire.transport import Line, address
 from .files import FILES, TOGETHER
 from .job import Form, Result

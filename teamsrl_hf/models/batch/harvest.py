@@ -12,7 +12,7 @@ from ...errors import CallsRefused
 from ...types import Tier
 from ..base import Completion
 from ..pacing import suspicious
-from ..wire.response import Failure
+from ..wire.failure import Failure
 from .course import Harvest
 from .job import Result, State
 from .table import Place

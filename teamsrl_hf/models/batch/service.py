@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ...errors import UserError
-from ..wire.response import Failure, read_refusal
+from ..wire.failure import Failure, read_refusal
 from ..wire.transport import Line
 from .job import Form, Job, Json, Result, decode, encode
 from .table import Shard

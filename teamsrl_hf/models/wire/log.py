@@ -4,8 +4,8 @@ import logging
 import math
 import time
 
+from .failure import Failure
 from .request import LIMITS
-from .response import Failure
 
 _QUIET = 30.0  # Seconds between two lines about failures of one kind.
 logger = logging.getLogger(__name__)

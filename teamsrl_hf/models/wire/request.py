@@ -157,11 +157,11 @@ def _position(name: str, message: str) -> int:
 def _said(body: str) -> tuple[list[str], list[list[str]]]:
     """All texts of an error, and the places that it names in fields for that, as lists of names."""
     try:
-        error = json.loads(body)
+        leaves = list(_leaves(json.loads(body)))
     except (ValueError, RecursionError):
         return [body], []
     texts, places = list[str](), list[list[str]]()
-    for key, value in _leaves(error):
+    for key, value in leaves:
         if key == "param" and isinstance(value, str) and value:
             places.append([re.split(r"[.\[]", value)[0]])
         elif key == "loc" and isinstance(value, list):

@@ -14,11 +14,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from ...errors import UserError
 from ...redaction import excerpt, redact, token_variable
-from .response import Failure, undecodable
+from .failure import Failure, undecodable
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientSession
 
+_LONGEST_ANSWER, _LONGEST_FILE = 1 << 25, 1 << 31  # Bytes; more would only fill the memory.
 _CA_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _HF_HOSTS = ("huggingface.co", "hf.jobs", "endpoints.huggingface.cloud")  # And every host below them.
 _PRIVATE_NAMES = (".local", ".internal", ".lan", ".localhost", ".home.arpa")
@@ -187,7 +188,7 @@ class Line:
 
     async def send(self, body: Mapping[str, object]) -> Reply | Failure:
         """Post the JSON body of a chat completion; see `exchange`."""
-        return await self.exchange("POST", self.address.url, json=body)
+        return await self.exchange("POST", self.address.url, most=_LONGEST_ANSWER, json=body)
 
     async def exchange(
         self,
@@ -195,9 +196,10 @@ class Line:
         url: str,
         more_headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
+        most: int = _LONGEST_FILE,
         **content: Any,
     ) -> Reply | Failure:
-        """Send one request; `content` is `json` or `data`, as aiohttp takes it.
+        """Send one request; `content` is `json` or `data`, as aiohttp takes it, `most` the bytes that may come back.
 
         A failure is `gone` if nobody listens at the address.
         """
@@ -218,7 +220,10 @@ class Line:
                 allow_redirects=False,
                 **content,
             ) as response:
-                return Reply(response.status, response.headers, await response.read(), secrets)
+                body = await _read(response, most)
+                if body is None:
+                    return undecodable(f"a body of more than {most:,} bytes")
+                return Reply(response.status, response.headers, body, secrets)
         except TimeoutError as error:
             sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
             return Failure(f"no answer within {self.timeout:g} s", retry=True, uncounted=sent)
@@ -230,6 +235,16 @@ class Line:
             connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError)
             gone = isinstance(error, aiohttp.ClientConnectorError) and not final
             return Failure(reason, not final, gone=gone, uncounted=connected)
+
+
+async def _read(response: "ClientResponse", most: int) -> bytes | None:
+    """The decompressed body, None where it is longer than `most` bytes."""
+    parts, size = list[bytes](), 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        if (size := size + len(part)) > most:
+            return None
+    return b"".join(parts)
 
 
 def _unreadable(error: Exception) -> str | None:
