@@ -209,6 +209,7 @@ FAILURES = {
     ),
     "no credit in a 200": (served(encode=lambda body: b'{"error": {"code": 402, "message": "pay"}}'), '"pay"', 1),
     "no credit": (served(refuse=refused(429, '{"error": {"code": "insufficient_quota"}}')), "insufficient_quota", 1),
+    "two answers in one": (served(encode=lambda body: body + b"\n\ndata: [DONE]\n"), "malformed answer", 3),
     "no credit under 500": (said({"error": {"code": "insufficient_quota"}}, 500), "insufficient_quota", 1),
     "no credit under 403": (said({"error": "Your team has used all available credits."}, 403), "all available", 1),
     "account not active": (said({"error": {"code": "billing_not_active"}}, 429), "billing_not_active", 1),
@@ -303,6 +304,8 @@ def test_what_is_no_answer_gives_no_row_a_status_and_the_reason(name, role, evol
     bought, failed, _, _ = calls(tmp_path / "out")
     assert 0 < bought == failed
     assert bought <= sent <= most * bought
+    if name.startswith("no credit"):
+        assert calls(tmp_path / "out")[2:] == (0, 0)
 
 
 def test_a_run_without_credit_goes_on_once_there_is_credit(evolve):

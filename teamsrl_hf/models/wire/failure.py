@@ -151,7 +151,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: st
     """The failure for a status other than 200, in the server's own words and without the token."""
     body, usage = body[:SAID], _usage_inside(body)
     said = body.decode("utf-8", "replace")
-    spent = status >= 400 and _NO_CREDIT.search(said) is not None
+    kind = 402 if status >= 400 and _NO_CREDIT.search(said) else status
     reason = f"HTTP {status}: {_complaint(status, said, token, variable)}".removesuffix(": ")
     if 300 <= status < 400 and (place := headers.get("Location")):
         reason += f" (redirects to {excerpt(redact(place), token)}; correct base_url)"
@@ -160,7 +160,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, token: st
     wait = _seconds(headers.get("Retry-After", ""), headers.get("Date", "")) or _told_wait(status, said)
     if re.fullmatch(r"\d{1,9}", milliseconds := headers.get("Retry-After-Ms", "")):
         wait = max(wait, int(milliseconds) / 1000)
-    return Failure(reason, _passes(status) and not spent, wait, 402 if spent else status, **charged(usage, status))
+    return Failure(reason, _passes(kind), wait, kind, **charged(usage, kind))
 
 
 def _usage_inside(body: bytes) -> Usage | None:

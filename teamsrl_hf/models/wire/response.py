@@ -40,8 +40,8 @@ def read_answer(body: bytes, model: str, token: str, certain: bool = False) -> C
             return error
         usage = read_usage(answer.get("usage"))
         failed = partial(_failed, usage)
-    except (ValueError, AttributeError, RecursionError):
-        return _malformed(body, token)
+    except (ValueError, AttributeError, RecursionError) as error:
+        return _malformed(body, token, whole=getattr(error, "msg", "") == "Extra data")
     try:
         choices = answer["choices"]
         choice = next((one for one in choices if one.get("index") == 0), choices[0])
@@ -84,10 +84,14 @@ def _streamed(body: bytes, token: str) -> Failure:
     return Failure("the endpoint streams its answer, although it was not asked to", status=200, uncounted=True)
 
 
-def _malformed(body: bytes, token: str) -> Failure:
-    """The failure of a body that is no answer. JSON that ends in the middle was cut on its way, and is retried."""
+def _malformed(body: bytes, token: str, whole: bool = False) -> Failure:
+    """The failure of a body that is no answer. JSON that ends in the middle was cut on its way, and is retried.
+
+    Args:
+        whole: Whether it begins with whole JSON.
+    """
     start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    cut = not start or (start == b"{" and not body.rstrip().endswith(b"}"))
+    cut = not start or (start == b"{" and not whole and not body.rstrip().endswith(b"}"))
     reason = f"malformed answer: {excerpt(body[:SAID].decode('utf-8', 'replace'), token) or 'an empty body'}"
     page = start == b"<"  # Of a portal or a proxy: no model has seen the request.
     return Failure(reason, True, status=200, retries=None if cut else ODD, uncounted=not page)
