@@ -288,7 +288,7 @@ def test_where_calls_are_refused_all_processes_stop_one_says_why_and_it_goes_on_
 
 def test_a_budget_is_shared_out_so_that_all_together_stay_within_it(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.calls, ledger.tokens, ledger.cost = 10, 1_000, 0.5
+        ledger.attempts, ledger.tokens, ledger.cost = 10, 1_000, 0.5
         assert share_of(Budget(), ledger, 4) == Budget()
         assert share_of(Budget(calls=51, cost=2.5), ledger, 4) == Budget(calls=10, cost=0.5)
         assert share_of(Budget(tokens=900, cost=1), ledger, 4) == Budget(tokens=0, cost=0.125)
