@@ -96,7 +96,7 @@ def learn(train, test, operations, script_args, model_args, grpo_args) -> dict[s
     reward = rewriter_reward(operations, reviewer, grpo_args.max_completion_length)
     trainer = grpo_trainer(rows, reward, model_args, grpo_args)
     before = pass_rates(trainer, test, operations, reviewer)
-    trained = trainer.train()
+    trained = trainer.train(resume_from_checkpoint=grpo_args.resume_from_checkpoint)
     summary = {
         "model": str(grpo_args.output_dir),
         "rows": len(rows),
