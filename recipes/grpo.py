@@ -135,18 +135,15 @@ def learn(train, test, script_args: VerifiedArguments, model_args, grpo_args) ->
 def pass_rates(trainer, rows) -> dict[str, float]:
     """The share of greedy answers that pass, by kind of verifier, and of rows all of whose verifiers do ("all")."""
     from teamsrl_hf.environment.rollout import run_all
-    from teamsrl_hf.models.base import Request, Sampling
-    from teamsrl_hf.models.local import TransformersGenerator
+    from teamsrl_hf.models.base import Request
+    from teamsrl_hf.sft.grpo import answering
     from teamsrl_hf.types import Role
     from teamsrl_hf.verifiers import Verifier, verified
 
     if not len(rows):
         return {}
-    name, model = trainer.model.name_or_path, trainer.accelerator.unwrap_model(trainer.model)
-    generator = TransformersGenerator(name, model=model, processing_class=trainer.processing_class, batch_size=16)
-    greedy = Sampling(temperature=0.0, top_p=1.0, max_tokens=trainer.args.max_completion_length)
-    answers = run_all([generator(Request(Role.EXPERT, tuple(row["prompt"]), greedy)) for row in rows])
-    model.train()
+    with answering(trainer) as (generator, greedy):
+        answers = run_all([generator(Request(Role.EXPERT, tuple(row["prompt"]), greedy)) for row in rows])
     asked, passed = Counter(), Counter()
     for row, answer in zip(rows, answers):
         found = verified(answer.text, [Verifier(**one) for one in row["verifiers"]])

@@ -24,7 +24,6 @@ from teamsrl_hf.commands.arguments import (
 )
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import check_number
-from teamsrl_hf.models.base import Sampling
 from teamsrl_hf.models.factory import check_model, make_generator
 from teamsrl_hf.publish.licenses import settle_license
 from teamsrl_hf.runs import finish_run, hold, open_run
@@ -114,16 +113,13 @@ def learn(train, test, operations, script_args, model_args, grpo_args) -> dict[s
 def pass_rates(trainer, seeds, operations, reviewer) -> dict[str, float]:
     """The share of rewrites of `seeds` that pass, by operation and for all; greedy, with the model as it is now."""
     from teamsrl_hf.environment.rollout import carry_out, run_all
-    from teamsrl_hf.models.local import TransformersGenerator
+    from teamsrl_hf.sft.grpo import answering
 
     if not seeds:
         return {}
-    name, model = trainer.model.name_or_path, trainer.accelerator.unwrap_model(trainer.model)
-    rewriter = TransformersGenerator(name, model=model, processing_class=trainer.processing_class, batch_size=16)
-    greedy = Sampling(temperature=0.0, top_p=1.0, max_tokens=trainer.args.max_completion_length)
     steps = [(seed, operation) for operation in operations for seed in seeds]
-    made = run_all([carry_out((seed.text,), operation, rewriter, reviewer, greedy) for seed, operation in steps])
-    model.train()
+    with answering(trainer) as (rewriter, greedy):
+        made = run_all([carry_out((seed.text,), operation, rewriter, reviewer, greedy) for seed, operation in steps])
     passed = [float(transition.review.passed) for transition in made]
     shares = {
         operation.name: sum(passed[place * len(seeds) : (place + 1) * len(seeds)]) / len(seeds)

@@ -1,11 +1,14 @@
 """TRL's GRPO for a language model: in go prompts and a reward function, out come a trainer and a saved model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..loading import library, loading, refuse_policy
+from ..models.base import Sampling
+from ..models.local import TransformersGenerator
 from ..training.checks import check_lora, check_training
 
 
@@ -59,6 +62,16 @@ def grpo_trainer(rows: Any, reward: Callable[..., list], model_args: Any, grpo_a
             processing_class=tokenizer,
             peft_config=get_peft_config(model_args),
         )
+
+
+@contextmanager
+def answering(trainer: Any) -> Iterator[tuple[TransformersGenerator, Sampling]]:
+    """The model of a trainer as it is now, to be asked, with greedy sampling; afterwards it is in training mode."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    options: dict[str, Any] = {"processing_class": trainer.processing_class, "batch_size": 16}
+    generator = TransformersGenerator(trainer.model.name_or_path, model=model, **options)
+    yield generator, Sampling(temperature=0.0, top_p=1.0, max_tokens=trainer.args.max_completion_length)
+    model.train()
 
 
 def rewards_of(trainer: Any) -> Mapping[str, float]:
