@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from teamsrl_hf.models.base import Generator, Sampling
 from teamsrl_hf.models.factory import make_generator
 from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.models.rulebook.rules import Rulebook
+from teamsrl_hf.public import public_name
 from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.text.seeds import load_seeds, seeds_to_dataset, split_seeds
 from teamsrl_hf.types import Seed, Trajectory
@@ -72,6 +74,9 @@ def run(args: argparse.Namespace) -> None:
         model = ledger.record(
             make_generator(json.loads(args.model) if args.model else {"transformers": MODEL, "batch_size": CHAINS})
         )
+        facts = {"model": public_name(model.model), "train": len(train), "held_out": len(held_out)}
+        facts |= {"rollouts": args.rollouts, "date": date.today().isoformat()}
+        (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         for arm in args.arms:
             for seed in range(1 if arm in FIXED or arm == "best_single" else args.training_seeds):
                 file = folder / f"{arm}-{seed}.json"
@@ -81,8 +86,6 @@ def run(args: argparse.Namespace) -> None:
                     outcome = {"arm": arm, "seed": seed, "chains": evaluated(chooser, held_out, model, seed)}
                     file.write_text(json.dumps(outcome, ensure_ascii=False), encoding="utf-8")
                     print(f"{arm} {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    facts = {"model": model.model, "train": len(train), "held_out": len(held_out), "rollouts": args.rollouts}
-    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def trained(arm: str, seed: int, seeds: Sequence[Seed], model: Generator, rollouts: int) -> Chooser:
