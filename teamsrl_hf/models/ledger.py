@@ -106,9 +106,8 @@ class Ledger:
         self.prices, self.budget = dict(prices or {}), budget
         self.replayed, self._closed = 0, False
         self._in_flight: dict[bytes, asyncio.Future[Completion]] = {}
-        self._unfinished: dict[
-            bytes, tuple[float, Spent]
-        ] = {}  # Calls under way with failed attempts: since when, what.
+        # Calls under way with failed attempts: since when, and what they have cost.
+        self._unfinished: dict[bytes, tuple[float, Spent]] = {}
         self._purchases = CallsInFlight()
         self._failed: set[bytes] = set()  # Handed out in this run, as new or as replayed.
         self._asked_again: set[bytes] = set()
