@@ -215,7 +215,8 @@ async def carry_out_plans(planned: Sequence[Planned], models: Models) -> list[li
     edited = [bool(_steps(entry, models)) if entry.plan else None for entry in planned]
     ways = {True: _carry_out_pack, False: _carry_out_plan if models.args.method == "plan" else _carry_out_pack}
     made = {place: [_all_added(entry)] for place, entry in enumerate(planned) if not entry.plan}
-    for way, size in ((True, models.args.pack_size), (False, models.args.pack_size)):
+    size = models.args.pack_size
+    for way in (True, False):
         places = [place for place, by_edits in enumerate(edited) if by_edits == way]
         packs = [places[start : start + size] for start in range(0, len(places), size)]
         asking = [ways[way]([planned[place] for place in pack], models) for pack in packs]
@@ -321,12 +322,7 @@ async def _ask_for_whole(
     rows = read_rows(completion.text, pack_key(items), len(pack), cut)
     # Of a row that can't be read, what the model wrote is kept.
     return [
-        EditedRow(
-            row.instruction or completion.text,
-            plan,
-            answer=row.answer,
-            problem=row.problem,
-        )
+        EditedRow(row.instruction or completion.text, plan, answer=row.answer, problem=row.problem)
         for row, (text, plan) in zip(rows, items)
     ], completion
 
