@@ -36,6 +36,8 @@ from .write import Payment, Writing, WrittenDataset, write_dataset
 
 Decided = tuple[Candidate, str | None]
 
+ALL_CHAINS = sys.maxsize // 128  # No limit, yet a number that can be multiplied.
+
 
 class DatasetEvolver:
     """Evolves seeds into rows.
@@ -100,11 +102,8 @@ class DatasetEvolver:
     @property
     def chains(self) -> int:
         """Most chains at the same time: all where a model answers in batches, so that as many as possible wait."""
-        return (
-            sys.maxsize // 128
-            if any(asked_in_batches(getattr(self, role)) for role in ROLES)
-            else self.args.concurrency
-        )
+        batched = any(asked_in_batches(getattr(self, role)) for role in ROLES)
+        return ALL_CHAINS if batched else self.args.concurrency
 
     @property
     def walkers(self) -> int:
