@@ -8,7 +8,7 @@ measures each rule on labelled rewrites.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 
 from ..types import Finish, Reason
@@ -138,7 +138,11 @@ def violations(
     """
     plan = () if operation is None else (operation,) if isinstance(operation, Operation) else tuple(operation)
     edit = leaks.added_text(instruction, rewrite) if edit is None else edit
-    case = Rewrite(instruction, rewrite, plan, edit, earlier, examples)
+    return _first_broken(Rewrite(instruction, rewrite, plan, edit, tuple(earlier), tuple(examples)))
+
+
+@lru_cache(maxsize=10_000)  # A plan's rewrite is looked at by the instructor's review, and again as the expert's.
+def _first_broken(case: Rewrite) -> tuple[str, ...]:
     return tuple(islice((name for name, breaks in REWRITE_RULES.items() if breaks(case)), 1))
 
 

@@ -59,6 +59,7 @@ _WHOLE = re.compile(
 # line. A closing tag anywhere else belongs to a text about tags.
 _ENDS = "|".join((f"</(?:{_NAMES})>", *(ends for _, ends in _THOUGHTS[1:])))
 _END_ALONE = re.compile(rf"(?<=[.!?…。！？\n])(?:{_ENDS})\s*|(?:{_ENDS})[ \t\r]*(?:\n\s*|\Z)", re.I)
+_END_HINTS = ("</", "[/", "◁/", "|>")  # Every end of a thought holds one, and plain strings are found much faster.
 _ANSWER_ENDS = ("<|return|>", "<|end|>", "<|END_RESPONSE|>", "<|end_of_solution|>")
 
 
@@ -87,7 +88,7 @@ def without_thoughts(text: str) -> str:
         start = whole.end()
     if _OPENS.match(text, start):
         return ""
-    alone = _END_ALONE.search(text, start)
+    alone = _END_ALONE.search(text, start) if any(hint in text for hint in _END_HINTS) else None
     if alone and not _OPENS.search(text, start, alone.start()):
         start = alone.end()
     return _without_end(text[start:]) if start > first else text

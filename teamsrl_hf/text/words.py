@@ -35,10 +35,14 @@ _SYMBOLS = (
     r"\|\|",
     _OPERATOR,
 )
-_ASCII = re.compile(rf"\w+(?:'\w+)?|{'|'.join(_SYMBOLS)}")
-_PLAIN = re.compile(r"\w+(?:'\w+)?")
-# Any character that `_SYMBOLS` could find: most texts hold none of these, and are searched faster without them.
-_MAY_MATTER = re.compile(r"[+<>=$%&#^*/]|[-.!](?=[\w(=.])|\d ?-|\|\|")
+# For ASCII texts alone: `re.A` halves the time.
+_ASCII = re.compile(rf"\w+(?:'\w+)?|{'|'.join(_SYMBOLS)}", re.A)
+_PLAIN = re.compile(r"\w+(?:'\w+)?", re.A)
+# Any character that `_SYMBOLS` could find: most texts hold none of these, and are searched faster without them. The
+# set of characters in front of everything else makes it fast.
+_MAY_MATTER = re.compile(
+    r"[-+<>=$%&#^*/.!|\d](?:(?<=[+<>=$%&#^*/])|(?<=[-.!])(?=[\w(=.])|(?<=\d)(?= ?-)|(?<=\|)\|)", re.A
+)
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼʹ՚＇´`", "'") | dict.fromkeys("‐‑–−﹣－", "-"))
 # NFKC would make 3² the number 32.

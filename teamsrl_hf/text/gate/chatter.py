@@ -22,6 +22,7 @@ _HEADER = re.compile(
 _TITLE = re.compile(r"\A(?:#{1,6}\s+[^\n]{1,80}|\*\*[^\n*]{1,80}\*\*)\s*\n+(?=\S)")
 _WHOLE_FENCE = re.compile(r"\A```(?:text|txt|markdown|md|plaintext|plain)?[ \t]*\n(.*?)\n?```\Z", re.S | re.I)
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“", "`": "`", "**": "**", "「": "」"}
+_RULED = frozenset("-*_=")
 _RULE = re.compile(r"\A(?:[-*_=]{3,}\s*\n)+|(?:\n\s*[-*_=]{3,})+\s*\Z")
 # The last paragraph, where it speaks of the rewriting and of nothing that is asked.
 _NOTE = re.compile(
@@ -80,14 +81,16 @@ def _without_note(text: str, instruction: str) -> str:
 
 
 def _without_wrapping(text: str, instruction: str) -> str:
-    text = _RULE.sub("", text).strip()
+    text = _RULE.sub("", text).strip() if text[:1] in _RULED or text.rstrip()[-1:] in _RULED else text
     fenced = _WHOLE_FENCE.match(text)
     if fenced and "```" not in fenced[1] and not instruction.startswith("```"):
         return fenced[1]
     for opening, closing in _QUOTES.items():
+        if not (len(text) > 4 and text.startswith(opening) and text.endswith(closing)):
+            continue
         inner = text[len(opening) : -len(closing)]
         # An apostrophe within is no quotation mark, but '"A" or "B"' has two quotations.
         apart = re.sub(r"\w['’]\w", "", inner) if closing in "'’" else inner
-        if len(text) > 4 and text == opening + inner + closing and closing not in apart:
+        if closing not in apart:
             return text if instruction.startswith(opening) else inner
     return text

@@ -97,7 +97,6 @@ _ENDINGS = (("ies", "y"), ("sses", "ss"), ("ing", ""), ("ed", ""), ("es", "e"), 
 
 
 @lru_cache(maxsize=50_000)
-@lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
     """A word without its commonest endings, so that forms of one word count as one.
 
@@ -136,12 +135,17 @@ _EMPTY_STEMS = frozenset(map(stem, STOP_WORDS | GENERIC))
 @lru_cache(maxsize=10_000)
 def content(text: str) -> frozenset[str]:
     """Stems of the words of a text that are about its subject, or are numbers or symbols."""
-    return frozenset(stem(word) for word in normalise(text).split() if not _is_empty(word))
+    return frozenset(map(_subject_stem, normalise(text).split())) - _NONE
+
+
+_NONE = frozenset({""})
 
 
 @lru_cache(maxsize=50_000)
-def _is_empty(word: str) -> bool:
-    return word in STOP_WORDS or word in GENERIC or stem(word) in _EMPTY_STEMS
+def _subject_stem(word: str) -> str:
+    """The stem of a word; empty where it is about no subject."""
+    found = stem(word)
+    return "" if word in STOP_WORDS or word in GENERIC or found in _EMPTY_STEMS else found
 
 
 @lru_cache(maxsize=10_000)
@@ -158,10 +162,14 @@ def is_english(text: str) -> bool:
     (True, False, False)
     """
     found = normalise(text).split()
-    letters = sum(map(str.isalpha, text))
-    if not found or sum(map(str.isascii, filter(str.isalpha, text))) < 0.97 * letters:
+    if not found or not (text.isascii() or _has_ascii_letters(text)):
         return False
-    return 8 * sum(word in _COMMON for word in found) >= len(found)
+    return 8 * sum(map(_COMMON.__contains__, found)) >= len(found)
+
+
+def _has_ascii_letters(text: str) -> bool:
+    letters = list(filter(str.isalpha, text))
+    return sum(map(str.isascii, letters)) >= 0.97 * len(letters)
 
 
 _COMMON = _listed(

@@ -147,13 +147,21 @@ def _compiled(alternatives: Iterable[str]) -> re.Pattern[str]:
     return re.compile(unicodedata.normalize("NFC", "|".join(alternatives)), re.I | re.S)
 
 
-# Each language on its own is slow to look for: most texts hold no word of regret, and need no more than that.
-_REGRETS = [word for regret, _, _ in _LANGUAGES.values() for word in regret.split("|")]
-_REGRET = re.compile(unicodedata.normalize("NFC", "|".join(_REGRETS)))  # Case-sensitive, since that is much faster.
+# Patterns are slow to look for, and most texts hold none of the plain words that their matches begin with or contain.
+_UNABLE_HINTS = ("not", "n't", "unable", "decline", "as a")
+_SORRY_HINTS = ("sorry", "apolog")
+_REGRET_HINTS = tuple(
+    unicodedata.normalize("NFC", re.sub(r".[?].*|[\\(\[.].*", "", word))
+    for regret, _, _ in _LANGUAGES.values()
+    for word in regret.split("|")
+)
+_REGRET_HINTS_IN_ASCII = tuple(filter(str.isascii, _REGRET_HINTS))
 _WITH_REGRET = _compiled(
     rf"\A.{{0,30}}?(?:{regret}).{{0,80}}?(?:{unable})" for regret, unable, _ in _LANGUAGES.values()
 )
-_BARE = _compiled(rf"\A.{{0,60}}?(?:{bare})" for _, _, bare in _LANGUAGES.values())
+_BARE = {name: rf"\A.{{0,60}}?(?:{bare})" for name, (_, _, bare) in _LANGUAGES.items()}
+_BARE_IN_ASCII = _compiled(map(_BARE.__getitem__, ("es", "fr", "de", "it", "id", "nl", "tr")))
+_BARE_IN_ANY = _compiled(_BARE.values())
 
 
 def declines_answer(response: str) -> bool:
@@ -165,8 +173,15 @@ def declines_answer(response: str) -> bool:
     False
     """
     start = _start(response)
-    english = _SORRY.search(start) or _DECLINED_ANSWER.search(start)
-    return bool(english or _regrets(start) or _BARE.search(start)) and count_words(response) < _SHORT_ANSWER
+    lower = start.lower()
+    bare = _BARE_IN_ASCII if start.isascii() else _BARE_IN_ANY
+    declines = (
+        (_any_in(_SORRY_HINTS, lower) and _SORRY.search(start))
+        or (_any_in(_UNABLE_HINTS, lower) and _DECLINED_ANSWER.search(start))
+        or _regrets(start)
+        or bare.search(start)
+    )
+    return bool(declines) and count_words(response) < _SHORT_ANSWER
 
 
 def declines_rewrite(rewrite: str) -> bool:
@@ -176,8 +191,10 @@ def declines_rewrite(rewrite: str) -> bool:
     (True, False)
     """
     start = _start(rewrite)
+    if _any_in(_UNABLE_HINTS, start.lower()) and _DECLINED_REWRITE.search(start):
+        return True
     asks = "?" in rewrite or "？" in rewrite or "؟" in rewrite
-    return bool(_DECLINED_REWRITE.search(start)) or (not asks and _regrets(start))
+    return not asks and _regrets(start)
 
 
 def _start(text: str) -> str:
@@ -186,4 +203,9 @@ def _start(text: str) -> str:
 
 def _regrets(start: str) -> bool:
     """Whether a text soon says in some language that its author is sorry, and then that they cannot."""
-    return bool(_REGRET.search(start[:60].lower())) and bool(_WITH_REGRET.search(start))
+    hints = _REGRET_HINTS_IN_ASCII if start.isascii() else _REGRET_HINTS
+    return _any_in(hints, start[:60].lower()) and bool(_WITH_REGRET.search(start))
+
+
+def _any_in(hints: Iterable[str], text: str) -> bool:
+    return any(hint in text for hint in hints)

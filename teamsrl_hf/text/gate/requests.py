@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from .english import FINITE, QUESTION_START, STOP_WORDS, VERBS, is_english
 
-_SENTENCE_ENDS = re.compile(r"(?<=[.!?:;])[\"'”’)*_]*\s+|\n+")
+# It opens with one set of characters, which is what makes it fast to look for.
+_SENTENCE_ENDS = re.compile(r"[.!?:;\n](?:(?<=\n)\n*|(?<!\n)[\"'”’)*_]*\s+)")
 _LIST_MARK = re.compile(r"\A(?:[-*•#>]+|\(?\d{1,2}[.)]|\(?[a-z]\))\s+")
 # What may stand before the verb of a request.
 _LEADS = re.compile(
@@ -75,9 +76,9 @@ def is_request(text: str, known_english: bool = False) -> bool:
 @lru_cache(maxsize=10_000)
 def asks(sentence: str) -> bool:
     """Whether one sentence is a question, an imperative or a wish."""
-    if sentence.rstrip("\"'”’)*_ ").endswith("?") or _WISHES.search(sentence):
+    if sentence.rstrip("\"'”’)*_ ").endswith("?") or _opens_request(sentence, first=True):
         return True
-    if _opens_request(sentence, first=True) or _POLITE.search(sentence):
+    if _WISHES.search(sentence) or _POLITE.search(sentence):
         return True
     parts = re.split(r", |: " if _SUBORDINATE.match(sentence) else ": ", sentence)
     return any(_opens_request(part, first=False) for part in parts[1:])
@@ -110,7 +111,9 @@ def is_half(text: str) -> bool:
 @lru_cache(maxsize=10_000)  # A text is judged by many rules, and its rewrite is the next text.
 def sentences(text: str) -> tuple[str, ...]:
     """Sentences and lines of a text, without marks of lists and headings."""
-    found = (_LIST_MARK.sub("", part.strip()).strip() for part in _SENTENCE_ENDS.split(text))
+    cuts = [(end.start() + (end[0][0] != "\n"), end.end()) for end in _SENTENCE_ENDS.finditer(text)]
+    starts, ends = (0, *(after for _, after in cuts)), (*(before for before, _ in cuts), len(text))
+    found = (_LIST_MARK.sub("", text[start:end].strip()).strip() for start, end in zip(starts, ends))
     return tuple(filter(None, found))
 
 
