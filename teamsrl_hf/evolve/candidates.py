@@ -160,6 +160,8 @@ async def ask(candidate: Candidate, request: Request, expert: Counted) -> tuple[
 
 async def prove(candidate: Candidate, expert: Counted, args: EvolverConfig) -> tuple[Candidate, str | None]:
     """The candidate with an answer that passes its verifiers, and the id of the first that even its last one fails."""
+    if not candidate.transition.verifiers:
+        return candidate, None
     candidate = checked(candidate)
     candidate = replace(candidate, failed_first=tuple(one.id for one in failed(candidate)))
     for _ in range(args.answer_retries if candidate.failed_first else 0):

@@ -16,7 +16,6 @@ costs nothing: it sends requests in turn, each as soon as one of the places in f
 import argparse
 import asyncio
 import contextlib
-import gc
 import heapq
 import json
 import os
@@ -66,6 +65,7 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
     from teamsrl_hf import DatasetEvolver, EndpointGenerator, Ledger, Seed, uniform_chooser
     from teamsrl_hf.evolve.config import EvolverConfig
     from teamsrl_hf.evolve.shards import consume
+    from teamsrl_hf.evolve.write import garbage_collected_seldom
     from teamsrl_hf.models.base import ScriptedGenerator
     from teamsrl_hf.publish.cards import front_matter
     from teamsrl_hf.publish.counts import DatasetStatistics
@@ -78,9 +78,8 @@ def ours(url: str, rows: int, folder: Path, concurrency: int) -> int:
     operations = with_prompts("large")[1:3]  # Asked for whole rewrites, and content with the sentence above.
     seeds = [Seed(f"s{i}", text) for i, text in enumerate(texts(rows))]
     statistics = DatasetStatistics()
-    gc.freeze()  # As the recipe does.
     config = EvolverConfig(method="plan_answer", operations_per_episode=1, concurrency=concurrency)
-    with Ledger(folder / "ledger.sqlite") as ledger, DatasetWriter(folder) as writer:
+    with garbage_collected_seldom(), Ledger(folder / "ledger.sqlite") as ledger, DatasetWriter(folder) as writer:
         evolver = DatasetEvolver(
             ledger.record(EndpointGenerator("bench", url, concurrency=concurrency)),
             ScriptedGenerator(lambda request: "Not equal"),

@@ -57,8 +57,11 @@ def thoughts_of(usage: object) -> int:
 
 
 def _first(names: tuple[str, ...], *places: dict) -> int | None:
-    counts = (_number(place.get(name)) for place in places for name in names)
-    return next((count for count in counts if count is not None), None)
+    for place in places:
+        for name in names:
+            if name in place and (count := _number(place[name])) is not None:
+                return count
+    return None
 
 
 def _number(value: object) -> int | None:
