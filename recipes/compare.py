@@ -10,7 +10,9 @@ README.md, comparison.png, report.html, results.json, and all rows for `recipes/
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,19 @@ import numpy as np
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.evaluation.comparison import write_comparison
+from teamsrl_hf.evaluation.comparison import METHODS, parts_of, write_comparison
 from teamsrl_hf.evaluation.embeddings import Embed, embedder
-from teamsrl_hf.models.base import Sampling
-from teamsrl_hf.models.factory import check_model, check_named
+from teamsrl_hf.models.base import Generator, Sampling
+from teamsrl_hf.models.factory import check_model, check_named, make_generator
 from teamsrl_hf.public import public_model
 from teamsrl_hf.runs import finish_run, hold, open_run, write_json
 from teamsrl_hf.text.words import count_words
 from teamsrl_hf.types import CallKind
 
-METHODS = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
+SHOWN = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
 POINTS = 6  # Of a curve.
 MOST_CALLS = 4  # Of a model for one operation: two tries of an edit, a verdict of Evol-Instruct's judge, an answer.
+FEWEST_CHAINS = 4  # At the same time: with fewer the batches of a local model stay all but empty.
 
 
 @dataclass
@@ -40,7 +43,11 @@ class CompareArguments:
 
     output_dir: str = field(metadata={"help": "Folder for the report."})
     methods: list[str] = field(
-        default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare.", "choices": METHODS}
+        default_factory=lambda: list(SHOWN),
+        metadata={
+            "help": "Methods to compare: a chooser, alone (stepwise) or with a planned method, or evol_instruct.",
+            "choices": METHODS,
+        },
     )
     expert: str | dict | None = field(
         default=None, metadata={"help": "Required: paid model; rewrites, responds, judges."}
@@ -52,7 +59,7 @@ class CompareArguments:
     prompts: str | dict = field(
         default="small", metadata={"help": "How models are asked: small, large, or a file; see teamsrl evolve."}
     )
-    budget: int = field(default=400, metadata={"help": "Paid calls of each method, in each repetition."})
+    budget: int = field(default=400, metadata={"help": "Paid calls of each method that count, in each repetition."})
     repetitions: int = field(default=5, metadata={"help": "Repetitions with different random numbers, 2 to 10."})
     rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations to train a chooser on."})
     operations_per_episode: int = field(default=6, metadata={"help": "Operations, or rounds, for each seed."})
@@ -77,8 +84,8 @@ class CompareArguments:
         self.sampling(0)  # Which checks its numbers.
         check_number("rollouts", self.rollouts, 1)
         check_number("operations_per_episode", self.operations_per_episode, 1)
-        if self.budget < 50:
-            raise UserError(f"budget is {self.budget}; with fewer than 50 calls there is nothing to compare.")
+        if self.budget < 10:
+            raise UserError(f"budget is {self.budget}; with fewer than 10 calls there is nothing to compare.")
 
     def sampling(self, number: int) -> Sampling:
         """Sampling parameters of a repetition; each has a seed of its own, or they would repeat each other."""
@@ -89,6 +96,15 @@ class CompareArguments:
         """The same, as evolver and trainer name them."""
         values = asdict(self.sampling(number))
         return {"sampling_seed": values.pop("seed"), **values}
+
+
+@dataclass(frozen=True)
+class Models:
+    """Loaded once for all methods: one copy, and one batch, for all roles that name the same local model."""
+
+    expert: Generator
+    instructor: Generator
+    reviewer: Generator
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -108,64 +124,69 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             return done
         folder = Path(args.output_dir) / "runs"
         folder.mkdir(exist_ok=True)
+        models = Models(*map(make_generator, (args.expert, args.instructor, args.reviewer)))
         for number in range(args.repetitions):
-            for method, choose in choosers(args, train, number):
+            for method, choose in choosers(args, models, train, number):
                 file = folder / f"{method}-{number}.json"
                 if not file.exists():
-                    run = evolve(method, choose(), test, args, number, folder / f"{method}-{number}.sqlite")
+                    run = evolve(method, choose(), models, test, args, number, file.with_suffix(".sqlite"))
                     write_json(file, {"seeds_digest": digest, **run})
-                    print(f"{method}, repetition {number + 1}: {len(run['rows'])} rows", flush=True)
+                    print(f"{method}, repetition {number + 1}: {told(run)}", flush=True)
         results = measure(args, train, test, folder, embed)
         write_comparison(Path(args.output_dir), results)
         finish_run(args.output_dir, results)
         return results
 
 
+def told(run: Mapping[str, Any]) -> str:
+    """Rows of a run, and its rejections by reason."""
+    reasons = ", ".join(f"{name} {count}" for name, count in run["rejections"].items())
+    return f"{len(run['rows'])} rows; rejected: {reasons or 'none'}"
+
+
 # -- training
 
 
-def choosers(args: CompareArguments, train: Sequence, number: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Each method with a function that makes its chooser; methods share a trained policy."""
+def choosers(
+    args: CompareArguments, models: Models, train: Sequence, number: int
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Each method with a function that makes its chooser; methods share what was trained."""
     from functools import cache
 
     from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
     from teamsrl_hf.text.operations import with_prompts
 
     operations = with_prompts(args.prompts)
-    learned = cache(lambda: train_policy(args, train, number))
     makers = {
-        "policy": learned,
-        "policy_plan_answer": learned,
-        "linucb": lambda: train_bandit(args, train, number),
+        "policy": cache(lambda: train_policy(args, models, train, number)),
+        "linucb": cache(lambda: train_bandit(args, models, train, number)),
+        "uniform": lambda: uniform_chooser(operations),
         "paper": lambda: paper_chooser(operations),
     }
     for method in args.methods:
-        yield method, makers.get(method, lambda: uniform_chooser(operations))
+        yield method, makers[parts_of(method)[0]]
 
 
-def train_bandit(args: CompareArguments, train: Sequence, number: int) -> Any:
+def train_bandit(args: CompareArguments, models: Models, train: Sequence, number: int) -> Any:
     """LinUCB on history and step, after training, without exploration."""
     from teamsrl_hf.environment.bandits import LinUCBChooser, train_chooser
-    from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.text.operations import with_prompts
 
     operations = with_prompts(args.prompts)
     bandit = LinUCBChooser(operations, operations_per_episode=args.operations_per_episode)
-    models = make_generator(args.instructor), make_generator(args.reviewer)
     options = {"steps": args.operations_per_episode, "seed": number, "sampling": args.sampling(number)}
-    train_chooser(bandit, train, operations, *models, args.rollouts, **options)
+    train_chooser(bandit, train, operations, models.instructor, models.reviewer, args.rollouts, **options)
     bandit.explore = False
     return bandit
 
 
-def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
+def train_policy(args: CompareArguments, models: Models, train: Sequence, number: int) -> Any:
     """The operation policy after PPO with the trainer's defaults."""
     import tempfile
 
     import torch
     from transformers import PrinterCallback
 
-    from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.ppo.config import InstructionGenPPOConfig
     from teamsrl_hf.ppo.policy import OperationPolicy, OperationPolicyConfig
     from teamsrl_hf.ppo.trainer import InstructionGenPPOTrainer
@@ -189,8 +210,8 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
         trainer = InstructionGenPPOTrainer(
             policy,
             config,
-            instructor=make_generator(args.instructor),
-            reviewer=make_generator(args.reviewer),
+            instructor=models.instructor,
+            reviewer=models.reviewer,
             train_dataset=seeds_to_dataset(train),
             operations=with_prompts(args.prompts),
         )
@@ -202,41 +223,58 @@ def train_policy(args: CompareArguments, train: Sequence, number: int) -> Any:
 # -- evolving
 
 
-def evolve(method: str, chooser: Any, seeds: Sequence, args: CompareArguments, number: int, file: Path) -> dict:
+def evolve(
+    method: str, chooser: Any, models: Models, seeds: Sequence, args: CompareArguments, number: int, file: Path
+) -> dict[str, Any]:
     """Rows within the budget, each with the calls paid so far; the budget cuts the chain that crosses it."""
     from teamsrl_hf.environment.rollout import uniform
     from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
-    from teamsrl_hf.models.factory import make_generator
     from teamsrl_hf.models.ledger import Ledger
     from teamsrl_hf.text.operations import with_prompts
     from teamsrl_hf.types import Example
 
-    kind = "plan_answer" if method.endswith("_plan_answer") else "stepwise"
-    kind = "evol_instruct" if method == "evol_instruct" else kind
+    kind = parts_of(method)[1]
     # One plan per operation of the walk: as many rows per seed as stepwise evolution makes.
     options = {"seed": number, "method": kind, "plan_length": 1, **args.settings(number)}
     config = EvolverConfig(args.operations_per_episode, **options)
     order = sorted(seeds, key=lambda seed: uniform("order", number, seed.id))
     rows: list[dict[str, Any]] = []
+    rejections: Counter[str] = Counter()
     spent = free = seen = 0
     with Ledger(file) as paid:
-        models = paid.record(make_generator(args.expert)), make_generator(args.reviewer)
-        free_model = make_generator(args.instructor)
-        evolver = DatasetEvolver(*models, chooser, with_prompts(args.prompts), config, instructor=free_model)
+        roles = paid.record(models.expert), models.reviewer, chooser, with_prompts(args.prompts)
+        evolver = DatasetEvolver(*roles, config, instructor=models.instructor)
         while spent < args.budget and seen < len(order):
-            # As many chains together as surely fit: a local model fills its batches, and the budget cuts one chain.
-            together = max(1, (args.budget - spent) // (MOST_CALLS * args.operations_per_episode))
-            for results in evolver.evolve(order[seen : seen + together]):
-                for result in results:
-                    more = paid_and_free(result.candidate, kind)
-                    spent, free = spent + more[0], free + more[1]
-                    if isinstance(result, Example) and spent <= args.budget:
-                        rows.append(row_of(result.candidate, spent))
-                seen += 1
+            start = chains_together(config, args.budget - spent, spent, seen)
+            with closing(evolver.evolve(order[seen : seen + start])) as chains:
+                for results in chains:
+                    for result in results:
+                        more = paid_and_free(result.candidate, kind)
+                        spent, free = spent + more[0], free + more[1]
+                        if spent > args.budget:
+                            continue
+                        if isinstance(result, Example):
+                            rows.append(row_of(result.candidate, spent))
+                        else:
+                            rejections[result.reason] += 1
+                    seen += 1
+                    if spent >= args.budget:
+                        break
         recorded = sum(totals.calls for totals in paid.totals().values())
     if not rows:
-        raise UserError(f"{method} made no row of {seen} seeds within {args.budget} calls; raise --budget.")
-    return {"rows": rows, "paid": min(spent, args.budget), "free": free, "seeds": seen, "recorded": recorded}
+        why = ", ".join(f"{name} {count}" for name, count in sorted(rejections.items()))
+        raise UserError(f"{method} made no row of {seen} seeds within {args.budget} calls ({why}); raise --budget.")
+    counts = {"paid": min(spent, args.budget), "free": free, "seeds": seen, "recorded": recorded}
+    return {"rows": rows, **counts, "rejections": dict(sorted(rejections.items()))}
+
+
+def chains_together(config: Any, left: int, spent: int, seen: int) -> int:
+    """How many chains to start with `left` calls to pay for: as many as will use them up, by the `seen` ones so far.
+
+    A local model fills its batches with them. What chains cost beyond the budget is not counted, but has to be paid.
+    """
+    each = spent / seen if spent else MOST_CALLS * config.operations_per_episode
+    return max(FEWEST_CHAINS, config.pack_size * config.packs_per_group, int(left / each))
 
 
 def paid_and_free(candidate: Any, kind: str) -> tuple[int, int]:
@@ -318,6 +356,7 @@ def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Ca
         "paid": run["paid"],
         "seeds": run["seeds"],
         "recorded": run["recorded"],
+        "rejections": run.get("rejections", {}),
         "expert_calls_per_row": run["paid"] / len(texts),
         "calls_per_row": (run["paid"] + run["free"]) / len(texts),
         "vendi_equal": statistics.mean(draws),

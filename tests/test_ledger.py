@@ -506,6 +506,12 @@ def test_a_count_that_a_server_tells_by_half_is_estimated_by_half(tmp_path):
     assert (answer.prompt_tokens, answer.completion_tokens, answer.estimated_tokens) == (10, 6, (0, 6))
 
 
+def test_what_was_chosen_by_likelihood_has_no_tokens_to_estimate(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (answer,) = asyncio.run(_ask_all(ledger.record(Endpoint(completion_tokens=0, scores=(-0.1, -2.0))), 1))
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.estimated_tokens) == (10, 0, (0, 0))
+
+
 def test_a_clock_that_jumps_back_harms_neither_durations_nor_replay(tmp_path, monkeypatch):
     moments = iter([2e9, 1e9, -5.0, 0.0])
     monkeypatch.setattr("teamsrl_hf.models.ledger.time.time", lambda: next(moments))

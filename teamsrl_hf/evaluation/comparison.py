@@ -15,15 +15,24 @@ from typing import Any
 
 from .intervals import mean_interval
 
-LABELS = {
-    "policy": "learned policy (PPO)",
-    "linucb": "bandit (LinUCB)",
-    "uniform": "uniform",
-    "paper": "paper's schedule",
-    "evol_instruct": "Evol-Instruct",
-    "policy_plan_answer": "learned policy, one call per row",
-    "uniform_plan_answer": "uniform, one call per row",
+_CHOOSERS = {
+    "policy": ("learned policy", " (PPO)"),
+    "linucb": ("bandit", " (LinUCB)"),
+    "uniform": ("uniform", ""),
+    "paper": ("paper's schedule", ""),
 }
+_PLANNED = {
+    "plan": "one call per plan",
+    "plan_answer": "one call per row",
+    "packed": "several rows per call",
+}
+# Every chooser with every method; "uniform" alone is stepwise. Evol-Instruct draws its operations itself.
+LABELS = {
+    **{chooser: name + kind for chooser, (name, kind) in _CHOOSERS.items()},
+    "evol_instruct": "Evol-Instruct",
+    **{f"{one}_{way}": f"{_CHOOSERS[one][0]}, {told}" for way, told in _PLANNED.items() for one in _CHOOSERS},
+}
+METHODS = tuple(LABELS)
 COLUMNS = {
     "paid": ("paid calls", 0),
     "rows": ("rows", 0),
@@ -36,6 +45,18 @@ COLUMNS = {
     "grade": ("reading grade", 1),
 }
 BEGIN, END = "<!-- table: written by recipes/compare.py -->", "<!-- end of table -->"
+
+
+def parts_of(method: str) -> tuple[str, str]:
+    """The chooser of one of METHODS, and its way of evolving.
+
+    >>> parts_of("policy_plan_answer"), parts_of("uniform"), parts_of("evol_instruct")
+    (('policy', 'plan_answer'), ('uniform', 'stepwise'), ('uniform', 'evol_instruct'))
+    """
+    if method == "evol_instruct":
+        return "uniform", method
+    chooser, _, way = method.partition("_")
+    return chooser, way or "stepwise"
 
 
 def write_comparison(folder: Path, results: Mapping[str, Any]) -> None:

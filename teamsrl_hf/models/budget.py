@@ -111,10 +111,11 @@ def most_tokens(request: Request, options: Mapping[str, object]) -> tuple[int, i
 def with_estimates(answer: Completion, request: Request) -> Completion:
     """The answer with a token for every four bytes of what the server has not counted, prompt or text."""
     prompts, texts = answer.estimated_tokens
-    if not answer.text or (answer.prompt_tokens > prompts and answer.completion_tokens > texts):
+    chosen = bool(answer.scores)  # By likelihood: no token was written.
+    if not answer.text or (answer.prompt_tokens > prompts and (chosen or answer.completion_tokens > texts)):
         return answer
     prompt = 0 if answer.prompt_tokens > prompts else prompt_bytes(request) // 4 + 1
-    text = 0 if answer.completion_tokens > texts else len(answer.text.encode("utf-8", "replace")) // 4 + 1
+    text = 0 if chosen or answer.completion_tokens > texts else len(answer.text.encode("utf-8", "replace")) // 4 + 1
     return replace(
         answer,
         prompt_tokens=answer.prompt_tokens + prompt,
