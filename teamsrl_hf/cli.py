@@ -24,7 +24,7 @@ RECIPES = {
     "calibrate": ("calibrate", "measure how well a reviewer answers"),
     "sft": ("sft", "fine-tune a causal LM on a dataset; --accelerate_config NAME launches processes"),
     "compare": ("compare", "compare methods head to head at equal paid calls"),
-    "eval": ("eval_model", "benchmark a fine-tuned model with lm-evaluation-harness"),
+    "eval": ("eval_model", "benchmark a fine-tuned model: lm-evaluation-harness, or constraints that code can check"),
     "review": ("review", "judge rewrites of any source: the rules, a reviewer if one is named, the default reward"),
     "audit": ("audit", "test whether a model reveals the rows it was trained on"),
 }

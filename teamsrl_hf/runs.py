@@ -19,8 +19,11 @@ NOT_ROWS = ".huggingface.yaml"
 _NO_ROWS = "configs:\n- config_name: default\n  data_files: no rows here, or not yet/*.parquet\n"
 # Temporary files; after a kill they remain until the next run.
 LOCK_FILE, DRAFT_FILE, STAGE = ".run.lock", f".{RUN_FILE}.part", ".saving"
-# Weights of an earlier model, deleted before the new ones arrive.
-_OLD = ("model.safetensors*", "model-*.safetensors", "adapter_model.safetensors", "chooser.safetensors")
+# Weights of an earlier model, and what was measured on them, deleted before the new ones arrive.
+_OLD = (
+    *("model.safetensors*", "model-*.safetensors", "adapter_model.safetensors", "chooser.safetensors"),
+    ".eval_results/verifiable_*.yaml",
+)
 
 
 @contextmanager

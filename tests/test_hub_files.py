@@ -50,6 +50,7 @@ NEVER = (
     ),
     *("checkpoint-2/config.json", "checkpoint-2/model.safetensors", ".git/config", "data/.env", "data/more/a.parquet"),
     *("checkpoint-2/adapter_config.json", "trajectories/credentials.json", "plots/selfie.png", "old/README.md"),
+    *(".eval_results/run.json", ".eval_results/old/verifiable_ifbench.yaml"),
     *(".writing/data/train.parquet", ".cache/huggingface/token", "tokenizer.model/part", "wandb/run.json"),
 )
 FOLDERS = {
@@ -61,6 +62,7 @@ FOLDERS = {
     "policy": ("README.md", "config.json", "model.safetensors", "plots/reward.png", *TOKENIZER),
     "adapter": (
         *("README.md", "adapter_config.json", "adapter_model.safetensors", "loss.png", "roc.png", *TOKENIZER),
+        ".eval_results/verifiable_ifbench.yaml",
     ),
     "model": (
         *("README.md", "NOTICE", "config.json", "generation_config.json", "model.safetensors.index.json", *TOKENIZER),
@@ -71,7 +73,7 @@ FOLDERS = {
 
 # What is sent with folders of another kind.
 ELSEWHERE = {
-    "dataset": ("loss.png", "tokenizer.json", "vocab.txt", "plots/reward.png"),
+    "dataset": ("loss.png", "tokenizer.json", "vocab.txt", "plots/reward.png", ".eval_results/a.yaml"),
     "policy": ("loss.png", "report.html", "generation_config.json", "plots/lengths.png"),
     "adapter": ("report.html", "plots/reward.png", "model.safetensors", "generation_config.json"),
     "model": ("report.html", "plots/reward.png", "plots/lengths.png"),

@@ -42,8 +42,8 @@ _TOKENIZER = (
     *("sentencepiece.bpe.model", "chat_template.jinja", "additional_chat_templates/*.jinja"),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
-# What `sft_card` and `audit` draw.
-_PLOTS = ("loss.png", "roc.png")
+# What `sft_card` and `audit` draw, and what `eval` writes for the Hub to show.
+_MEASURED = ("loss.png", "roc.png", ".eval_results/*.yaml")
 
 # Paths, part by part; `*` stands for a name without a slash.
 ALLOWED = {
@@ -54,8 +54,8 @@ ALLOWED = {
         *(f"plots/{name}.png" for name in ("operations", "lengths", "novelty")),
     ),
     "policy": (*_TEXTS, "config.json", *_WEIGHTS, *_ADAPTER, *_TOKENIZER, "plots/reward.png"),
-    "adapter": (*_TEXTS, *_ADAPTER, *_TOKENIZER, *_PLOTS),
-    "model": (*_TEXTS, "config.json", "generation_config.json", *_WEIGHTS, *_TOKENIZER, *_PLOTS),
+    "adapter": (*_TEXTS, *_ADAPTER, *_TOKENIZER, *_MEASURED),
+    "model": (*_TEXTS, "config.json", "generation_config.json", *_WEIGHTS, *_TOKENIZER, *_MEASURED),
 }
 # Files that must exist, so that no half-written folder is pushed.
 _CONTENT = {"dataset": "*.parquet", "policy": "*.safetensors", "adapter": "*.safetensors", "model": "*.safetensors"}

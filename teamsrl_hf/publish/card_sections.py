@@ -9,7 +9,11 @@ from pathlib import Path
 from .cards import front_matter, read_front_matter
 
 # Who writes them. The marks of a section name it and the weights it is of.
-SECTIONS = {"privacy audit": "teamsrl audit", "benchmarks": "teamsrl eval"}
+SECTIONS = {
+    "privacy audit": "teamsrl audit",
+    "benchmarks": "teamsrl eval",
+    "verifiable": "teamsrl eval --suite verifiable",
+}
 
 
 def write_section(card: str | Path, name: str, section: str, weights: str | None) -> None:
