@@ -7,11 +7,18 @@ import sys
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    TopPLogitsWarper,
+)
 
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.models.base import Request, Sampling
-from teamsrl_hf.models.decoding import Prefixes, _Sampler, choice_logprobs, generate_batch
+from teamsrl_hf.models.decoding import Prefixes, _Nucleus, _Sampler, choice_logprobs, generate_batch
 from teamsrl_hf.models.factory import make_generator
 from teamsrl_hf.models.local import TransformersGenerator
 
@@ -213,6 +220,14 @@ def test_top_p_leaves_out_the_tail(model, tokenizer):
     generator = TransformersGenerator("tiny", model=model, processing_class=tokenizer)
     narrow = Request("expert", request("Why?").messages, Sampling(1.0, 1e-6, 12, 5))
     assert ask(generator, narrow)[0].text == ask(generator, request("Why?"))[0].text
+
+
+@pytest.mark.parametrize("most", [4, 64, 300], ids=["too few", "some", "all"])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.95, 0.9999])
+def test_the_tail_is_the_one_that_transformers_leaves_out(top_p, most):
+    spread = torch.tensor([[0.1], [1.0], [4.0], [40.0]])
+    scores = spread * torch.randn(4, 300, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(_Nucleus(top_p, most)(None, scores), TopPLogitsWarper(top_p)(None, scores))
 
 
 @pytest.mark.parametrize(("chat_template", "controls"), [(CHAT, [0, 2, 1, 3]), (None, [])], ids=["chat", "plain"])
