@@ -14,6 +14,7 @@ _ROOMS = {
     "ppo.callbacks": ("EvolvedExamplesCallback",),
     "environment.rewriter": ("rewriter_reward", "rewriting_rows"),
     "environment.rollout": ("rollout",),
+    "environment.tools": ("evolution_environment", "evolution_rows"),
     "errors": ("CallsRefused", "Stopped", "UserError"),
     "evaluation.measures": ("instruction_measures", "query_efficiency"),
     "evolve.evolver": ("DatasetEvolver", "EvolverConfig"),
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from .environment.rewriter import rewriter_reward as rewriter_reward
     from .environment.rewriter import rewriting_rows as rewriting_rows
     from .environment.rollout import rollout as rollout
+    from .environment.tools import evolution_environment as evolution_environment
+    from .environment.tools import evolution_rows as evolution_rows
     from .errors import CallsRefused as CallsRefused
     from .errors import Stopped as Stopped
     from .errors import UserError as UserError

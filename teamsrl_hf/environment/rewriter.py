@@ -84,10 +84,11 @@ def rewriter_reward(
 
 def steps_of(answers: Sequence[Answer], reviewer: Generator) -> list[Transition]:
     """The step that each answer makes, reviewed as a rollout's."""
-    return run_all([_step(answer, reviewer) for answer in answers])
+    return run_all([step_of(answer, reviewer) for answer in answers])
 
 
-async def _step(answer: Answer, reviewer: Generator) -> Transition:
+async def step_of(answer: Answer, reviewer: Generator) -> Transition:
+    """The step that one answer makes."""
     operation, text = _with_one_edit(answer.operation, answer.instruction), answer.instruction
     return await carry_out((text,), operation, _Known(answer), reviewer)
 
