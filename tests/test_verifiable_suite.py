@@ -127,7 +127,7 @@ def test_the_difference_is_paired_by_prompt():
 # -- IFBench
 
 ROWS = [
-    {"key": "0", "prompt": "Write. Use 2 numbers.", "instruction_id_list": ["count:numbers"], "kwargs": [{"N": 2}]},
+    {"key": "0", "prompt": "Write. Use 2 numbers.", "instruction_id_list": ["count:numbers"], "kwargs": [{"N": 2.0}]},
     {
         **{"key": "1", "prompt": "Write a palindrome.", "instruction_id_list": ["words:palindrome", "count:numbers"]},
         "kwargs": [{"N": None}, {"N": 1, "m": None}],
