@@ -27,6 +27,7 @@ from teamsrl_hf.commands.arguments import (
 )
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.environment.calibration import ReviewingArguments
+from teamsrl_hf.environment.student.arguments import RewardArguments
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.evolve.shards import Team
 from teamsrl_hf.hub.arguments import HUB_ARGUMENTS, plan_push
@@ -66,28 +67,30 @@ class TrainPolicyArguments:
 
 # Those that import torch are named, so that --help does not wait for it.
 TYPES = (
-    *(SeedArguments, OperationArguments, TrainPolicyArguments, ReviewingArguments),
+    *(SeedArguments, OperationArguments, TrainPolicyArguments, ReviewingArguments, RewardArguments),
     *("trl.trainer.model_config:ModelConfig", "teamsrl_hf.ppo.config:InstructionGenPPOConfig"),
 )
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate before and after, save. Returns the rewards and where the policy lies."""
-    seed_args, operation_args, script_args, reviewing, model_args, ppo_args = parse(
+    seed_args, operation_args, script_args, reviewing, rewards, model_args, ppo_args = parse(
         TYPES, argv, "teamsrl train-policy", __doc__, required=["output_dir"]
     )
     check_arguments(script_args, model_args, ppo_args)
     push = plan_push(ppo_args, "policy", model_args.model_name_or_path if model_args.use_peft else None)
     train, test = seed_args.load()
     facts = origin(seed_args, train, test, script_args, seen_before(model_args.model_name_or_path, test))
-    facts |= {"reviewing": reviewing.facts}
-    operations = operation_args.select()
+    facts |= {"reviewing": reviewing.facts, "rewards": rewards.facts}
     check_named(instructor=script_args.instructor, reviewer=script_args.reviewer)
+    rewards.check()
+    operations = rewards.operations(operation_args.select())
     models = make_generator(script_args.instructor), reviewing.apply(make_generator(script_args.reviewer))
     check_carries_out(operations, models[0])
     rules = script_args.instructor == script_args.reviewer == RULEBOOK and not model_args.model_name_or_path
     ppo_args.license = settle_license(ppo_args.license, ours=rules and seed_args.seeds is None)
-    arguments = run_arguments(seed_args, operation_args, script_args, model_args, ppo_args, without=_ELSEWHERE)
+    named = seed_args, operation_args, script_args, rewards, model_args, ppo_args
+    arguments = run_arguments(*named, without=_ELSEWHERE)
     arguments |= reviewing.arguments
     with hold(ppo_args.output_dir, first=ppo_args.process_index == 0):
         with ppo_args.main_process_first():  # Else the others meet a folder that is half claimed.
@@ -95,7 +98,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         if done is not None:
             print(f"{ppo_args.output_dir} is already complete.")
         else:
-            done = learn(train, test, operations, models, script_args, model_args, ppo_args)
+            done = learn(train, test, operations, models, rewards, script_args, model_args, ppo_args)
             if ppo_args.process_index == 0:
                 write_lineage(out := ppo_args.output_dir, "policy", {**facts, "weights": weights_digest(out)})
                 finish_run(ppo_args.output_dir, done)
@@ -104,12 +107,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return done
 
 
-def learn(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
+def learn(train, test, operations, models, rewards, script_args, model_args, ppo_args) -> dict[str, Any]:
     """Train what was asked for, with a ledger."""
     with open_ledger(Path(script_args.ledger or Path(ppo_args.output_dir) / "ledger.sqlite")) as ledger:
         models = [ledger.record(model) for model in models]
         carry_out = train_policy if script_args.chooser == "policy" else train_bandit
-        summary = carry_out(train, test, operations, models, script_args, model_args, ppo_args)
+        paying = rewards.make(ledger.record, ppo_args.sampling_seed)
+        summary = carry_out(train, test, operations, models, paying, script_args, model_args, ppo_args)
         ledger.conclude()
     return summary
 
@@ -174,7 +178,7 @@ def check_arguments(script_args: TrainPolicyArguments, model_args, ppo_args) -> 
         raise UserError("A bandit is no model that the Hub could load; leave out push_to_hub.")
 
 
-def train_policy(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
+def train_policy(train, test, operations, models, reward_funcs, script_args, model_args, ppo_args) -> dict[str, Any]:
     """The stages: trainer, evaluate, train, evaluate, save."""
     from transformers import set_seed
     from trl import get_peft_config
@@ -188,6 +192,7 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
         args=ppo_args,
         instructor=models[0],
         reviewer=models[1],
+        reward_funcs=reward_funcs,
         train_dataset=seeds_to_dataset(train),
         eval_dataset=seeds_to_dataset(test) if test else None,
         operations=operations,
@@ -207,7 +212,7 @@ def train_policy(train, test, operations, models, script_args, model_args, ppo_a
     return {"policy": str(ppo_args.output_dir), **trainer.facts()}
 
 
-def train_bandit(train, test, operations, models, script_args, model_args, ppo_args) -> dict[str, Any]:
+def train_bandit(train, test, operations, models, reward_funcs, script_args, model_args, ppo_args) -> dict[str, Any]:
     """A bandit in the policy's place: as many rollouts of as many chains as PPO would make, each learned from once."""
     from teamsrl_hf.environment.bandits import train_chooser
     from teamsrl_hf.environment.choosers import CHOOSERS, save_chooser
@@ -216,6 +221,7 @@ def train_bandit(train, test, operations, models, script_args, model_args, ppo_a
     rounds = ppo_args.max_steps // (ppo_args.num_ppo_epochs * ppo_args.num_mini_batches)
     episodes, steps = ppo_args.episodes_per_rollout, ppo_args.operations_per_episode
     options = {"episodes": episodes, "steps": steps, "seed": ppo_args.seed, "sampling": ppo_args.sampling}
+    options |= {"reward_funcs": reward_funcs, "reward_weights": ppo_args.reward_weights}
     rewards = train_chooser(chooser, train, operations, *models, rounds, **options)
     save_chooser(chooser, ppo_args.output_dir)
     return {

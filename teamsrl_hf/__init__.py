@@ -13,6 +13,7 @@ _ROOMS = {
     "environment.choosers": ("CHOOSERS", "load_chooser", "paper_chooser", "save_chooser", "uniform_chooser"),
     "ppo.callbacks": ("EvolvedExamplesCallback",),
     "environment.rewriter": ("rewriter_reward", "rewriting_rows"),
+    "environment.student.answers": ("gap_reward", "learnability_reward", "verified_reward"),
     "environment.rollout": ("rollout",),
     "environment.tools": ("evolution_environment", "evolution_rows"),
     "errors": ("CallsRefused", "Stopped", "UserError"),
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from .environment.rewriter import rewriter_reward as rewriter_reward
     from .environment.rewriter import rewriting_rows as rewriting_rows
     from .environment.rollout import rollout as rollout
+    from .environment.student.answers import gap_reward as gap_reward
+    from .environment.student.answers import learnability_reward as learnability_reward
+    from .environment.student.answers import verified_reward as verified_reward
     from .environment.tools import evolution_environment as evolution_environment
     from .environment.tools import evolution_rows as evolution_rows
     from .errors import CallsRefused as CallsRefused

@@ -17,6 +17,7 @@ class Role(Name):
     REVIEWER = "reviewer"
     EXPERT = "expert"
     JUDGE = "judge"
+    STUDENT = "student"
 
 
 class CallKind(Name):
