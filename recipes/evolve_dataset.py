@@ -16,12 +16,15 @@ Several processes share the seeds, with the same rows as one; they need a file s
 `--dry_run` shows a request of each role, asks it, and forecasts calls, tokens, cost and rows; `--pilot 20` evolves 20
 seeds for that, which the run that follows finds in its ledger. Its exit status is 0 if each model answered, else 4.
 
+`--target rows --budget_cost 5` makes the most of a budget: a pilot of 20 seeds decides how many seeds are evolved and
+where chains end, says what to expect, and the run follows. With `--pilot 20` it ends after saying so.
+
 From Python: `DatasetEvolver.write`.
 """
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +39,17 @@ from teamsrl_hf.commands.arguments import (
 )
 from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.environment.calibration import ReviewingArguments
-from teamsrl_hf.errors import NothingMade, Stopped, UserError, check_number, did_you_mean
+from teamsrl_hf.errors import NothingMade, Stopped, UserError, check_number
 from teamsrl_hf.evolve.config import EvolverConfig
 from teamsrl_hf.evolve.evolver import DatasetEvolver
 from teamsrl_hf.evolve.filters import Filter
+from teamsrl_hf.evolve.forecast.allocation import DECIDED, TARGETS, settle
 from teamsrl_hf.evolve.forecast.dry_run import dry_run
 from teamsrl_hf.evolve.record import CardSettings, RunRecord
 from teamsrl_hf.evolve.shards import Team
 from teamsrl_hf.evolve.write import Payment, Writing, WrittenDataset
 from teamsrl_hf.models.accounting import outcome
-from teamsrl_hf.models.budget import Budget, Price
+from teamsrl_hf.models.budget import Budget, read_prices
 from teamsrl_hf.models.factory import check_named, make_generator
 from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.models.specification import Spec, at_pace, identity, impatient
@@ -126,8 +130,19 @@ class EvolveArguments:
         default=None, metadata={"help": "Dry run that evolves so many seeds for its forecast; the run reuses them."}
     )
 
+    target: str | None = field(
+        default=None,
+        metadata={
+            "help": "Make the most of the budget: of rows, of verified rows, or of seeds with a row (diversity). A "
+            "pilot decides how many seeds are evolved and where chains end.",
+            "choices": tuple(TARGETS),
+        },
+    )
+
     def __post_init__(self) -> None:
         _ = self.budget  # An error in it has to show before the folder is claimed.
+        if self.target and self.budget == Budget():
+            raise UserError("A target needs a budget; give budget_calls, budget_tokens, or budget_cost and prices.")
         if self.pilot is not None:
             check_number("pilot", self.pilot, 2, whole=True)
 
@@ -171,7 +186,7 @@ class FilterArguments:
         if self == FilterArguments():
             return []
         from teamsrl_hf.evaluation.embeddings import embedder
-        from teamsrl_hf.evolve.filters import Decontamination, language, length_limits, load_benchmark
+        from teamsrl_hf.evolve.filters import Decontamination, benchmark_name, language, length_limits, load_benchmark
 
         benchmarks = {benchmark_name(spec): load_benchmark(spec) for spec in self.decontaminate or ()}
         embed = embedder(self.decontaminate_embedding) if self.decontaminate_embedding else None
@@ -193,6 +208,7 @@ class Given:
     reviewing: ReviewingArguments
     filters: FilterArguments
     evolver: EvolverConfig
+    allocation: dict[str, Any] | None = None  # What a pilot decided, see `allocated`.
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -205,6 +221,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     given = read_arguments(argv)
     train, test = given.seeds.load()
     team = Team.join()
+    if given.script.target and not given.script.dry_run and not given.script.cancel:
+        given, train = allocated(given, train, test)
+        if given.script.pilot:
+            return {"allocation": given.allocation}
     evolver = make_evolver(given, team)
     try:
         if given.script.cancel:
@@ -272,16 +292,32 @@ def cancel(evolver: DatasetEvolver, given: Given) -> dict[str, Any]:
 def rehearse(evolver: DatasetEvolver, given: Given, train: list[Seed], test: list[Seed]) -> dict[str, Any]:
     """Ask each model one question and print a forecast; returns it."""
     script, folder = given.script, Path(given.script.output_dir)
-    ledger, prices = script.ledger or folder / "ledger.sqlite", read_prices(script.prices)
-    payment = Payment(ledger, script.retry_errors, prices, script.budget)
     card = CardSettings(script.license, script.language, script.card_template)
-    writing = Writing(evolver, train, test, folder, payment, card, make_record(given, train, test))
+    writing = Writing(evolver, train, test, folder, payment(given), card, make_record(given, train, test))
     asking = make_evolver(given, Team(), impatient)
     try:
         found = dry_run(writing, script.pilot or 0, asking)
     finally:
         close(asking)
     return {"forecast": found and asdict(found)}
+
+
+def allocated(given: Given, train: list[Seed], test: list[Seed]) -> tuple[Given, list[Seed]]:
+    """What is given, with the settings and seeds that make the most of the budget; see `settle`."""
+    evolver, script = make_evolver(given, Team()), given.script
+    try:
+        found = settle(evolver, train, test, script.output_dir, payment(given), script.target, script.pilot)
+    finally:
+        close(evolver)
+    settings = {name: found.record[name] for name in DECIDED}
+    return replace(given, evolver=replace(given.evolver, **settings), allocation=found.record), found.seeds
+
+
+def payment(given: Given) -> Payment:
+    """Where calls are recorded, and what they may cost."""
+    script = given.script
+    ledger = script.ledger or Path(script.output_dir) / "ledger.sqlite"
+    return Payment(ledger, script.retry_errors, read_prices(script.prices), script.budget)
 
 
 def close(evolver: DatasetEvolver) -> None:
@@ -307,6 +343,7 @@ def make_record(given: Given, train: list[Seed], test: list[Seed]) -> RunRecord:
     arguments = run_arguments(*everything, without=(*WHERE, *HOW_FAR, *ROLES))
     arguments |= {"seeds": seeds_digest([*train, *test]), **{role: identity(specs.get(role)) for role in ROLES}}
     arguments |= given.reviewing.arguments
+    arguments |= {"allocation": given.allocation} if given.allocation else {}
     origin = {
         "seeds": seeds_facts(seeds.seeds, train, test, seeds.test_size, seeds.left_out),
         **origin_of(specs, script),
@@ -357,23 +394,6 @@ def pick_chooser(script_args: EvolveArguments, operation_args: OperationArgument
     if operation_args.operations or operation_args.own_operations:
         check_policy_operations(policy, operations)
     return policy.choose, prompted_as(policy.config.operation_tuple(), operations)
-
-
-def read_prices(prices: dict | None) -> dict[str, Price]:
-    """Prices by model, from YAML; UserError on anything else than numbers for each."""
-    known = [one.name for one in fields(Price)]
-    for model, price in (prices or {}).items():
-        if not isinstance(price, dict):
-            raise UserError(f"The price of {model!r} is {price!r}; write MODEL: {{prompt: 0.1, completion: 0.4}}.")
-        for name in set(price) - set(known):
-            raise UserError(f"Unknown key {name!r} in the price of {model!r}{did_you_mean(name, known)}")
-    return {model: Price(**price) for model, price in (prices or {}).items()}
-
-
-def benchmark_name(spec: str) -> str:
-    """What the card calls a benchmark: of a file its name alone, not where it lies on this machine."""
-    source = spec if Path(spec).exists() else spec.partition(":")[0]
-    return Path(source).name if Path(source).exists() else spec
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the other modules of this package ask of an evolver, whatever its class."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from ..environment.rollout import Chooser
 from ..models.base import Generator
@@ -31,6 +31,8 @@ class Evolution(Protocol):
 
     def recorded(self, ledger: Ledger) -> "Evolution": ...
 
+    def with_settings(self, **changes: Any) -> "Evolution": ...
+
     def choose(self, state: State, seed: Seed) -> Operation: ...
 
     def groups(self, seeds: Iterable[Seed]) -> Iterator[tuple[Seed, ...]]: ...
@@ -44,3 +46,11 @@ class Evolution(Protocol):
     def stream(self, seeds: Iterable[Seed]) -> AsyncGenerator[list[Example | Rejection]]: ...
 
     async def settle(self, seconds: float | None = ...) -> None: ...
+
+
+def value_function(chooser: Chooser) -> Callable[[Sequence[State]], Sequence[float]] | None:
+    """The chooser's function from states to expected rewards, None without one; a policy's `choose` is its method."""
+    for owner in (chooser, getattr(chooser, "__self__", None)):
+        if callable(value := getattr(owner, "value", None)):
+            return value
+    return None

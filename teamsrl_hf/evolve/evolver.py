@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,7 @@ from .candidates import CHAIN, Counted, answer_request, ask, prove
 from .concurrency import close, each, in_batches, in_order, together
 from .config import PLANNED, EvolverConfig
 from .dedup import NearDuplicates
-from .evolution import ROLES
+from .evolution import ROLES, value_function
 from .filters import Filter
 from .record import CardSettings, RunRecord, record_of
 from .shards import Team
@@ -76,7 +77,7 @@ class DatasetEvolver:
         self.expert, self.reviewer, self.chooser, self.instructor = expert, reviewer, chooser, instructor
         self.operations, self.args = with_proofs(operations, args.constraints), args
         self.filters: tuple[Filter, ...] = tuple(filters)
-        self._value = None if args.stop_below is None else _value_function(chooser)
+        _ = _value_needed(chooser, args)  # That it is missing has to show before a run.
         self._accepted = NearDuplicates(args.dedup_threshold)
 
     def choose(self, state: State, seed: Seed) -> Operation:
@@ -209,6 +210,12 @@ class DatasetEvolver:
         other._accepted = NearDuplicates(self.args.dedup_threshold)
         return other
 
+    def with_settings(self, **changes: Any) -> Self:
+        """A fresh copy with other fields of `EvolverConfig`."""
+        other = self.fresh()
+        other.args = replace(self.args, **changes)
+        return other
+
     def recorded(self, ledger: Ledger) -> Self:
         """A fresh copy whose calls go through `ledger`."""
         other = self.fresh()
@@ -259,10 +266,8 @@ class DatasetEvolver:
             await self.settle(patience)
 
     def _next(self, state: State, seed: Seed) -> Operation | None:
-        least = self.args.stop_below
-        if self._value is not None and least is not None and self._value([state])[0] < least:
-            return None
-        return self.choose(state, seed)
+        value, least = _value_needed(self.chooser, self.args), self.args.stop_below or 0.0
+        return None if value is not None and value([state])[0] < least else self.choose(state, seed)
 
     def _filtered(self, candidate: Candidate) -> str | None:
         return next((reason for judge in self.filters if (reason := judge(candidate))), None)
@@ -292,10 +297,13 @@ def _limited(model: Generator, chains: int, concurrency: int) -> Generator:
     return model if limited or chains == concurrency else Limited(model, concurrency)
 
 
-def _value_function(chooser: Chooser) -> Callable[[Sequence[State]], Sequence[float]]:
-    """The chooser's function from states to expected rewards; a policy's chooser is a method of the policy."""
-    for owner in (chooser, getattr(chooser, "__self__", None)):
-        if callable(value := getattr(owner, "value", None)):
-            return value
-    name = getattr(chooser, "name", type(chooser).__name__)
-    raise UserError(f"stop_below needs a chooser that values states, which {name!r} does not; leave stop_below out.")
+def _value_needed(chooser: Chooser, args: EvolverConfig) -> Callable[[Sequence[State]], Sequence[float]] | None:
+    """The chooser's value of states where `stop_below` needs it."""
+    if args.stop_below is None:
+        return None
+    if (value := value_function(chooser)) is None:
+        name = getattr(chooser, "name", type(chooser).__name__)
+        raise UserError(
+            f"stop_below needs a chooser that values states, which {name!r} does not; leave stop_below out."
+        )
+    return value

@@ -8,6 +8,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -275,3 +276,9 @@ def _sorted_together(parts: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarra
 def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def benchmark_name(spec: str) -> str:
+    """What the card calls a benchmark: of a file its name alone, not where it lies on this machine."""
+    source = spec if Path(spec).exists() else spec.partition(":")[0]
+    return Path(source).name if Path(source).exists() else spec

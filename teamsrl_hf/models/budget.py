@@ -5,9 +5,9 @@ import json
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from ..errors import Stopped, UserError
+from ..errors import Stopped, UserError, did_you_mean
 from ..types import Tier
 from .base import Completion, Purchase, Request, prompt_bytes
 
@@ -71,6 +71,17 @@ class Price:
         """
         saved = 0.0 if self.cached_prompt is None else cached_tokens * (self.prompt - self.cached_prompt)
         return (prompt_tokens * self.prompt - saved + completion_tokens * self.completion) / 1_000_000
+
+
+def read_prices(prices: dict | None) -> dict[str, Price]:
+    """Prices by model, from YAML; UserError on anything else than numbers for each."""
+    known = [one.name for one in fields(Price)]
+    for model, price in (prices or {}).items():
+        if not isinstance(price, dict):
+            raise UserError(f"The price of {model!r} is {price!r}; write MODEL: {{prompt: 0.1, completion: 0.4}}.")
+        for name in set(price) - set(known):
+            raise UserError(f"Unknown key {name!r} in the price of {model!r}{did_you_mean(name, known)}")
+    return {model: Price(**price) for model, price in (prices or {}).items()}
 
 
 @dataclass(frozen=True)

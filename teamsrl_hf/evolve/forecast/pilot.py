@@ -4,7 +4,7 @@ The calls are those that the run itself makes for these seeds, so the run finds 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...environment.rollout import uniform
@@ -20,6 +20,12 @@ from ..shards import consume
 from .intervals import NOTHING, Forecast, Outcome, Spent, forecast
 
 LEAST_UNITS = 2
+Results = Sequence[Example | Rejection]
+
+
+def count_rows(results: Results) -> int:
+    """Rows among the results of a seed."""
+    return sum(isinstance(result, Example) for result in results)
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,16 @@ class _Metered(Wrapper):
 
 
 def run_pilot(
-    evolver: Evolution, seeds: Sequence[Seed], size: int, ledger: Ledger, show_progress: bool = True
+    evolver: Evolution,
+    seeds: Sequence[Seed],
+    size: int,
+    ledger: Ledger,
+    show_progress: bool = True,
+    counted: Callable[[Results], int] = count_rows,
 ) -> Pilot:
     """Evolve `size` of the seeds, or the few more that share calls with them; write no row.
+
+    `counted` says what the results of one seed count for, in the place of their rows.
 
     Raises:
         Stopped: The budget is spent, or a model refuses all calls.
@@ -87,7 +100,7 @@ def run_pilot(
     for role in ROLES:
         if (model := getattr(metered, role)) is not None:
             setattr(metered, role, _Metered(model, meter))
-    results: list[Sequence[Example | Rejection]] = []
+    results: list[Results] = []
     with progress_bar("Pilot", len(chosen), ledger, statistics, not show_progress) as advance:
 
         def keep(made: list[Example | Rejection]) -> None:
@@ -100,7 +113,7 @@ def run_pilot(
     ledger.conclude()
     made = dict(zip((seed.id for seed in chosen), results, strict=True))
     units = [unit for group in groups for unit in _units(group, evolver.args.pack_size)]
-    return Pilot([_outcome(unit, made, meter) for unit in units], statistics)
+    return Pilot([_outcome(unit, made, meter, counted) for unit in units], statistics)
 
 
 def forecast_from(pilot: Pilot, evolver: Evolution, seeds: Sequence[Seed], level: float = 0.9) -> Forecast:
@@ -135,10 +148,12 @@ def _units(group: Sequence[Seed], size: int) -> Iterator[Sequence[Seed]]:
         yield group[start : start + size]
 
 
-def _outcome(unit: Sequence[Seed], made: Mapping[str, Sequence[Example | Rejection]], meter: Meter) -> Outcome:
+def _outcome(
+    unit: Sequence[Seed], made: Mapping[str, Results], meter: Meter, counted: Callable[[Results], int]
+) -> Outcome:
     results = [result for seed in unit for result in made[seed.id]]
     reasons = Counter(result.reason for result in results if isinstance(result, Rejection))
-    rows = sum(isinstance(result, Example) for result in results)
+    rows = sum(counted(made[seed.id]) for seed in unit)
     spent: dict[str, Spent] = {}
     for seed in unit:
         for role, more in meter.taken.get(seed.id, {}).items():

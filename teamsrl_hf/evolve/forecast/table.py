@@ -13,14 +13,14 @@ Tokens and cost are estimates: four bytes a token, and for each answer one token
 `--pilot 20` evolves 20 seeds and gives an interval."""
 
 
-def forecast_table(found: Forecast, method: str, priced: bool) -> str:
-    """The rows, and calls, tokens and cost by role: the likeliest number and the interval."""
+def forecast_table(found: Forecast, method: str, priced: bool, counted: str = "rows") -> str:
+    """What is `counted`, and calls, tokens and cost by role: the likeliest number and the interval."""
     head = f"Forecast for {found.seeds:,} seeds by the method {method}"
     how = f"In {found.level:.0%} of such forecasts, all of these intervals hold."
     evolved = f"{found.pilot:,} of which were evolved" if found.pilot else "none of which was evolved"
     lines = [f"{head}, {evolved}.", how if found.pilot else _BOUNDS, ""]
     lines.append(f"{'':<12}{'':<38}{'likely':>14}{'least':>14}{'most':>14}")
-    lines.append(_line("dataset", "rows", found.rows, _count))
+    lines.append(_line("dataset", counted, found.rows, _count))
     for role, name in _shown(found, priced):
         show = _money if name == "cost" else _count
         lines.append(_line(role, _UNITS.get(name, name), found.spent[role][name], show))
