@@ -33,6 +33,7 @@ from teamsrl_hf.types import CallKind
 
 SHOWN = ("policy", "linucb", "uniform", "paper", "evol_instruct", "policy_plan_answer", "uniform_plan_answer")
 POINTS = 6  # Of a curve.
+EPISODES = 64  # Of one round of training.
 MOST_CALLS = 4  # Of a model for one operation: two tries of an edit, a verdict of Evol-Instruct's judge, an answer.
 FEWEST_CHAINS = 4  # At the same time: with fewer the batches of a local model stay all but empty.
 
@@ -61,7 +62,7 @@ class CompareArguments:
     )
     budget: int = field(default=400, metadata={"help": "Paid calls of each method that count, in each repetition."})
     repetitions: int = field(default=5, metadata={"help": "Repetitions with different random numbers, 2 to 10."})
-    rollouts: int = field(default=10, metadata={"help": "Rollouts of 384 operations to train a chooser on."})
+    rollouts: int = field(default=10, metadata={"help": "Rounds of 64 chains to train a chooser on."})
     operations_per_episode: int = field(default=6, metadata={"help": "Operations, or rounds, for each seed."})
     temperature: float = field(default=0.7, metadata={"help": "Sampling temperature of expert and instructor."})
     top_p: float = field(default=0.95, metadata={"help": "Nucleus that expert and instructor sample from."})
@@ -201,12 +202,11 @@ def train_policy(args: CompareArguments, models: Models, train: Sequence, number
             folder,
             seed=number,
             use_cpu=not torch.cuda.is_available(),
-            per_device_train_batch_size=16,
+            total_episodes=args.rollouts * EPISODES,
             operations_per_episode=args.operations_per_episode,
             **args.settings(number),
             **quiet,
         )
-        config.max_steps = args.rollouts * config.num_ppo_epochs * config.num_mini_batches
         trainer = InstructionGenPPOTrainer(
             policy,
             config,
@@ -335,7 +335,7 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
         "seeds": len(test),
         "seeds_digest": digest,
         "equal_rows": equal,
-        "training_operations": args.rollouts * 64 * args.operations_per_episode,
+        "training_operations": args.rollouts * EPISODES * args.operations_per_episode,
         "expert": public_model(args.expert),
         "embedding": args.embedding,
         "methods": list(args.methods),

@@ -192,6 +192,8 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_told_before_the_first_qu
         ({"entropy_coef": -1}, "entropy_coef must be a number of at least 0, not -1."),
         ({"target_kl": -1}, "target_kl must be a number above 0, not -1."),
         ({"num_ppo_epochs": 0}, "num_ppo_epochs must be a whole number of at least 1, not 0."),
+        ({"total_episodes": 3}, "total_episodes must be a whole number of at least 4, not 3."),
+        ({"total_episodes": 64, "max_steps": 257}, "total_episodes=64 ends after 256 steps, before max_steps; leave"),
         ({"report_to": "wanb"}, "report_to names 'wanb', no tracker that is installed here"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from teamsrl_hf import Operation, OperationPolicy, OperationPolicyConfig, State
-from teamsrl_hf.ppo.policy import check_policy_operations
+from teamsrl_hf.ppo.policy import check_policy_operations, load_policy
 from teamsrl_hf.text.operations import OPERATIONS
 
 STATES = [
@@ -96,6 +96,7 @@ def test_what_the_policy_sees_differs_by_text_history_and_step(policy):
 
 
 def test_operations_are_drawn_in_proportion_to_their_probability(policy):
+    policy.config.most_likely = False
     with torch.no_grad():
         policy.operation_head.weight.zero_()
         policy.operation_head.bias.copy_(torch.tensor([0.5, 0.25, 0.25, 0, 0, 0]).clamp(min=1e-9).log())
@@ -103,13 +104,39 @@ def test_operations_are_drawn_in_proportion_to_their_probability(policy):
     assert [drawn.count(k) for k in range(6)] == [500, 250, 250, 0, 0, 0]
 
 
+def test_by_default_the_most_likely_operation_is_chosen_whatever_the_random_number(policy):
+    with torch.no_grad():
+        policy.operation_head.weight.zero_()
+        policy.operation_head.bias.copy_(torch.tensor([0.0, 0.1, 0.0, 0.2, 0.0, 0.0]))
+    assert policy.choose([STATES[0]] * 3, [0.0, 0.5, 0.99]) == [3, 3, 3]
+
+
 def test_the_largest_random_number_still_picks_an_operation(policy):
+    policy.config.most_likely = False
     assert policy.choose(STATES, [0.0, 1.0 - 2**-53]) == [0, 5]
 
 
 def test_one_by_one_and_batched_choices_agree(policy):
     uniforms = [0.1, 0.9]
     assert policy.choose(STATES, uniforms) == policy.choose_batch(STATES, uniforms)
+    policy.config.most_likely = False
+    assert policy.choose(STATES, uniforms) == policy.choose_batch(STATES, uniforms)
+
+
+def test_a_policy_saved_before_it_read_the_form_of_a_text_loads_and_draws_as_it_did(tmp_path):
+    torch.manual_seed(0)
+    OperationPolicy(OperationPolicyConfig(form=False, most_likely=False)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config.pop("form"), config.pop("most_likely")) == (False, False)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    old = load_policy(tmp_path)
+    assert old.encoder[0].in_features == 32 + 26
+    assert old.choose(STATES, [0.0, 1.0 - 2**-53]) == [0, 5]
+
+
+def test_a_new_policy_keeps_its_form_features_when_it_is_saved(policy, tmp_path):
+    policy.save_pretrained(tmp_path)
+    assert load_policy(tmp_path).encoder[0].in_features == 11 + 32 + 26
 
 
 def test_steps_beyond_the_episode_and_long_texts_do_not_crash(policy):

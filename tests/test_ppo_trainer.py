@@ -76,6 +76,22 @@ def test_gradient_accumulation_makes_larger_rollouts_not_more_steps(tmp_path):
     assert instructor.calls == 2 * 16 * 6
 
 
+@pytest.mark.parametrize(
+    ("chains", "rollouts", "size"),
+    # A larger budget makes larger rollouts, not more of them, until a rollout has 128 chains; none walks more chains.
+    [(4, 1, 4), (32, 8, 4), (100, 8, 12), (192, 8, 24), (640, 8, 80), (1280, 10, 128), (2560, 20, 128)],
+)
+def test_a_budget_of_chains_decides_the_size_of_rollouts(tmp_path, chains, rollouts, size):
+    args = InstructionGenPPOConfig(str(tmp_path), use_cpu=True, report_to="none", total_episodes=chains)
+    assert (args.episodes_per_rollout, args.max_steps) == (size, rollouts * 8 * 4)
+
+
+def test_max_steps_ends_a_training_before_its_budget_does(tmp_path):
+    instructor = _only()
+    _trainer(tmp_path, instructor, total_episodes=64, max_steps=6).train()
+    assert instructor.calls == 2 * 8 * 6
+
+
 def test_a_planted_best_operation_is_learned(tmp_path):
     trainer = _trainer(tmp_path, _only("concretize"), max_steps=120, per_device_train_batch_size=8)
     before = trainer.evaluate()
@@ -107,6 +123,7 @@ def test_failed_calls_teach_nothing(tmp_path):
 
     trainer = _trainer(tmp_path, ScriptedGenerator(answer), reward_weights=[1.0, 0.0], max_steps=16)
     trainer.args.entropy_coef = 0.0
+    trainer.policy.config.most_likely = False  # It learns nothing here, so one operation alone would be its favourite.
     before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
     trainer.train()
     evaluated = trainer.evaluate()
@@ -261,7 +278,7 @@ def test_a_text_that_does_not_tell_cannot_be_learned_from(tmp_path):
         first = text.split(" Further")[0]
         return f"{text} Further {len(text)}." if name == by_number[first] else text
 
-    seeds, held_out = _animals(0, 40, shuffled=True), _animals(100, 20, shuffled=True)
+    seeds, held_out = _animals(0, 40, shuffled=True), _animals(100, 100, shuffled=True)
     learned = _lift_on(tmp_path, seeds, held_out, ScriptedGenerator(hidden))
     # The best there is without the text, 5.5 of 6: try the one, and if nothing came of it, stay with the other.
     assert learned["eval_accept_rate"] < 0.93

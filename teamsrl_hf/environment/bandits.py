@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError, check_number
 from ..models.base import Generator, Sampling
-from ..text.features import hashed_vectors, history_features
+from ..text.features import FORM, form_features, hashed_vectors, history_features
 from ..text.operations import Operation
 from ..types import Seed, State, Trajectory
 from .review import DEFAULT_REWARDS
@@ -78,7 +78,8 @@ class LinUCBChooser:
     Args:
         operations: K operations.
         alpha: Width of the confidence bounds; more explores longer.
-        text_dim: Hash buckets for the words of the text; 0 ignores the text.
+        text_dim: Hash buckets for the words of the text; 0 ignores the words.
+        form: Whether it sees the form of the text, see `text.features.FORM`.
         operations_per_episode: Steps after which the step feature saturates.
         explore: False takes the highest expected reward; each choice then depends on its own state only.
     """
@@ -86,13 +87,14 @@ class LinUCBChooser:
     operations: Sequence[Operation]
     alpha: float = 1.0
     text_dim: int = 0
+    form: bool = False
     operations_per_episode: int = 6
     explore: bool = True
     name: ClassVar[str] = "linucb"
 
     def __post_init__(self):
         count = len(self.operations)
-        size = 3 * count + 2 + self.operations_per_episode + self.text_dim
+        size = 3 * count + 2 + self.operations_per_episode + self.text_dim + self.form * len(FORM)
         # The inverses are kept, not the sums they invert: each observation updates them by one outer product.
         self.arrays = {"inverse": np.stack([np.eye(size)] * count), "moment": np.zeros((count, size))}
 
@@ -115,10 +117,12 @@ class LinUCBChooser:
         return [float((weights @ self.features(state)).max()) for state in states]
 
     def features(self, state: State) -> np.ndarray:
-        """History, step and, if `text_dim`, hashed words of a state; float64 of shape (3 K + 2 + T + text_dim,)."""
+        """History, step and, if asked for, hashed words and form of a state; float64 of shape (D,)."""
         parts = [history_features([state], index_of(self.operations), self.operations_per_episode)[0]]
         if self.text_dim:
             parts.append(hashed_vectors([state.text], self.text_dim)[0])
+        if self.form:
+            parts.append(form_features([state.text])[0])
         return np.concatenate(parts).astype(np.float64)
 
     def update(self, trajectories: Sequence[Trajectory], rewards: Rewards) -> None:

@@ -23,7 +23,7 @@ from ..training.resumable import Resumable
 from ..types import State, Trajectory
 from .config import InstructionGenPPOConfig
 from .metrics import LOGGED_LOSSES, evaluation_metrics, mix_by_step
-from .policy import OperationPolicy
+from .policy import OperationPolicy, draw, pick
 
 CARD_ARGUMENTS = (
     *("learning_rate", "operations_per_episode", "num_ppo_epochs", "num_mini_batches", "gamma", "lam", "cliprange"),
@@ -62,9 +62,17 @@ class PolicyReport(Resumable):
         """Chains from all B seeds, and the sum of rewards of each, (B,)."""
         raise NotImplementedError
 
-    def _choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
-        """The policy as it is now, as a chooser."""
+    def _read(self, states: Sequence[State]) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Inputs of the policy as it is now, logits (N, K) and values (N,)."""
         raise NotImplementedError
+
+    def _choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
+        """Operations drawn from the policy, as in training."""
+        return draw(self._read(states)[1], uniforms)
+
+    def _choose_in_use(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
+        """Operations as `OperationPolicy.choose` takes them."""
+        return pick(self._read(states)[1], uniforms, self.policy.config.most_likely)
 
     def _record(self, name: str, value: torch.Tensor | float) -> None:
         self._metrics[name].append(float(value))
@@ -90,7 +98,7 @@ class PolicyReport(Resumable):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Reward of the policy and of the uniform chooser on the same seeds with the same random numbers.
+        """Reward of the policy, as it is used, and of the uniform chooser on the same seeds with the same numbers.
 
         Returns:
             `eval_reward`, `eval_random_reward` (sums over an episode, means over seeds); `eval_lift`, their
@@ -103,7 +111,7 @@ class PolicyReport(Resumable):
         world = self.accelerator.num_processes
         if len(dataset) < world:
             raise UserError(f"eval_dataset holds {len(dataset)} seeds for {world} processes; give one for each.")
-        chains, learned = self._evaluate_chooser(dataset, self._choose)
+        chains, learned = self._evaluate_chooser(dataset, self._choose_in_use)
         random_chains, random = self._evaluate_chooser(dataset, uniform_chooser(self.operations))
         metrics = evaluation_metrics(chains, learned, random_chains, random)
         self._evaluations.append(metrics)

@@ -10,6 +10,10 @@ from ..models.base import Sampling
 from ..publish.licenses import settle_license
 from ..training.checks import check_training
 
+# Rollouts that a budget is cut into, and chains of a rollout at most. A small budget teaches more in eight small
+# rollouts than in three large ones (recipes/operation_policy).
+ROLLOUTS, MOST_CHAINS = 8, 128
+
 
 @dataclass
 class InstructionGenPPOConfig(TrainingArguments):
@@ -17,13 +21,16 @@ class InstructionGenPPOConfig(TrainingArguments):
 
     A rollout holds `per_device_train_batch_size × gradient_accumulation_steps × num_mini_batches` episodes on each
     process, and is used for `num_ppo_epochs × num_mini_batches` optimizer steps. One epoch walks every seed once.
+    With `total_episodes`, rollouts get a size that fits that budget; `max_steps` beside it ends the training earlier.
 
     With `push_to_hub`, the trainer's `save_model()` pushes the policy, in one commit, to a repository that is private
     unless `hub_private_repo` is False. Checkpoints are never pushed: as `hub_strategy`, "end" and the default
     "every_save" mean the same. Other values are errors, as are `hub_token` and `hub_always_push`.
     """
 
-    learning_rate: float = field(default=3e-3, metadata={"help": "Initial learning rate of AdamW."})
+    learning_rate: float = field(
+        default=1e-2, metadata={"help": "Initial learning rate of AdamW; for the small policy, less for a backbone's."}
+    )
     lr_scheduler_type: str = field(default="linear", metadata={"help": "Learning rate schedule."})
     max_grad_norm: float = field(default=0.5, metadata={"help": "Gradient norm limit (OpenAI baselines, ppo2)."})
     logging_steps: float = field(default=16, metadata={"help": "Log every so many optimizer steps."})
@@ -32,6 +39,10 @@ class InstructionGenPPOConfig(TrainingArguments):
     )
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast; no gain for the default policy."})
 
+    total_episodes: int | None = field(
+        default=None,
+        metadata={"help": "Chains to learn from, in all; sets max_steps and per_device_train_batch_size."},
+    )
     operations_per_episode: int = field(default=6, metadata={"help": "Operations tried in each chain (paper: 6)."})
     temperature: float = field(
         default=0.7, metadata={"help": "Sampling temperature of the instructor (paper's code: 0.7)."}
@@ -43,7 +54,9 @@ class InstructionGenPPOConfig(TrainingArguments):
     sampling_seed: int | None = field(
         default=None, metadata={"help": "Seed that the instructor samples with; left out: another each time."}
     )
-    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout (TRL PPO: 4)."})
+    num_ppo_epochs: int = field(
+        default=8, metadata={"help": "Passes over each rollout (recipes/operation_policy; TRL PPO: 4)."}
+    )
     num_mini_batches: int = field(default=4, metadata={"help": "Minibatches per pass (OpenAI baselines, ppo2: 4)."})
     gamma: float = field(
         default=0.5, metadata={"help": "Discount (recipes/operation_policy; the paper's 0.995 learns worse there)."}
@@ -87,10 +100,26 @@ class InstructionGenPPOConfig(TrainingArguments):
             check_number(name, getattr(self, name), above=0)
         for name in ("vf_coef", "entropy_coef", "kl_coef"):
             check_number(name, getattr(self, name), 0)
+        if self.total_episodes is not None:
+            self._settle_budget(self.total_episodes)
         if self.target_kl is not None:
             check_number("target_kl", self.target_kl, above=0)
         if self.target_kl is not None and self.deepspeed_plugin is not None:
             raise UserError("target_kl can't stop a DeepSpeed engine in the middle of a rollout; leave it out.")
+
+    def _settle_budget(self, total: int) -> None:
+        """Set the size of a rollout and the number of optimizer steps, so that no more than `total` chains are walked.
+
+        Raises:
+            UserError: `total` is less than one chain for each minibatch, or ends before `max_steps`.
+        """
+        parts = self.num_mini_batches * self.gradient_accumulation_steps * self.world_size
+        check_number("total_episodes", total, parts, whole=True)
+        size = max(1, min(total // ROLLOUTS, MOST_CHAINS) // parts)
+        steps = total // (size * parts) * self.num_ppo_epochs * self.num_mini_batches
+        if self.max_steps > steps:
+            raise UserError(f"total_episodes={total} ends after {steps} steps, before max_steps; leave one out.")
+        self.per_device_train_batch_size, self.max_steps = size, self.max_steps if self.max_steps > 0 else steps
 
     @property
     def sampling(self) -> Sampling:

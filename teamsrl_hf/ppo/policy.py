@@ -2,8 +2,8 @@
 
 A `PreTrainedModel` whose config carries its operations, so that `save_pretrained`, `from_pretrained` and the Hub work
 as for any other model and a policy can't be used with operations it was not trained on. It reads text in one of three
-ways: as hashed words (the default); with a frozen encoder, which embeds each text once; or with an encoder or causal
-LM that is trained along with it, usually by LoRA.
+ways: by its form and hashed words (the default); with a frozen encoder, which embeds each text once; or with an
+encoder or causal LM that is trained along with it, usually by LoRA.
 """
 
 import json
@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput, cached_file
 
 from ..errors import UserError
 from ..loading import loading
-from ..text.features import hashed_vectors, history_features
+from ..text.features import hashed_vectors, history_features, text_features
 from ..text.operations import Operation, prompted_as
 from ..types import State
 from .policy_config import OperationPolicyConfig
@@ -56,7 +56,7 @@ class OperationPolicy(PreTrainedModel):
 
     def __init__(self, config: OperationPolicyConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
-        text_size = config.text_size
+        text_size = config.text_width
         if config.backbone is not None:
             # A loaded backbone is used as it is: building one first would double its memory, and fails under ZeRO-3.
             if backbone is None:
@@ -166,7 +166,8 @@ class OperationPolicy(PreTrainedModel):
     def _featurize_texts(self, texts: list[str]) -> dict[str, torch.Tensor]:
         config = self.config
         if config.backbone is None:
-            return {"text_vectors": torch.from_numpy(hashed_vectors(texts, config.text_size))}
+            read = text_features if config.form else hashed_vectors
+            return {"text_vectors": torch.from_numpy(read(texts, config.text_size))}
         if not config.freeze_backbone:
             return self._tokenize(texts)
         self._embed({text: None for text in texts if text not in self._embedded})
@@ -263,7 +264,7 @@ class OperationPolicy(PreTrainedModel):
     # -- choosing
 
     def choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
-        """Sample an operation for each state from the policy, by inverse cumulative probability at `uniforms`.
+        """The most likely operation for each state or, if `config.most_likely` is False, one drawn with `uniforms`.
 
         Each state gets a forward pass of its own: the other rows of a batch may change the last bits of a matrix
         product, and so, rarely, an operation; a dataset must not depend on which chains happened to run together.
@@ -273,7 +274,7 @@ class OperationPolicy(PreTrainedModel):
     @torch.no_grad()
     def choose_batch(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
         """As `choose`, in one forward pass: faster, but reproducible only for exactly the same batch."""
-        return draw(self._seen(states)[0], uniforms)
+        return pick(self._seen(states)[0], uniforms, self.config.most_likely)
 
     @torch.no_grad()
     def value(self, states: Sequence[State]) -> list[float]:
@@ -283,6 +284,11 @@ class OperationPolicy(PreTrainedModel):
     def _seen(self, states: Sequence[State]) -> tuple[torch.Tensor, torch.Tensor]:
         output = self(**{name: tensor.to(self.device) for name, tensor in self.featurize(states).items()})
         return output.logits, output.value
+
+
+def pick(logits: torch.Tensor, uniforms: Sequence[float], most_likely: bool) -> list[int]:
+    """The most likely operation in each of N states, or one drawn; `logits` (N, K)."""
+    return logits.argmax(-1).tolist() if most_likely else draw(logits, uniforms)
 
 
 def draw(logits: torch.Tensor, uniforms: Sequence[float]) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..errors import UserError, check_number
+from ..text.features import FORM
 from ..text.operations import OPERATIONS, Operation, check_operations, prompted_as
 from ..types import POLICY_TYPE
 
@@ -21,6 +22,9 @@ class OperationPolicyConfig(PreTrainedConfig):
         see_text, see_history: Whether the policy sees the text, and what was tried before; for ablations.
         hidden_size: Width of both hidden layers.
         text_size: Hash buckets for a text's words and pairs of words. Without a backbone only.
+        form: Whether form features (`text.features.FORM`) stand beside those words, which then count a fifth. Without
+            a backbone only.
+        most_likely: Whether `OperationPolicy.choose` takes the most likely operation; else it draws one.
         backbone: Config of the model that reads the text, as a mapping; None for hashed words.
         backbone_name: Where that model came from.
         freeze_backbone: Whether it stays as it is, so that each text is embedded once.
@@ -37,6 +41,8 @@ class OperationPolicyConfig(PreTrainedConfig):
     see_history: bool = True
     hidden_size: int = 64
     text_size: int = 32
+    form: bool = True
+    most_likely: bool = True
     backbone: dict[str, Any] | None = None
     backbone_name: str | None = None
     freeze_backbone: bool = True
@@ -55,6 +61,15 @@ class OperationPolicyConfig(PreTrainedConfig):
             raise UserError("operations of a policy must be mappings of name and sentence.")
         self.operation_tuple()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The config that `to_dict` described; one from before `form` and `most_likely` has neither."""
+        return super().from_dict({"form": False, "most_likely": False, **config_dict}, **kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What config.json holds: all that differs from the defaults, and what configs did not always have."""
+        return {**super().to_diff_dict(), "form": self.form, "most_likely": self.most_likely}
+
     def push_to_hub(self, *args: Any, **kwargs: Any) -> str:
         raise UserError("A config alone is no policy; push it with its weights: OperationPolicy.push_to_hub(REPO_ID).")
 
@@ -72,6 +87,11 @@ class OperationPolicyConfig(PreTrainedConfig):
         """`operations`, which is never None once the config is made."""
         assert self.operations is not None
         return self.operations
+
+    @property
+    def text_width(self) -> int:
+        """Width of a text's vector without a backbone: form features, if any, and hash buckets."""
+        return self.form * len(FORM) + self.text_size
 
     @property
     def history_size(self) -> int:

@@ -41,7 +41,7 @@ from .card import PolicyReport
 from .config import InstructionGenPPOConfig
 from .losses import explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .metrics import LOGGED_LOSSES, reward_metrics, rollout_metrics, whole
-from .policy import check_policy_operations, draw
+from .policy import check_policy_operations
 from .prepare import check_datasets, prepare_policy, unwrapped
 from .rollout_buffer import RolloutBuffer, RolloutSampler, RowNumbers, Tensors, collate_rows, file_of
 from .transitions import Reading, read_chains, transitions
@@ -277,9 +277,6 @@ class InstructionGenPPOTrainer(PolicyReport):
         if self.train_dataset is None:
             raise UserError("train() needs seeds; pass train_dataset to the trainer.")
         return self.train_dataset
-
-    def _choose(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
-        return draw(self._read(states)[1], uniforms)
 
     def _read(self, states: Sequence[State]) -> tuple[Tensors, torch.Tensor, torch.Tensor]:
         """Inputs, logits (N, K) and values (N,) of N states."""
