@@ -112,7 +112,7 @@ def learn(train, test, operations, models, rewards, script_args, model_args, ppo
     with open_ledger(Path(script_args.ledger or Path(ppo_args.output_dir) / "ledger.sqlite")) as ledger:
         models = [ledger.record(model) for model in models]
         carry_out = train_policy if script_args.chooser == "policy" else train_bandit
-        paying = rewards.make(ledger.record, ppo_args.sampling_seed)
+        paying = rewards.make(ledger.record, models[0], ppo_args.sampling_seed)
         summary = carry_out(train, test, operations, models, paying, script_args, model_args, ppo_args)
         ledger.conclude()
     return summary

@@ -14,6 +14,8 @@ _ROOMS = {
     "ppo.callbacks": ("EvolvedExamplesCallback",),
     "environment.rewriter": ("rewriter_reward", "rewriting_rows"),
     "environment.student.answers": ("gap_reward", "learnability_reward", "verified_reward"),
+    "environment.student.influence": ("Influence", "influence_reward"),
+    "environment.student.losses": ("AnswerLosses", "ifd_reward"),
     "environment.rollout": ("rollout",),
     "environment.tools": ("evolution_environment", "evolution_rows"),
     "errors": ("CallsRefused", "Stopped", "UserError"),
@@ -67,6 +69,10 @@ if TYPE_CHECKING:
     from .environment.student.answers import gap_reward as gap_reward
     from .environment.student.answers import learnability_reward as learnability_reward
     from .environment.student.answers import verified_reward as verified_reward
+    from .environment.student.influence import Influence as Influence
+    from .environment.student.influence import influence_reward as influence_reward
+    from .environment.student.losses import AnswerLosses as AnswerLosses
+    from .environment.student.losses import ifd_reward as ifd_reward
     from .environment.tools import evolution_environment as evolution_environment
     from .environment.tools import evolution_rows as evolution_rows
     from .errors import CallsRefused as CallsRefused

@@ -158,6 +158,8 @@ def test_a_bandit_is_paid_by_rewards_named_on_the_command_line(tmp_path):
     [
         (["--reward_funcs", "verified_rewards"], "No reward function 'verified_rewards'"),
         (["--reward_funcs", "verified_reward"], "name it with --student"),
+        (["--reward_funcs", "influence_reward", "--student", "rulebook"], "name it with --anchors"),
+        (["--reward_funcs", "ifd_reward", "--student", "rulebook"], "name the student as transformers:PATH_OR_ID"),
         (["--reward_funcs", "gap_reward", "--student", "rulebook"], "name it with --strong_student"),
         (["--reward_funcs", "verified_reward", "--student", "rulebook"], "give --constraints rules"),
         (["--reward_funcs", "verified_reward", "--student", "rulebok"], "write 'rulebook'"),

@@ -154,6 +154,11 @@ class TransformersGenerator:
         if isinstance(job, Completion):
             raise UserError(f"The model {self.model!r} can't be asked anything: {job.error}.")
 
+    @property
+    def loaded(self) -> tuple[Any, Any]:
+        """The model and its tokenizer."""
+        return self._model, self._tokenizer
+
     def rendered(self, request: Request) -> str:
         """The prompt as the model reads it. See `base.rendered_by`."""
         job = self._render(request)

@@ -1,7 +1,9 @@
 """Reward functions by name: in go the options of a command, out come functions whose calls a ledger records."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...errors import UserError, check_number, did_you_mean
@@ -12,14 +14,18 @@ from ...text.operations import CONSTRAINTS, UNCHECKED, Operation, with_proofs
 from ..review import DEFAULT_REWARDS
 from ..rewards import RewardFunction, name_of
 from .answers import gap_reward, learnability_reward, verified_reward
+from .influence import Influence, influence_reward
+from .losses import AnswerLosses, Row, ifd_reward, loaded_in
 
 _PLAIN = {name_of(function): function for function in DEFAULT_REWARDS}
+# Those that ask a student for answers to check, and those that read its losses.
 _ASKING: Mapping[str, Callable[..., RewardFunction]] = {
     "verified_reward": verified_reward,
     "learnability_reward": learnability_reward,
     "gap_reward": gap_reward,
 }
-REWARDS = (*_PLAIN, *_ASKING)
+_READING = ("ifd_reward", "influence_reward")
+REWARDS = (*_PLAIN, *_ASKING, *_READING)
 
 
 @dataclass
@@ -39,6 +45,10 @@ class RewardArguments:
     student_samples: int = field(default=4, metadata={"help": "Answers of a student to each rewrite."})
     student_temperature: float = field(default=0.7, metadata={"help": "Sampling temperature of these answers."})
     student_max_tokens: int = field(default=512, metadata={"help": "Longest of these answers."})
+    anchors: str | None = field(
+        default=None,
+        metadata={"help": "influence_reward: JSONL file of rows to get better at, with instruction and response."},
+    )
     constraints: str = field(
         default=UNCHECKED,
         metadata={"help": "What add_constraints adds, as in `teamsrl evolve`.", "choices": CONSTRAINTS},
@@ -53,11 +63,11 @@ class RewardArguments:
         check_number("student_samples", self.student_samples, 1, whole=True)
         check_number("student_max_tokens", self.student_max_tokens, 1, whole=True)
         check_number("student_temperature", self.student_temperature, 0)
-        asking = [name for name in self.reward_funcs if name in _ASKING]
-        wanted = {"student": asking, "strong_student": [name for name in asking if name == "gap_reward"]}
+        wanted = {"student": (*_ASKING, *_READING), "strong_student": ["gap_reward"], "anchors": ["influence_reward"]}
         for option, names in wanted.items():
-            if names and getattr(self, option) is None:
-                raise UserError(f"{names[0]} asks a model that nobody has named; name it with --{option}.")
+            needing = [name for name in self.reward_funcs if name in names]
+            if needing and getattr(self, option) is None:
+                raise UserError(f"{needing[0]} needs what nobody has named; name it with --{option}.")
 
     def operations(self, operations: Sequence[Operation]) -> tuple[Operation, ...]:
         """The operations with what `constraints` says.
@@ -80,25 +90,38 @@ class RewardArguments:
             if spec is not None:
                 check_model(spec)
 
-    def make(self, record: Callable[[Generator], Generator], seed: int | None = None) -> list[RewardFunction]:
+    def make(
+        self, record: Callable[[Generator], Generator], answerer: Generator, seed: int | None = None
+    ) -> list[RewardFunction]:
         """The functions; models are loaded, and wrapped by `record`, such as `Ledger.record`.
 
         Args:
+            answerer: Model whose answers `ifd_reward` and `influence_reward` have a student read.
             seed: Of the sampling of students; None for a random one.
-        """
-        sampling = Sampling(self.student_temperature, max_tokens=self.student_max_tokens, seed=seed)
-        models: dict[str, Any] = {}
-        if any(name in _ASKING for name in self.reward_funcs):
-            models["student"] = record(make_generator(self.student or ""))
-        if "gap_reward" in self.reward_funcs:
-            models["strong"] = record(make_generator(self.strong_student or ""))
-        return [self._function(name, models, sampling) for name in self.reward_funcs]
 
-    def _function(self, name: str, models: Mapping[str, Generator], sampling: Sampling) -> RewardFunction:
-        if name in _PLAIN:
-            return _PLAIN[name]
-        asked = models if name == "gap_reward" else {"student": models["student"]}
-        return _ASKING[name](**asked, samples=self.student_samples, sampling=sampling)
+        Raises:
+            UserError: A model or the anchors can't be loaded, or the student to read is not in this process.
+        """
+        names = [name for name in self.reward_funcs if name not in _PLAIN]
+        student: Any = make_generator(self.student or "") if names else None
+        made = {name: self._asking(name, student, record, seed) for name in names if name in _ASKING}
+        made |= {name: self._reading(name, student, record, answerer) for name in names if name in _READING}
+        return [_PLAIN.get(name) or made[name] for name in self.reward_funcs]
+
+    def _asking(self, name: str, student: Generator, record: Callable, seed: int | None) -> RewardFunction:
+        sampling = Sampling(self.student_temperature, max_tokens=self.student_max_tokens, seed=seed)
+        models = {"student": record(student)}
+        if name == "gap_reward":
+            models["strong"] = record(make_generator(self.strong_student or ""))
+        return _ASKING[name](**models, samples=self.student_samples, sampling=sampling)
+
+    def _reading(self, name: str, student: Generator, record: Callable, answerer: Generator) -> RewardFunction:
+        greedy = Sampling(temperature=0.0, top_p=1.0, max_tokens=self.student_max_tokens)
+        model, tokenizer = loaded_in(student)
+        if name == "ifd_reward":
+            return ifd_reward(record(AnswerLosses(model, tokenizer, student.model)), answerer, greedy)
+        reader = Influence(model, tokenizer, student.model, read_anchors(self.anchors or ""))
+        return influence_reward(record(reader), answerer, greedy)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -106,3 +129,23 @@ class RewardArguments:
         named = {"student": self.student, "strong_student": self.strong_student}
         models = {name: public_model(spec) for name, spec in named.items() if spec is not None}
         return {"reward_funcs": list(self.reward_funcs), **models}
+
+
+def read_anchors(path: str | Path) -> list[Row]:
+    """The rows of a JSONL file with the texts `instruction` and `response`.
+
+    Raises:
+        UserError: There is no such file, or a line has other content.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+        found = [(row["instruction"], row["response"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"Can't read anchors from {path} ({type(error).__name__}: {error}); give a JSONL file with instruction "
+            "and response."
+        ) from error
+    if not all(isinstance(text, str) for row in found for text in row):
+        raise UserError(f"{path} holds an instruction or response that is no text; correct it.")
+    return found
