@@ -20,6 +20,7 @@ from teamsrl_hf import (
     Rulebook,
     ScriptedGenerator,
     Seed,
+    State,
     seeds_to_dataset,
 )
 from teamsrl_hf.errors import CallsRefused, UserError
@@ -84,6 +85,24 @@ def test_gradient_accumulation_makes_larger_rollouts_not_more_steps(tmp_path):
 def test_a_budget_of_chains_decides_the_size_of_rollouts(tmp_path, chains, rollouts, size):
     args = InstructionGenPPOConfig(str(tmp_path), use_cpu=True, report_to="none", total_episodes=chains)
     assert (args.episodes_per_rollout, args.max_steps) == (size, rollouts * 8 * 4)
+
+
+def test_a_warm_started_policy_begins_as_a_bandit_has_ended(tmp_path):
+    options = {"total_episodes": 128, "max_steps": 1, "learning_rate": 0.0}
+    trainer = _trainer(tmp_path, _only("concretize"), warm_start=0.5, **options)
+    trainer.train()
+    assert trainer.evaluate()["eval_accept_rate"] > 0.9
+    # 8 rollouts of 16 chains: 4 are the bandit's, and the first of the policy's own 4 was walked.
+    assert trainer.facts()["environment_steps"] == (4 + 1) * 16 * 6
+    assert trainer.policy.value([State(SEEDS[0].text)])[0] > 1.5  # Near the sum of rewards halved at each step, 2.
+    cold = _trainer(tmp_path / "cold", _only("concretize"), **options)
+    cold.train()
+    assert cold.policy.value([State(SEEDS[0].text)])[0] < 1
+
+
+def test_a_warm_start_without_a_budget_is_refused(tmp_path):
+    with pytest.raises(UserError, match="warm_start is a share of total_episodes"):
+        InstructionGenPPOConfig(str(tmp_path), use_cpu=True, report_to="none", warm_start=0.5)
 
 
 def test_max_steps_ends_a_training_before_its_budget_does(tmp_path):

@@ -124,6 +124,7 @@ class PolicyReport(Resumable):
         """Numbers of the run: seeds, operations tried, and rewards in the first and the last evaluation, if any."""
         first, last = (self._evaluations[0], self._evaluations[-1]) if self._evaluations else ({}, {})
         rollouts = math.ceil(self.state.global_step / (self.args.num_ppo_epochs * self.args.num_mini_batches))
+        rollouts += self.args.warm_rollouts(self.args.episodes_per_rollout)
         episodes = rollouts * self.args.episodes_per_rollout * self.accelerator.num_processes
         return {
             "train_seeds": 0 if self.train_dataset is None else len(self.train_dataset),

@@ -43,6 +43,10 @@ class InstructionGenPPOConfig(TrainingArguments):
         default=None,
         metadata={"help": "Chains to learn from, in all; sets max_steps and per_device_train_batch_size."},
     )
+    warm_start: float = field(
+        default=0.0,
+        metadata={"help": "Share of total_episodes in which a bandit chooses; the policy starts as its imitation."},
+    )
     operations_per_episode: int = field(default=6, metadata={"help": "Operations tried in each chain (paper: 6)."})
     temperature: float = field(
         default=0.7, metadata={"help": "Sampling temperature of the instructor (paper's code: 0.7)."}
@@ -100,8 +104,13 @@ class InstructionGenPPOConfig(TrainingArguments):
             check_number(name, getattr(self, name), above=0)
         for name in ("vf_coef", "entropy_coef", "kl_coef"):
             check_number(name, getattr(self, name), 0)
+        check_number("warm_start", self.warm_start, 0, below=1)
         if self.total_episodes is not None:
             self._settle_budget(self.total_episodes)
+        if self.warm_start and (self.total_episodes is None or self.world_size > 1):
+            raise UserError(
+                "warm_start is a share of total_episodes, and works in one process; give that, or leave it out."
+            )
         if self.target_kl is not None:
             check_number("target_kl", self.target_kl, above=0)
         if self.target_kl is not None and self.deepspeed_plugin is not None:
@@ -116,10 +125,15 @@ class InstructionGenPPOConfig(TrainingArguments):
         parts = self.num_mini_batches * self.gradient_accumulation_steps * self.world_size
         check_number("total_episodes", total, parts, whole=True)
         size = max(1, min(total // ROLLOUTS, MOST_CHAINS) // parts)
-        steps = total // (size * parts) * self.num_ppo_epochs * self.num_mini_batches
+        rollouts = total // (size * parts) - self.warm_rollouts(size * parts)
+        steps = rollouts * self.num_ppo_epochs * self.num_mini_batches
         if self.max_steps > steps:
             raise UserError(f"total_episodes={total} ends after {steps} steps, before max_steps; leave one out.")
         self.per_device_train_batch_size, self.max_steps = size, self.max_steps if self.max_steps > 0 else steps
+
+    def warm_rollouts(self, episodes: int) -> int:
+        """Rollouts of `episodes` chains in which the bandit chooses."""
+        return int(self.warm_start * ((self.total_episodes or 0) // episodes))
 
     @property
     def sampling(self) -> Sampling:

@@ -168,6 +168,18 @@ def divergence(logprobs: torch.Tensor, ref_logprobs: torch.Tensor) -> torch.Tens
     return (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1).mean()
 
 
+def discounted(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Discounted sum of the rewards from each step to the end, (B, T), of rewards (B, T).
+
+    >>> discounted(torch.tensor([[1.0, 0.0, 4.0]]), 0.5)
+    tensor([[2., 2., 4.]])
+    """
+    returns = rewards.clone()
+    for t in reversed(range(rewards.shape[1] - 1)):
+        returns[:, t] += gamma * returns[:, t + 1]
+    return returns
+
+
 def explained_variance(value: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:
     """1 − Var(returns − value) / Var(returns), (); 0 where the returns do not vary. Inputs of any one shape."""
     variance = returns.var(correction=0)

@@ -1,16 +1,29 @@
-"""A policy made ready for PPO: in goes a policy or a name, out comes what is trained, with its adapter, no dropout."""
+"""A policy made ready for PPO: in goes a policy or a name, out comes what is trained, with its adapter, no dropout.
+
+A policy may also begin as the imitation of a bandit, `imitate`.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
 
+from ..environment.bandits import LinUCBChooser
 from ..environment.rewards import check_columns
+from ..environment.rollout import Chooser, states_of
 from ..errors import UserError
 from ..loading import library
 from ..text.operations import Operation
+from ..text.seeds import seed_from_row
+from ..types import Trajectory
 from .config import InstructionGenPPOConfig
+from .losses import discounted
 from .policy import HEADS, OperationPolicy, check_whole, load_policy
+from .rollout_buffer import RolloutSampler
+
+IMITATION_PASSES, IMITATION_BATCH, IMITATION_RATE = 10, 64, 3e-3
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,6 +55,64 @@ def prepare_policy(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return prepared
+
+
+def warm_start(trainer: Any) -> None:
+    """Let LinUCB choose and learn in a trainer's first rollouts, as many as its arguments say; the policy imitates it.
+
+    It knows nothing of the text: as a teacher it does better on few chains than one that reads.
+    """
+    args, dataset = trainer.args, trainer.train_dataset
+    size, number = args.episodes_per_rollout, args.warm_rollouts(args.episodes_per_rollout)
+    if not number:
+        return
+    bandit = LinUCBChooser(trainer.operations, operations_per_episode=args.operations_per_episode)
+    order = list(RolloutSampler(len(dataset), size * number, 1, args.seed))
+    chains: list[Trajectory] = []
+    returns: list[list[float]] = []
+    for start in range(0, size * number, size):
+        rows = [dataset[place] for place in order[start : start + size]]
+        made = trainer.collect([seed_from_row(row) for row in rows], bandit, ("warm", args.seed, start))
+        columns = {name: [row[name] for row in rows] for name in dataset.column_names}
+        rewards = trainer.compute_rewards(made, **columns)
+        bandit.update(made, rewards.tolist())
+        chains += made
+        returns += discounted(rewards, args.gamma).tolist()
+    bandit.explore = False
+    imitate(trainer.model, trainer.policy, bandit, chains, returns, args.seed)
+
+
+def imitate(
+    model: nn.Module,
+    policy: OperationPolicy,
+    chooser: Chooser,
+    chains: Sequence[Trajectory],
+    returns: Sequence[Sequence[float]],
+    seed: int,
+) -> None:
+    """Train `model` to choose as `chooser` does in the states of B chains, and its value head on their returns.
+
+    Args:
+        model: The policy, or the PEFT model around it.
+        returns: B rows, the return of each step.
+        seed: Decides the order of the N states.
+    """
+    states = [state for chain in chains for state in states_of(chain)[:-1]]
+    inputs = policy.featurize(states)
+    choices = torch.tensor(chooser(states, [0.5] * len(states)))
+    targets = torch.tensor([value for chain, row in zip(chains, returns) for value, _ in zip(row, chain.transitions)])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], IMITATION_RATE, weight_decay=0.0)
+    luck = torch.Generator().manual_seed(seed)
+    for _ in range(IMITATION_PASSES):
+        for part in torch.randperm(len(states), generator=luck).split(IMITATION_BATCH):
+            output = model(**{name: tensor[part].to(policy.device) for name, tensor in inputs.items()})
+            # Smoothed, since the policy is to go on exploring.
+            loss = cross_entropy(output.logits.cpu(), choices[part], label_smoothing=0.1)
+            loss = loss + 0.5 * mse_loss(output.value.cpu(), targets[part])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
 
 
 def check_datasets(train_dataset: "Dataset | None", eval_dataset: "Dataset | None") -> None:

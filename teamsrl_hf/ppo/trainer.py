@@ -42,7 +42,7 @@ from .config import InstructionGenPPOConfig
 from .losses import explained_variance, generalized_advantages, ppo_loss, reward_spread, whiten
 from .metrics import LOGGED_LOSSES, reward_metrics, rollout_metrics, whole
 from .policy import check_policy_operations
-from .prepare import check_datasets, prepare_policy, unwrapped
+from .prepare import check_datasets, prepare_policy, unwrapped, warm_start
 from .rollout_buffer import RolloutBuffer, RolloutSampler, RowNumbers, Tensors, collate_rows, file_of
 from .transitions import Reading, read_chains, transitions
 
@@ -211,6 +211,8 @@ class InstructionGenPPOTrainer(PolicyReport):
     def _prepare_inputs(self, inputs: Any) -> Tensors:
         """The next micro-batch, after a rollout of these seeds if the last one is used up."""
         number, position = self._buffer.position
+        if number == position == 0:
+            warm_start(self)
         if position == 0:
             self._buffer.tensors = self._roll_out(_rows(self._seeds(), inputs["rows"]), number)
         return {name: tensor.to(self.args.device) for name, tensor in self._buffer.take().items()}
