@@ -120,7 +120,7 @@ _WAYS = {
     "length_constraints:short_sentences": lambda answer, max_words: "It is so. We wait.",
     "sentence:keyword": lambda answer, word, N: "And so. " * (N - 1) + f"The {word} is here. It is so",
     "words:repeats": lambda answer, small_n: "Each word once",
-    "count:conjunctions": lambda answer, small_n: f"and but or so {answer}",
+    "count:conjunctions": lambda answer, small_n: f"and but or nor {answer}",
     "words:no_consecutive": lambda answer: "Each word once",
     "format:title_case": str.title,
     "format:no_whitespace": lambda answer: "So",

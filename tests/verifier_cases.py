@@ -63,8 +63,8 @@ CASES = {
     ),
     "startend:end_checker": (
         {"end_phrase": "More on this another time."},
-        ["So. More on this another time.", "more on this another time.", '"So. More on this another time."\n'],
-        ["", "More on this another time. Bye", "More on this", "Evermore on this another time."],
+        ["So. More on this another time.", "so - more on this another time.", '"So. More on this another time."\n'],
+        ["", "More on this another time. Bye", "More on this another time.", "Evermore on this another time."],
     ),
     "startend:ends_with_question": (
         {},
@@ -73,8 +73,8 @@ CASES = {
     ),
     "startend:quotation": (
         {},
-        ['"Yes, it is."', '  "a\nb"  ', '"größer"'],
-        ["", '"Yes', "'Yes'", '""', "“Yes”", 'He said "yes"'],
+        ['"Yes, it is."', '  "a\nb"  ', '"She said "größer" twice"'],
+        ["", '"Yes," she said. "No."', '"Say "yes"', '"Yes', "'Yes'", '""', "“Yes”", 'He said "yes"'],
     ),
     "combination:repeat_prompt": (
         {"prompt_to_repeat": "Why is bread soft?"},
@@ -84,7 +84,7 @@ CASES = {
     "detectable_content:postscript": (
         {"postscript_marker": "P.S."},
         ["Dear all\nP.S. Bring bread", "Text.\n\np.s. more\non two lines", "A\n\nP.S.: B"],
-        ["", "P.S. alone", "P.S. first\n\nThen this", "Text\nP.S.", "Text P.S. inside", "Text\n\nPS no dots"],
+        ["", "P.S. alone", "P.S.\nall", "P.S. first\n\nThen this", "Text\nP.S.", "Text P.S. inside", "Text\n\nPS no"],
     ),
     "detectable_content:number_placeholders": (
         {"num_placeholders": 2},
@@ -109,7 +109,7 @@ CASES = {
     "change_case:english_lowercase": (
         {},
         ["the cat is on the mat.", "yes, it is!", "- it is the sea"],
-        ["", "The cat", "the caT", "die katze ist nicht auf der matte", "123", "`A` it is"],
+        ["", "The cat", "the caT", "die katze ist nicht", "123", "`A` it is", "```\nx = y\n```", "~ ls -l | awk '$9'"],
     ),
     "change_case:capital_word_frequency": (
         {"capital_frequency": 2, "capital_relation": "at least"},
@@ -176,7 +176,7 @@ CASES = {
     "sentence:keyword": (
         {"word": "sea", "N": 2},
         ["One. The sea.", "Why? SEA! No.", "Dr. Li came. A sea."],
-        ["", "The sea. One.", "The sea", "One. The seas.", "One. Two. Sea."],
+        ["", "The sea. One.", "The sea", "One:\nA. The sea.", "One. The seas.", "One. Two. Sea."],
     ),
     "words:repeats": (
         {"small_n": 1},
@@ -185,8 +185,8 @@ CASES = {
     ),
     "count:conjunctions": (
         {"small_n": 2},
-        ["this and that or so", "But yet!", "**And** so"],
-        ["", "and And and", "band order", "sand, for", "oder und"],
+        ["this and that or so", "But, yet!", "**And**; so"],
+        ["", "The reason for bread and salt", "and And and", "band order", "sand, for", "oder und"],
     ),
     "words:no_consecutive": (
         {},
@@ -206,7 +206,7 @@ CASES = {
     "count:numbers": (
         {"N": 2},
         ["3 and 4", "3.5 or 1,000", "a1 b2"],
-        ["", "3", "1 2 3", "two three", "1/2 x", "3-4"],
+        ["", "3", "1 2 3", "two three", "1/2 x", "3-4", "- 100 000"],
     ),
     "length_constraints:number_paragraphs": (
         {"num_paragraphs": 2},
@@ -216,7 +216,7 @@ CASES = {
     "length_constraints:blank_line_paragraphs": (
         {"num_paragraphs": 2},
         ["a\n\nb", "a\n \n\n\nb\nc", "\n\na\n\nb\n"],
-        ["", "a", "a\nb", "a\n\nb\n\nc", "a\n\n```\nx\n\ny\n```"],
+        ["", "a", "a\nb", "a\n\nb\n\nc", "a\n\n```\nx\n\ny\n```", "# a\n\nb", "a\n\n- b\n- c"],
     ),
     "length_constraints:nth_paragraph_first_word": (
         {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "today"},
@@ -278,8 +278,8 @@ CASES = {
     ),
     "detectable_format:title": (
         {},
-        ["<<Bread>>\nText", "Text\n<<größer als>>", "# <<A title>>"],
-        ["", "<< >>\na", "<Bread>", "cout << x >> y", "```\n<<a>>\n```", "Say <<this>> inside", "<<a\nb>>"],
+        ["<<Bread>>\nText", "Text\n<<größer als>>", "# <<A title>>\n\nText"],
+        ["", "<<poem of joy>>", "<< >>\na", "<Bread>", "cout << x >> y", "```\n<<a>>\n```", "<<it>> in", "<<a\nb>>"],
     ),
     "detectable_format:code_fence": (
         {"language": "python"},
@@ -294,7 +294,7 @@ CASES = {
     "detectable_format:no_lists": (
         {},
         ["Plain prose.\n\nMore of it.", "größer", "A dash - here"],
-        ["", "- a", "1. a", "# a\nb", "* a\n* b", "text\n- a"],
+        ["", "- a", "1. a", "# a\nb", "text\n- a", "• a\n• b", "**Bread**\nIt is soft", "So:\n```\nx\n```"],
     ),
     "combination:two_responses": (
         {},

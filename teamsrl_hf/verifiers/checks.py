@@ -18,6 +18,7 @@ from .reading import (
     count_phrase,
     count_sentences,
     count_words,
+    is_prose,
     lines,
     paragraphs,
     relation_holds,
@@ -31,7 +32,9 @@ YES_NO = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 # What IFEval cuts a first word at.
 _CUT_AT = re.compile(r"[.,?!'\"]")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_CONJUNCTIONS = frozenset(("and", "but", "for", "nor", "or", "so", "yet"))
+_CONJUNCTIONS = frozenset(("and", "but", "nor", "or"))
+_DOUBTFUL_CONJUNCTION = re.compile(r"[,;]\s+(for|so|yet)\b", re.I)
+_GROUPING_SPACE = re.compile(r"(?<=\d)[ \u00a0\u202f](?=\d{3}(?!\d))")
 _NO_MARKS = str.maketrans("", "", string.punctuation)
 
 
@@ -57,8 +60,9 @@ def number_of_lines(answer: str, *, num_lines: int) -> bool:
 
 
 def blank_line_paragraphs(answer: str, *, num_paragraphs: int) -> bool:
-    """Parts between blank lines, whether or not those inside blocks of code are counted."""
-    return Count(len(paragraphs(unbroken_code(answer))), len(paragraphs(answer))).is_exactly(num_paragraphs)
+    """Parts between blank lines, whether or not headings, lists, tables and parts of a block of code count."""
+    parts = paragraphs(unbroken_code(answer))
+    return Count(sum(map(is_prose, parts)), len(paragraphs(answer))).is_exactly(num_paragraphs)
 
 
 def divided_paragraphs(answer: str, *, num_paragraphs: int) -> bool:
@@ -71,7 +75,7 @@ def divided_paragraphs(answer: str, *, num_paragraphs: int) -> bool:
 
 def nth_paragraph_first_word(answer: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
     parts = answer.strip().split("\n\n")
-    if len(parts) != num_paragraphs or not all(map(str.strip, parts)) or nth_paragraph > len(parts):
+    if len(parts) != num_paragraphs or not all(map(is_prose, parts)) or nth_paragraph > len(parts):
         return False
     word = parts[nth_paragraph - 1].split()[0].lstrip("'").lstrip('"')
     return _CUT_AT.split(word)[0].lower() == first_word.lower()
@@ -128,9 +132,9 @@ def initial_letter(answer: str, *, letter: str, frequency: int, relation: str) -
 
 
 def keyword_in_sentence(answer: str, *, word: str, N: int) -> bool:
-    """The word stands in the N-th sentence, from 1."""
-    parts = sentences(answer)
-    return len(parts) >= N and bool(count_phrase(parts[N - 1], word).least)
+    """The word stands in the N-th sentence, from 1, whether or not a sentence may go on in the next line."""
+    by_line = [part for line in lines(answer) for part in sentences(line)]
+    return all(len(parts) >= N and count_phrase(parts[N - 1], word).least for parts in (sentences(answer), by_line))
 
 
 def limited_repeats(answer: str, *, small_n: int) -> bool:
@@ -140,7 +144,9 @@ def limited_repeats(answer: str, *, small_n: int) -> bool:
 
 
 def conjunctions(answer: str, *, small_n: int) -> bool:
-    return len(_CONJUNCTIONS & {word.lower() for word in words(answer)}) >= small_n
+    """Different ones; "for", "so" and "yet" are other words as well, and count behind a comma or semicolon only."""
+    found = _CONJUNCTIONS & {word.lower() for word in words(answer)}
+    return len(found.union(map(str.lower, _DOUBTFUL_CONJUNCTION.findall(answer)))) >= small_n
 
 
 def no_shared_initials(answer: str) -> bool:
@@ -163,9 +169,10 @@ def last_word(answer: str, *, last_word: str) -> bool:
 
 
 def ends_with_phrase(answer: str, *, end_phrase: str) -> bool:
-    """Nothing follows the phrase, and it is no part of a longer word."""
+    """An answer stands before the phrase and nothing behind it, and it is no part of a longer word."""
     phrase, text = end_phrase.strip().lower(), answer.strip().strip('"').lower()
-    return text.endswith(phrase) and not text[: len(text) - len(phrase)][-1:].isalnum()
+    before = text[: len(text) - len(phrase)]
+    return text.endswith(phrase) and bool(words(before)) and not before[-1:].isalnum()
 
 
 def ends_with_question(answer: str) -> bool:
@@ -174,8 +181,11 @@ def ends_with_question(answer: str) -> bool:
 
 
 def in_quotation_marks(answer: str) -> bool:
+    """From the first character to the last, with quotations inside, but not one quotation and then another."""
     text = answer.strip()
-    return len(text) > 2 and text[0] == text[-1] == '"'
+    inner = text[1:-1]
+    whole = inner.count('"') % 2 == 0 and not re.match(r'[^"]*[\w.,!?]"', inner)
+    return bool(inner) and text[0] == text[-1] == '"' and whole
 
 
 def repeats_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
@@ -185,10 +195,10 @@ def repeats_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
 
 
 def postscript(answer: str, *, postscript_marker: str) -> bool:
-    """The last paragraph, or the last line, begins with the marker and goes on."""
+    """Behind an answer, the last paragraph, or the last line, begins with the marker and goes on."""
     marker = re.escape(postscript_marker.strip())
-    tail = [*paragraphs(answer)[-1:], *lines(answer)[-1:]]
-    return any(re.match(rf"{marker}[:\s]*[^\W_]", part, re.I) for part in tail) and len(lines(answer)) > 1
+    tails = [parts[-1] for parts in (paragraphs(answer), lines(answer)) if len(parts) > 1]
+    return any(re.match(rf"{marker}[:\s]*[^\W_]", tail, re.I) for tail in tails)
 
 
 def constrained_response(answer: str) -> bool:
@@ -201,12 +211,19 @@ def constrained_response(answer: str) -> bool:
 
 def all_capitals(answer: str) -> bool:
     """English without a small letter."""
-    return answer.isupper() and language_of(answer.lower()) in ("en", "")
+    return answer.isupper() and _may_be_english(answer.lower())
 
 
 def all_lowercase(answer: str) -> bool:
     """English without a capital letter."""
-    return answer.islower() and language_of(answer) in ("en", "")
+    return answer.islower() and _may_be_english(answer)
+
+
+def _may_be_english(text: str) -> bool:
+    """English, or too short to tell and made of letters for the most part, as code and sums are not."""
+    language = language_of(without_code(text))
+    letters = sum(map(str.isalpha, without_code(text)))
+    return language == "en" or (language == "" and 2 * letters > len("".join(text.split())))
 
 
 def capital_words(answer: str, *, capital_frequency: int, capital_relation: str) -> bool:
@@ -241,9 +258,9 @@ def no_digits(answer: str) -> bool:
 
 
 def count_of_numbers(answer: str, *, N: int) -> bool:
-    """Numbers in digits; "1,000" and "3.5" are one each, whichever way their marks are read."""
+    """Numbers in digits; "1,000" and "3.5" are one each, whichever way their marks, or spaces in "1 000", are read."""
     removed = len(re.findall(r"\d+", answer.translate(_NO_MARKS)))
-    return removed == N == len(_NUMBER.findall(answer))
+    return removed == N == len(_NUMBER.findall(answer)) == len(_NUMBER.findall(_GROUPING_SPACE.sub("", answer)))
 
 
 def no_whitespace(answer: str) -> bool:

@@ -8,7 +8,18 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .reading import Count, bullets, code_blocks, count_bullets, lines, numbered, relation_holds, without_code, words
+from .reading import (
+    Count,
+    bullets,
+    code_blocks,
+    count_bullets,
+    is_all_prose,
+    lines,
+    numbered,
+    relation_holds,
+    without_code,
+    words,
+)
 
 _JSON_FENCE = re.compile(r"\A```(?:json|JSON|Json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.S)
 _HIGHLIGHT = re.compile(r"(?<![\w*])(\*{1,2})(?![\s*])([^*\n]+)(?<!\s)\1(?![\w*])")
@@ -62,8 +73,9 @@ def headings(answer: str, *, num_headings: int) -> bool:
 
 
 def title(answer: str) -> bool:
-    """A line of its own in double angle brackets."""
-    return any(words(inner) for inner in _TITLE.findall(without_code(answer)))
+    """A line of its own in double angle brackets, and more than that line."""
+    titles = _TITLE.findall(without_code(answer))
+    return any(map(words, titles)) and bool(words(_TITLE.sub("", answer)))
 
 
 def markdown_table(answer: str, *, num_columns: int) -> bool:
@@ -154,5 +166,5 @@ def one_line(answer: str) -> bool:
 
 
 def no_lists(answer: str) -> bool:
-    """Prose without bullets, numbered items or headings."""
-    return not (bullets(answer) or numbered(answer) or _HEADING.search(without_code(answer)))
+    """Prose without bullets, numbered items, tables, blocks of code or headings, those in bold type included."""
+    return not code_blocks(answer) and is_all_prose(without_code(answer))

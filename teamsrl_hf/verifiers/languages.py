@@ -8,8 +8,9 @@ from collections import Counter
 
 # The most common words of each, without those that another of these languages shares often.
 _COMMON = {
-    "en": "a in the of and to is that it for was on with as you this be are have not by from they at or his her we an"
-    " which will would there their what can if your has more when who how about these than its into been do does were",
+    "en": "a i all am in the of and to is that it for was on with as you this be are have not by from they at or"
+    " his her we an which will would there their what can if your has more when who how about these than its"
+    " into been do does were",
     "de": "der die das und ist nicht ein eine einen einem einer mit auf für von dem den des sich auch als im zu es ich"
     " sie wir wird werden sind war hat haben oder aber wenn durch nach bei aus über kann können zum zur wie dass",
     "fr": "le la les des est et une du dans qui que pour pas sur avec plus par ce cette sont il elle nous vous ils ou"

@@ -41,8 +41,8 @@ LAYOUT_KINDS = (
           Give a bullet or numbered list with {relation} {num_items} items."""),
     Kind("detectable_format:number_bullet_lists", formats.number_of_bullets, samplers.number("num_bullets", 2, 6),
           _LAYOUT, r"\bbullet",
-          """Use exactly {num_bullets} Markdown bullet points, each beginning with "* ".
-          Your answer must contain exactly {num_bullets} bullet points, each on a line that starts with "* ".
+          """Use exactly {num_bullets} Markdown bullet points, each beginning with "* " or "- ".
+          Your answer must contain exactly {num_bullets} bullet points, each on a line that starts with "* " or "- ".
           Include exactly {num_bullets} bullet points, no more and no fewer."""),
     Kind("detectable_format:numbered_list", formats.numbered_list, samplers.number("num_items", 3, 7), _NUMBERED,
           r"\bnumbered\b",
@@ -93,7 +93,7 @@ LAYOUT_KINDS = (
           """Write your answer on a single line.
           Your whole answer must stand on one line.
           Use no line breaks."""),
-    Kind("detectable_format:no_lists", formats.no_lists, samplers.nothing, _LAYOUT, r"\blists?\b",
+    Kind("detectable_format:no_lists", formats.no_lists, samplers.nothing, {Aspect.LAYOUT, Aspect.CODE}, r"\blists?\b",
           """Write plain prose, without lists or headings.
           Use neither lists nor headings.
           Your answer must not contain any list or heading."""),

@@ -47,6 +47,10 @@ _BULLET = re.compile(r"^[ \t]*[-*+][ \t]+(\S.*)$", re.M)
 _NUMBERED = re.compile(r"^[ \t]*(\d{1,4})[.)][ \t]+(\S.*)$", re.M)
 # IFEval takes any line that begins with a hyphen or one asterisk for a bullet.
 _MAYBE_BULLET = re.compile(r"^[ \t]*(?:-|\+[ \t]|\*(?!\*)).*$", re.M)
+# Lines of headings, tables, lists and rules, and lines that are bold from end to end, which are headings too.
+_NO_PROSE = re.compile(
+    r"[ \t]*(?:#{1,6}[ \t].*|\|.*|[-*+•][ \t].*|\d{1,4}[.)][ \t].*|\*\*[^*\n]+\*\*:?|[-*_ ]{3,})?[ \t]*\Z"
+)
 
 
 def without_code(text: str) -> str:
@@ -126,6 +130,20 @@ def lines(text: str) -> list[str]:
 def paragraphs(text: str) -> list[str]:
     """The parts between blank lines."""
     return [part.strip() for part in re.split(r"\n[ \t]*\n", text.strip()) if part.strip()]
+
+
+def is_prose(text: str) -> bool:
+    """Whether any line of a text is a line of a paragraph, and of no heading, list or table.
+
+    >>> is_prose("# Bread"), is_prose("- a\\n- b"), is_prose("We need:\\n- a")
+    (False, False, True)
+    """
+    return any(not _NO_PROSE.match(line) for line in text.splitlines())
+
+
+def is_all_prose(text: str) -> bool:
+    """Whether each line of a text is, or is blank."""
+    return not any(_NO_PROSE.match(line) for line in lines(text))
 
 
 def bullets(text: str) -> list[str]:
