@@ -58,7 +58,7 @@ class CompareArguments:
     )
     reviewer: str | dict | None = field(default=None, metadata={"help": "Required: free model that reviews rewrites."})
     prompts: str | dict = field(
-        default="small", metadata={"help": "How models are asked: small, large, or a file; see teamsrl evolve."}
+        default="small", metadata={"help": "How models are asked: tiny, small, large, or a file; see teamsrl evolve."}
     )
     budget: int = field(default=400, metadata={"help": "Paid calls of each method that count, in each repetition."})
     repetitions: int = field(default=5, metadata={"help": "Repetitions with different random numbers, 2 to 10."})

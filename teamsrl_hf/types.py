@@ -82,6 +82,7 @@ class Reason(Name):
     COPIED_EDIT = "copied_edit"
     REPETITIVE_EDIT = "repetitive_edit"
     VACUOUS_EDIT = "vacuous_edit"
+    UNSURE_EDIT = "unsure_edit"
     COPIED_ANSWER = "copied_answer"
     # A reviewer's answers to further questions.
     UNCLEAR = "unclear"

@@ -10,9 +10,17 @@ from teamsrl_hf import OPERATIONS, Request, ScriptedGenerator
 from teamsrl_hf.environment.rewriting import ask_rewrite
 from teamsrl_hf.environment.rollout import carry_out
 from teamsrl_hf.models.base import Completion, Sampling
+from teamsrl_hf.models.ledger import Ledger
 from teamsrl_hf.text.edits import Edit, EditForm, compose, edit_messages, edit_problem, in_turn, tidy
 from teamsrl_hf.text.material import as_json
-from teamsrl_hf.text.operations import Operation, prompted_as, prompts_digest, select_operations, with_prompts
+from teamsrl_hf.text.operations import (
+    Operation,
+    facts_of,
+    prompted_as,
+    prompts_digest,
+    select_operations,
+    with_prompts,
+)
 from teamsrl_hf.text.prompts import read_prompts
 
 READER = Edit("reader", "Name a reader.", "Write it for {edit}.", (("Why is grass green?", "a curious postman"),))
@@ -217,6 +225,53 @@ def test_a_failed_call_is_not_followed_by_another():
     assert (made.error, len(requests)) == ("gone", 1)
 
 
+@pytest.mark.parametrize(
+    ("scores", "reader"),
+    [
+        ((-1.01,), "a sea captain"),
+        ((-1.0,), "a weather man"),
+        ((), "a weather man"),  # An endpoint does not say how sure it is.
+    ],
+)
+def test_an_edit_that_the_model_is_unsure_of_is_followed_by_another(scores, reader):
+    sure = replace(READER, min_logprob=-1.0)
+    operation = Operation("either", "Ask for more.", (sure, replace(sure, name="listener")))
+    answers = [Completion("a weather man", "m", scores=scores), Completion("a sea captain", "m", scores=(-0.1,))]
+    made, requests = _ask(operation, answers)
+    assert made.text == f"Explain rain. Write it for {reader}."
+    assert all(request.scored for request in requests)
+
+
+def test_all_edits_that_a_model_may_be_unsure_of_are_asked_for_and_else_two():
+    three = [replace(READER, name=name) for name in "abc"]
+    asked = []
+    for edits in (three, [replace(edit, min_logprob=-1.0) for edit in three]):
+        operation = Operation("either", "Ask for more.", tuple(edits))
+        unsure = [Completion(f"a weather man {n}", "m", scores=(-1.5,)) for n in range(3)]
+        asked.append(len(_ask(operation, ["", "", ""] if edits == three else unsure)[1]))
+    assert asked == [2, 3]
+
+
+def test_an_unsure_edit_is_rejected_by_its_name_and_again_from_the_ledger(tmp_path):
+    operation = Operation("reader", "Ask for more.", (replace(READER, min_logprob=-1.0),))
+    calls = []
+
+    def answer(request: Request):
+        calls.append(request)
+        return Completion("a weather man", "m", scores=(-1.5,))
+
+    for _ in range(2):
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            model = ledger.record(ScriptedGenerator(answer, "m", whole=False))
+            made = asyncio.run(ask_rewrite(operation, "Explain rain.", model, "expert", Sampling()))
+        assert (made.review.violations, made.rewrite, made.edit) == (
+            ("unsure_edit",),
+            "Explain rain.",
+            "a weather man",
+        )
+    assert len(calls) == 1
+
+
 def test_a_step_keeps_the_edit_it_was_composed_of_and_a_whole_rewrite_has_none():
     operation = Operation("reader", "Ask for more.", (READER,))
     writer = ScriptedGenerator(lambda request: "a weather man", whole=False)
@@ -231,7 +286,7 @@ def test_a_step_keeps_the_edit_it_was_composed_of_and_a_whole_rewrite_has_none()
 
 
 def test_no_built_in_example_is_refused_by_its_own_edit():
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, *with_prompts("tiny")):
         for edit in operation.edits:
             for place, (instruction, answer) in enumerate(edit.examples):
                 others = replace(edit, examples=edit.examples[:place] + edit.examples[place + 1 :])
@@ -245,6 +300,23 @@ def test_small_prompts_ask_for_edits_and_large_ones_for_whole_rewrites():
     assert [one.sentence for one in small] == [one.sentence for one in large]
     assert all(one.edits for one in small)
     assert not any(one.edits for one in large)
+
+
+def test_tiny_prompts_ask_three_operations_for_what_a_model_must_be_sure_of_and_leave_the_others_as_they_are():
+    tiny, small = with_prompts("tiny"), with_prompts("small")
+    changed = [one.name for one, other in zip(tiny, small, strict=True) if one != other]
+    assert changed == ["breadth", "add_constraints", "deepen"]
+    edits = [edit for one in tiny if one.name in changed for edit in one.edits]
+    assert all(edit.min_logprob is not None and -1.5 < edit.min_logprob < 0 for edit in edits)
+    # Of two edits in turn, the second must not ask for the same thing again.
+    for one in tiny:
+        asks = [edit.ask for edit in one.edits if one.name in changed]
+        assert all(first != second for first, second in zip(asks, [*asks[1:], *asks[:1]]))
+
+
+def test_an_edit_that_asks_for_no_certainty_is_recorded_as_before_there_was_any():
+    told = facts_of(Operation("reader", "Ask for more.", (READER, replace(READER, min_logprob=-1.0))))["edits"]
+    assert ["min_logprob" in edit for edit in told] == [False, True]
 
 
 def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path):
@@ -277,9 +349,9 @@ def test_own_operations_may_bring_edits():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("smal", "No set of prompts 'smal': name small or large, or a file"),
+        ("smal", "No set of prompts 'smal': name tiny, small, large, or a file"),
         ({"frames": ""}, "A set of prompts has no key 'frames'.*did you mean 'frame'"),
-        ({"base": "mine"}, "one of small, large, not 'mine'"),
+        ({"base": "mine"}, "one of tiny, small, large, not 'mine'"),
         ({"frame": "Rewrite {text}."}, "must hold {sentence}"),
         ({"operations": {"translate": {"edits": []}}}, "'translate' in a set of prompts is new and needs a sentence"),
         ({"operations": {"deepen": {"edits": [{"name": "x"}]}}}, "An edit needs ask"),
@@ -287,6 +359,7 @@ def test_own_operations_may_bring_edits():
         ({"operations": {"deepen": {"edits": [{"name": "x", "ask": "?", "frame": "More."}]}}}, "must hold {edit}"),
         ({"operations": {"deepen": {"edits": [{"name": "x", "ask": "?", "form": "poem"}]}}}, "use text, items"),
         ({"operations": {"deepen": {"edits": [{"name": "x", "ask": "?", "pattern": "("}]}}}, "pattern of edit 'x'"),
+        ({"operations": {"deepen": {"edits": [{"name": "x", "ask": "?", "min_logprob": 2}]}}}, "at most 0, not 2"),
     ],
 )  # fmt: skip
 def test_a_wrong_set_of_prompts_says_what_is_wrong(given, message):

@@ -305,6 +305,7 @@ def test_another_wording_of_an_operation_is_asked_anew(tmp_path):
 
 def test_keys_stay_what_they_were_so_that_ledgers_outlive_an_upgrade():
     assert request_key(_request(), "m").hex() == "fb778db375e97690037086bf9661c5a8"
+    assert request_key(replace(_request(), scored=True), "m") != request_key(_request(), "m")
 
 
 class Endpoint:

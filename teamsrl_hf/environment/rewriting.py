@@ -4,8 +4,10 @@ Where the operation has edits, the model is asked for one small thing and code c
 or the model writes whole texts anyway, the answer is the rewrite.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ..models.base import Completion, Generator, Request, Sampling, Task, writes_whole
 from ..text.edits import MAX_TOKENS, Edit, compose, edit_messages, edit_problem, tidy
@@ -14,6 +16,8 @@ from ..text.operations import Operation, rewrite_messages
 from ..text.plans import pack_messages, plan_messages
 from ..types import BY_RULES, Finish, Reason, Review, Role, TaskKind, Transition, Verdict, Verifier
 from ..verifiers.proofs import Constraint, named_in, still_said
+
+logger = logging.getLogger(__name__)
 
 _SENTENCE = Edit("constraint", "")
 _REWORD = Edit(
@@ -137,7 +141,8 @@ def edit_request(
     """The request for one edit; it needs few tokens, however many an answer may have."""
     sampling = replace(sampling, max_tokens=min(sampling.max_tokens, MAX_TOKENS))
     task = Task(TaskKind.REWRITE, (text,), ((operation.name,),))
-    return Request(role, edit_messages(edit, text), sampling, sample_index, task)
+    scored = edit.min_logprob is not None
+    return Request(role, edit_messages(edit, text), sampling, sample_index, task, scored=scored)
 
 
 def plan_request(text: str, plan: Sequence[Operation], sampling: Sampling) -> Request:
@@ -175,7 +180,21 @@ def _composed(operation: Operation, edit: Edit, text: str, completion: Completio
     line_ended = "\n" in completion.text.strip()
     if failed := None if line_ended and not completion.error else no_rewrite(text, operation.name, completion):
         return failed if failed.error else replace(failed, rewrite=text, edit=said)
-    if problem := edit_problem(edit, text, said):
+    if problem := edit_problem(edit, text, said) or _unsure(edit, completion):
         verdict = Review(Verdict.UNREADABLE, (problem,))
         return Transition(text, operation.name, text, verdict, completion.model, edit=said)
     return Rewrite(compose(edit, text, said), completion.model, said)
+
+
+def _unsure(edit: Edit, completion: Completion) -> Reason | None:
+    if edit.min_logprob is None:
+        return None
+    if not completion.scores:
+        _say_unscored(completion.model)
+        return None
+    return Reason.UNSURE_EDIT if completion.scores[0] < edit.min_logprob else None
+
+
+@lru_cache
+def _say_unscored(model: str) -> None:
+    logger.info("%s does not say how sure it is of an answer, so no edit of its is rejected as unsure.", model)

@@ -84,6 +84,7 @@ class Request:
         task: What the messages ask for, or None where nobody has said.
         choices: The only answers that are of use, if there are only so many. A model in this process answers with the
             likeliest, an endpoint is held to them where its specification says how; elsewhere it answers freely.
+        scored: How likely the answer is to the model is wanted. A model in this process says it, an endpoint does not.
         settled: Its sampling is final: what the specification of a model says of sampling is in it, see `as_asked`.
         purchase: What pays for it and has to know of each attempt; no part of the ledger's key.
     """
@@ -94,6 +95,7 @@ class Request:
     sample_index: int = 0
     task: Task | None = None
     choices: tuple[str, ...] = ()
+    scored: bool = False
     settled: bool = False
     purchase: Purchase = field(default=Purchase(), compare=False, repr=False)
 
@@ -113,7 +115,8 @@ class Completion:
     without having said so: both are among the others.
     `request_refused` is true if the failure may concern this request alone, so that the model still answers others. It
     is false for a wrong key, no credit or an outage. `scores` are the log-probabilities of the request's choices, in
-    nats and in their order, where a model chose by them. `tier` says how the server served it.
+    nats and in their order, where a model chose by them; of a `scored` request, the mean of those of the answer's
+    tokens. `tier` says how the server served it.
     """
 
     text: str
@@ -157,6 +160,8 @@ def request_key(request: Request, model: str, options: Mapping[str, object] | No
     content = [request.role, model, request.messages, vars(request.sampling), request.sample_index]
     if request.choices:  # Else the keys of older ledgers would change.
         content.append(request.choices)
+    if request.scored:
+        content.append("scored")
     if options:
         content.append(options)
     return hashlib.blake2b(_encode(content).encode(), digest_size=16).digest()

@@ -135,6 +135,7 @@ def generate_batch(
     end_tokens: list[int] | None = None,
     shared: list[int] | None = None,
     prefixes: Prefixes | None = None,
+    likelihoods: "Likelihoods | None" = None,
 ) -> list[list[int]]:
     """The tokens `model` puts after each of B prompts; what follows an end token is padding.
 
@@ -145,6 +146,7 @@ def generate_batch(
         seeds: B seeds, None for a random one.
         shared: How many tokens at the beginning of each prompt other prompts are likely to share.
         prefixes: Where the states of such beginnings are kept; without it nothing is shared.
+        likelihoods: Takes down how likely each token is.
 
     Returns:
         B lists, none longer than its `max_new_tokens`.
@@ -153,7 +155,7 @@ def generate_batch(
     padding = end_tokens[0] if end_tokens else 0
     batch = _Batch(model, prompts, [0] * len(prompts) if shared is None else shared, prefixes, padding)
     length = batch.ids.shape[1]
-    processors = LogitsProcessorList()
+    processors = LogitsProcessorList([] if likelihoods is None else [likelihoods])
     if temperature > 0:
         sampler = _Sampler([None] * len(prompts) if seeds is None else seeds, model.device)
         processors += [TemperatureLogitsWarper(float(temperature)), _Nucleus(top_p), sampler]
@@ -173,6 +175,8 @@ def generate_batch(
         stopping_criteria=StoppingCriteriaList([_Limits(limits, length)]),
         **({_CACHE: batch.cache} if batch.cache is not None else {}),
     )
+    if likelihoods is not None:
+        likelihoods.note(out)
     return [row[:limit] for row, limit in zip(out[:, length:].tolist(), limits, strict=True)]
 
 
@@ -219,6 +223,30 @@ def _further(model, mask, last, cache, choices: list[list[int]], longest: int) -
     )
     each = out.logits.float().log_softmax(-1).gather(-1, said[:, 1:, None])[..., 0]
     return (each * there[:, 1:]).sum(-1).view(rows, count)
+
+
+class Likelihoods(LogitsProcessor):
+    """Takes down the log-probability of each token of B answers, before temperature and top_p, and changes nothing."""
+
+    def __init__(self) -> None:
+        self._scores: torch.Tensor | None = None
+        self._steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.note(input_ids)
+        self._scores = scores
+        return scores
+
+    def note(self, ids: torch.Tensor) -> None:
+        """Take down the last token of each row [B, L], which the scores seen last have led to."""
+        if self._scores is not None:
+            scores = self._scores.float()
+            self._steps.append(scores.gather(-1, ids[:, -1:])[:, 0] - scores.logsumexp(-1))
+
+    def means(self, lengths: list[int]) -> list[float]:
+        """The mean over the first tokens of each answer, in nats, to six digits: [B] from [B] lengths of 1 or more."""
+        steps = torch.stack(self._steps, 1).tolist()
+        return [round(sum(row[:length]) / length, 6) for row, length in zip(steps, lengths, strict=True)]
 
 
 class _Limits(StoppingCriteria):

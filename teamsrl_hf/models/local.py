@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..text.operations import Messages
 from ..text.tokens import NO_ANSWER, without_thoughts
 from ..types import Finish, Role
 from .base import Completion, Request, request_seed
-from .decoding import Prefixes, choice_logprobs, generate_batch
+from .decoding import Likelihoods, Prefixes, choice_logprobs, generate_batch
 
 logger = logging.getLogger(__name__)
 # For tokenizers without a chat template. The last line break is inside an expression: Jinja drops one that is not.
@@ -251,8 +251,11 @@ class TransformersGenerator:
                 end_tokens=self._ends,
                 shared=[job.shared for job in jobs],
                 prefixes=self._prefixes,
+                likelihoods=(noted := Likelihoods() if any(job.request.scored for job in jobs) else None),
             )
-        return [self._completion(job, tokens) for job, tokens in zip(jobs, answers, strict=True)]
+        made = [self._completion(job, tokens) for job, tokens in zip(jobs, answers, strict=True)]
+        means = noted.means([one.completion_tokens for one in made]) if noted else [0.0] * len(jobs)
+        return [replace(it, scores=(mean,)) if job.request.scored else it for job, it, mean in zip(jobs, made, means)]
 
     def _choose(self, jobs: list[_Job]) -> list[Completion]:
         """The likeliest choice of each job. Runs in a worker thread, one at a time."""

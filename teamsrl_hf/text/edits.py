@@ -64,6 +64,8 @@ class Edit:
         fresh: The answer must hold a content word that the instruction lacks.
         responses: For each of the examples, a response to its instruction and what it gains by the answer, shown where
             a response is asked for in the same request; an empty pair where there is none.
+        min_logprob: Mean log-probability of the answer's tokens, in nats, below which the model is too unsure of it;
+            where a model does not say it, as endpoints, any answer will do. None: nobody asks.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Edit:
     whole: bool = False
     fresh: bool = True
     responses: tuple[tuple[str, str], ...] = ()
+    min_logprob: float | None = None
 
 
 def edit_messages(edit: Edit, text: str) -> Messages:
@@ -90,7 +93,7 @@ def edit_messages(edit: Edit, text: str) -> Messages:
 
 
 def in_turn(edits: Sequence[Edit], text: str, sample_index: int = 0) -> tuple[Edit, ...]:
-    """The edits to ask for, in order, at most `TRIES`. The text alone decides, so that each is used about as often.
+    """The edits to ask for, in order, as many as `tries`. The text alone decides, so that each is used about as often.
 
     Where code can give the material as JSON, an edit of it comes first; elsewhere there is none.
 
@@ -105,7 +108,12 @@ def in_turn(edits: Sequence[Edit], text: str, sample_index: int = 0) -> tuple[Ed
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     first = (int.from_bytes(digest, "big") + sample_index) % max(1, len(usual))
     ordered = [*usual[first:], *usual[:first]]
-    return tuple([*special, *ordered][:TRIES] if not sample_index else [*ordered, *special][:TRIES])
+    return tuple(([*ordered, *special] if sample_index else [*special, *ordered])[: tries(edits)])
+
+
+def tries(edits: Sequence[Edit]) -> int:
+    """Most edits asked for before a step is given up: all where a model may be unsure of them, which is often so."""
+    return TRIES if all(edit.min_logprob is None for edit in edits) else len(edits)
 
 
 def tidy(said: str) -> str:

@@ -102,6 +102,9 @@ def facts_of(operation: Operation) -> dict[str, Any]:
     """What identifies an operation in records, as plain values."""
     facts = asdict(replace(operation, proof=None))
     del facts["proof"]
+    for edit in facts["edits"]:
+        if edit["min_logprob"] is None:  # Records of older versions know nothing of it.
+            del edit["min_logprob"]
     if (proof := operation.proof) is not None:
         drawn = proof.draw and f"{proof.draw.__module__}.{getattr(proof.draw, '__qualname__', type(proof.draw))}"
         facts["proof"] = {"kinds": list(proof.kinds), "by_model": proof.by_model, "draw": drawn}

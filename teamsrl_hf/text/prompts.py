@@ -1,7 +1,8 @@
 """Prompts as data: in goes a set of prompts (a name, a YAML or JSON file, a mapping), out come operations' settings.
 
 A set names what it changes of its base: `frame` (of whole rewrites), and for each operation a `sentence` and `edits`.
-Two are built in. `large` asks for whole rewrites. `small` asks for edits, with worked examples as chat turns.
+Three are built in. `large` asks for whole rewrites. `small` asks for edits, with worked examples as chat turns. `tiny`
+asks three operations for no more than the subject or activity of a task, and drops what the model is unsure of.
 """
 
 import json
@@ -15,7 +16,8 @@ from typing import Any
 from ..errors import UserError, did_you_mean
 from .edits import Edit, EditForm
 
-PROMPT_SETS = ("small", "large")
+PROMPT_SETS = ("tiny", "small", "large")
+_BASES = {"tiny": "small", "small": "large", "large": None}
 DEFAULT_SET = "small"
 
 _FOLDER = Path(__file__).parent / "data" / "prompts"
@@ -39,7 +41,7 @@ def read_prompts(source: str | Mapping[str, Any] = DEFAULT_SET) -> dict[str, dic
     given: Mapping[str, Any]
     if isinstance(source, str) and source in PROMPT_SETS:
         given = json.loads((_FOLDER / f"{source}.json").read_text(encoding="utf-8"))
-        base = None if source == "large" else "large"
+        base = _BASES[source]
     else:
         given = source if isinstance(source, Mapping) else _read_file(Path(source))
         _check_keys(given, _KEYS, "A set of prompts")
@@ -111,6 +113,9 @@ def _edit(entry: Any, examples: Sequence[str], responses: Sequence[str]) -> Edit
         raise UserError(f"Form {values['form']!r} of edit {entry['name']!r} is unknown; use {', '.join(EditForm)}.")
     values["form"] = EditForm(values.get("form", "text"))
     _check_frame(str(values.get("frame", "{edit}")), values)
+    least = values.get("min_logprob", -1)
+    if not isinstance(least, float | int) or least > 0:
+        raise UserError(f"The min_logprob of edit {entry['name']!r} must be a number of at most 0, not {least!r}.")
     try:
         re.compile(values.get("pattern", ""))
     except (re.error, TypeError) as error:
@@ -132,7 +137,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
         hint = did_you_mean(str(path), PROMPT_SETS)
-        raise UserError(f"No set of prompts {str(path)!r}: name {' or '.join(PROMPT_SETS)}, or a file{hint}") from None
+        raise UserError(f"No set of prompts {str(path)!r}: name {', '.join(PROMPT_SETS)}, or a file{hint}") from None
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"The set of prompts {str(path)!r} can't be read: {error}") from error
     if not isinstance(given, dict):

@@ -12,7 +12,7 @@ from ...environment.review import reviewing_of
 from ...environment.rewriting import edits_asked
 from ...models.base import Generator, Request, asked_in_batches
 from ...models.budget import Price
-from ...text.edits import MAX_TOKENS, TRIES
+from ...text.edits import MAX_TOKENS, tries
 from ...types import Role, Seed, Tier
 from ..config import PLANNED
 from ..evolution import Evolution
@@ -108,8 +108,8 @@ def _walk(evolver: Evolution, seeds: Sequence[Seed], again: int) -> _Calls:
     samples = [[request for request in requests if request is not None] for requests in every]
     silent = any(None in requests for requests in every)
     least = 0 if ends or silent else steps if args.method == "evol_instruct" else 1
-    tries = TRIES if any(edits_asked(one, seeds[0].text, walker) for one in evolver.operations) else 1
-    return _Calls(role, walker, len(seeds) * least, len(seeds) * steps * tries * again, samples, 1)
+    asked = [tries(one.edits) for one in evolver.operations if edits_asked(one, seeds[0].text, walker)]
+    return _Calls(role, walker, len(seeds) * least, len(seeds) * steps * max(asked, default=1) * again, samples, 1)
 
 
 def _most_rows(evolver: Evolution) -> int:
