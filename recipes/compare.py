@@ -21,8 +21,8 @@ import numpy as np
 
 from teamsrl_hf.commands.arguments import SeedArguments, guarded, parse, run_arguments, seeds_digest
 from teamsrl_hf.commands.signals import leave
-from teamsrl_hf.errors import UserError, check_number
-from teamsrl_hf.evaluation.comparison import METHODS, parts_of, write_comparison
+from teamsrl_hf.errors import NothingMade, UserError, check_number
+from teamsrl_hf.evaluation.comparison import COLUMNS, METHODS, parts_of, write_comparison
 from teamsrl_hf.evaluation.embeddings import Embed, embedder
 from teamsrl_hf.models.base import Generator, Sampling
 from teamsrl_hf.models.factory import check_model, check_named, make_generator
@@ -261,9 +261,6 @@ def evolve(
                     if spent >= args.budget:
                         break
         recorded = sum(totals.calls for totals in paid.totals().values())
-    if not rows:
-        why = ", ".join(f"{name} {count}" for name, count in sorted(rejections.items()))
-        raise UserError(f"{method} made no row of {seen} seeds within {args.budget} calls ({why}); raise --budget.")
     counts = {"paid": min(spent, args.budget), "free": free, "seeds": seen, "recorded": recorded}
     return {"rows": rows, **counts, "rejections": dict(sorted(rejections.items()))}
 
@@ -317,7 +314,11 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
         for method in args.methods
         for number in range(args.repetitions)
     }
-    equal = min(len(run["rows"]) for run in runs.values())
+    equal = min((len(run["rows"]) for run in runs.values() if run["rows"]), default=0)
+    if not equal:
+        raise NothingMade(
+            f"No method made a row within {args.budget} calls; raise --budget, or give a larger model.", {}
+        )
     seeds = [seed.text for seed in test]
     records = [
         {"method": method, "repetition": number, **measures(run, equal, seeds, embed, number)}
@@ -344,19 +345,22 @@ def measure(args: CompareArguments, train: Sequence, test: Sequence, folder: Pat
 
 
 def measures(run: Mapping[str, Any], equal: int, seeds: Sequence[str], embed: Callable, number: int) -> dict[str, Any]:
-    """All columns of the table for one run; `vendi_equal` is the mean over five samples of `equal` rows."""
+    """All columns of the table for one run; `vendi_equal` is the mean over five samples of `equal` rows.
+
+    What is said of rows is None where there is none.
+    """
     from teamsrl_hf.evaluation.measures import novelty, vendi_score
     from teamsrl_hf.evaluation.readability import flesch_kincaid_grade
 
+    counts = {name: run[name] for name in ("paid", "seeds", "recorded", "rejections")}
     texts = [row["instruction"] for row in run["rows"]]
+    if not texts:
+        return dict.fromkeys(COLUMNS) | {"rows": 0, **counts}
     vectors, rng = embed(texts), np.random.default_rng(number)
     draws = [vendi_score(vectors[rng.permutation(len(texts))[:equal]]) for _ in range(5)]
     found = {
         "rows": len(texts),
-        "paid": run["paid"],
-        "seeds": run["seeds"],
-        "recorded": run["recorded"],
-        "rejections": run.get("rejections", {}),
+        **counts,
         "expert_calls_per_row": run["paid"] / len(texts),
         "calls_per_row": (run["paid"] + run["free"]) / len(texts),
         "vendi_equal": statistics.mean(draws),
@@ -373,7 +377,7 @@ def curve(rows: Sequence[Mapping[str, Any]], budget: int, embed: Callable) -> li
     from teamsrl_hf.evaluation.measures import vendi_score
     from teamsrl_hf.evaluation.readability import flesch_kincaid_grade
 
-    vectors = embed([row["instruction"] for row in rows])
+    vectors = embed([row["instruction"] for row in rows]) if rows else np.empty((0, 0))
     grades = [flesch_kincaid_grade(row["instruction"]) for row in rows]
     points = []
     for step in range(1, POINTS + 1):

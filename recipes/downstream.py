@@ -101,6 +101,8 @@ def experiment(compared: Mapping[str, Any], args: DownstreamArguments) -> dict[s
         for number in range(facts["repetitions"]):
             run = load_recipe("compare").read_rows(Path(args.comparison) / "runs", method, number, settings["seeds"])
             made = [(row["instruction"], row["response"]) for row in run["rows"][:most]]
+            if not made:
+                raise UserError(f"{method} made no row in repetition {number + 1}, so nothing can be learned from it.")
             model = train(base, encode(made, tokenizer, args.max_length), args, number)
             losses = {name: round(loss_of(model, test), 4) for name, test in tests.items()}
             records.append({"method": method, "repetition": number, "rows": len(made), **losses})

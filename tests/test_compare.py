@@ -85,6 +85,20 @@ def test_the_table_holds_means_and_intervals_worked_by_hand():
     )
 
 
+def test_a_method_without_a_row_is_told_and_does_not_end_the_comparison():
+    run = {"rows": [], "paid": 60, "free": 9, "seeds": 12, "recorded": 66, "rejections": {"unchanged": 24}}
+    told = compare.measures(run, 5, ["Why?"], hashed_embeddings, 0)
+    assert {name: value for name, value in told.items() if value is not None} == {
+        **{"rows": 0, "paid": 60, "seeds": 12, "recorded": 66, "rejections": {"unchanged": 24}}
+    }
+    assert compare.curve([], 60, hashed_embeddings) == []
+    some = dict.fromkeys(comparison.COLUMNS, 2.0) | {"paid": 60, "rows": 8}
+    records = [{"method": "uniform", **told}, {"method": "uniform", **some}, {"method": "paper", **told}]
+    lines = comparison.table({"facts": {"methods": ["uniform", "paper"]}, "records": records}).splitlines()
+    assert lines[3].startswith("| uniform | 60 ± 0 | 4 ± 51 | 2.00 | 2.00 | 2.0 |")
+    assert lines[4] == "| paper's schedule | 60 | 0 |" + " – |" * 7
+
+
 def test_curves_end_at_the_table(toy):
     _, results = toy
     for record in results["records"]:

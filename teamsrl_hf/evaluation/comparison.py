@@ -105,10 +105,14 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def values_of(results: Mapping[str, Any], method: str, column: str) -> list[float]:
-    return [record[column] for record in results["records"] if record["method"] == method]
+    """A column of a method's repetitions, without those that made no row if it is about rows."""
+    found = (record[column] for record in results["records"] if record["method"] == method)
+    return [value for value in found if value is not None]
 
 
 def _cell(values: Sequence[float], digits: int) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}" if values else "–"
     mean, half = mean_interval(values)
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
