@@ -120,6 +120,8 @@ def test_a_planted_best_operation_is_learned(tmp_path):
     assert after["eval_accept_rate"] > 0.9
     assert after["eval_random_accept_rate"] == before["eval_random_accept_rate"]
     assert after["eval_lift"] > 3
+    rejected = sum(trainer.facts()["rejections_after"].values())
+    assert rejected / (6 * len(trainer.eval_dataset)) == pytest.approx(1 - after["eval_accept_rate"])
 
 
 def test_where_every_operation_pays_alike_nothing_is_learned(tmp_path):

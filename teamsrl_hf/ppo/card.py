@@ -22,7 +22,7 @@ from ..text.operations import Operation
 from ..training.resumable import Resumable
 from ..types import State, Trajectory
 from .config import InstructionGenPPOConfig
-from .metrics import LOGGED_LOSSES, evaluation_metrics, mix_by_step
+from .metrics import LOGGED_LOSSES, evaluation_metrics, mix_by_step, rejections
 from .policy import OperationPolicy, draw, pick
 
 CARD_ARGUMENTS = (
@@ -56,7 +56,7 @@ class PolicyReport(Resumable):
     eval_dataset: Dataset | None
     _metrics: dict[str, list[float]]  # Recorded since the last log.
     _losses: list[torch.Tensor]  # `LOGGED_LOSSES` of each step since the last log.
-    _evaluations: list[dict[str, float]]  # Of all trainings: the state's log begins again with train().
+    _evaluations: list[dict[str, Any]]  # Of all trainings: the state's log begins again with train().
 
     def _evaluate_chooser(self, dataset: Dataset, choose: Chooser) -> tuple[list[Trajectory], torch.Tensor]:
         """Chains from all B seeds, and the sum of rewards of each, (B,)."""
@@ -114,14 +114,17 @@ class PolicyReport(Resumable):
         chains, learned = self._evaluate_chooser(dataset, self._choose_in_use)
         random_chains, random = self._evaluate_chooser(dataset, uniform_chooser(self.operations))
         metrics = evaluation_metrics(chains, learned, random_chains, random)
-        self._evaluations.append(metrics)
+        self._evaluations.append({**metrics, "rejections": rejections(chains)})
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in (metrics | mix_by_step(chains)).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def facts(self) -> dict[str, float | int | None]:
-        """Numbers of the run: seeds, operations tried, and rewards in the first and the last evaluation, if any."""
+    def facts(self) -> dict[str, Any]:
+        """Numbers of the run: seeds, operations tried, and rewards in the first and the last evaluation, if any.
+
+        `rejections_after` counts the rewrites by the policy that did not pass in the last one, by reason.
+        """
         first, last = (self._evaluations[0], self._evaluations[-1]) if self._evaluations else ({}, {})
         rollouts = math.ceil(self.state.global_step / (self.args.num_ppo_epochs * self.args.num_mini_batches))
         rollouts += self.args.warm_rollouts(self.args.episodes_per_rollout)
@@ -135,6 +138,7 @@ class PolicyReport(Resumable):
             "reward_uniform": last.get("random_reward"),
             "accept_rate_after": last.get("accept_rate"),
             "accept_rate_uniform": last.get("random_accept_rate"),
+            "rejections_after": last.get("rejections"),
         }
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

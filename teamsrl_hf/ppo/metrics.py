@@ -1,7 +1,7 @@
 """What is logged about rollouts: in go trajectories and rewards, out come numbers by name, described in `trainer`."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -67,6 +67,12 @@ def accept_rate(trajectories: Sequence[Trajectory]) -> float:
     """Share of rewrites that passed review."""
     passed = [transition.review.passed for trajectory in trajectories for transition in trajectory.transitions]
     return sum(passed) / len(passed)
+
+
+def rejections(trajectories: Sequence[Trajectory]) -> dict[str, int]:
+    """Counts of the rewrites that did not pass review, by reason."""
+    reasons = (transition.review.reason for chain in trajectories for transition in chain.transitions)
+    return dict(sorted(Counter(str(reason) for reason in reasons if reason is not None).items()))
 
 
 def mix_by_step(trajectories: Sequence[Trajectory]) -> dict[str, float]:
