@@ -386,8 +386,8 @@ def test_the_states_of_a_shared_beginning_are_computed_once_and_change_no_answer
         assert answer.text == tokenizer.decode(greedy(model, prompt, 12), skip_special_tokens=True)
 
 
-def test_no_more_beginnings_are_kept_than_were_asked_for_and_short_ones_not_at_all(model):
-    prefixes = Prefixes(model, most=2, least=4)
+def test_no_more_of_beginnings_is_kept_than_was_asked_for_and_of_short_ones_nothing(model):
+    prefixes = Prefixes(model, most=11, least=4)  # Two of four tokens, not three.
     for first in (5, 6, 7, 6):
         prefixes.of([first, 8, 9, 10, 11], 4)
     assert [tokens[0] for tokens in prefixes._kept] == [7, 6]
