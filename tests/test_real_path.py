@@ -1,89 +1,58 @@
-"""The whole path with SmolLM2-135M-Instruct in this process: policy, dataset, fine-tuning, merging, Evol-Instruct.
+"""The path of a user with SmolLM2-135M-Instruct, first part: train-policy, then evolve with the policy.
 
-About seven minutes on one core. Each step prints its rows, and rejections by reason. The planned methods are left out:
-this model made no row of 12 seeds with them, since it was cut off or broke the format. A blind audit needs more rows.
+The other parts are in test_real_planned.py (planned methods, sft, audit) and test_real_compare.py; parts run at the
+same time. `pytest -m real -rP` prints what each command came to, rejections by reason.
 """
-
-import asyncio
-import json
 
 import pytest
 from datasets import load_dataset
-from real_model import smollm2
+from real_commands import OPERATIONS, SAMPLING, config, everyone, prepare, run
 
-from teamsrl_hf import Request, Sampling, make_generator
-from teamsrl_hf.cli import load_recipe, main
-from teamsrl_hf.runs import read_run
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-SHORT = ("--operations_per_episode", "2", "--max_tokens", "96", "--temperature", "0.3")
-
-
-def tell(capsys, what, summary):
-    """Rows, and rejections by reason, for whoever reads the log of CI."""
-    reasons = ", ".join(f"{name} {count}" for name, count in summary["rejections"].items())
-    with capsys.disabled():
-        print(f"\n{what}: {summary['rows']} rows; rejected: {reasons}", flush=True)
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    """The folder of a quickstart with the real model on 20 of the built-in seeds."""
-    folder = tmp_path_factory.mktemp("real") / "out"
-    words = ["quickstart", "--model", json.dumps(smollm2()), "--max_seeds", "20", "--output_dir", str(folder)]
-    assert main(words) == 0
-    return folder
+def given(tmp_path_factory):
+    """Path of the model, its specification, options for seeds, and a folder."""
+    folder = tmp_path_factory.mktemp("path")
+    return *prepare(folder), folder
 
 
 @pytest.fixture(scope="module")
-def summary(out):
-    return read_run(out)["summary"]
+def policy(given):
+    """The summary of training on 96 operations, and its folder."""
+    _, spec, seeds, folder = given
+    words = ["train-policy", "--config", config("train_policy_smollm2"), *seeds, "--test_size", "0.2"]
+    words += [*everyone(spec, "instructor", "reviewer"), "--operations", *OPERATIONS, "--max_tokens", "96"]
+    return run("train-policy", *words, output_dir=folder / "policy"), folder / "policy"
 
 
-@pytest.fixture(scope="module")
-def spec(out):
-    """The specification of the unpacked model, as the options of commands take it."""
-    (folder,) = out.glob("SmolLM2-*")
-    return json.dumps({"transformers": str(folder), "batch_size": 16})
+def evolve(given, method, *words):
+    _, spec, seeds, folder = given
+    words = ["evolve", *seeds, *everyone(spec, "expert", "reviewer"), "--method", method, *words]
+    words += ["--operations_per_episode", "2", "--max_tokens", "128", "--concurrency", "32", *SAMPLING]
+    return run(f"evolve, {method}", *words, output_dir=folder / method)
 
 
-def test_the_quickstart_trains_a_policy_on_96_operations_and_evolves_rows(summary, capsys):
-    tell(capsys, "quickstart, stepwise", summary["dataset"])
-    assert summary["policy"]["environment_steps"] == 96
-    assert summary["policy"]["accept_rate_uniform"] > 0
-    assert summary["dataset"]["rows"] >= 8
-    assert summary["reviewer"] > 0.6
-    assert set(summary["calls"]) == {"instructor", "expert", "reviewer"}
+def test_a_policy_is_trained_on_96_operations_that_a_real_model_carries_out(policy):
+    summary, _ = policy
+    assert summary["environment_steps"] == 96
+    assert summary["accept_rate_after"] > 0
+    assert summary["reward_after"] > 0
 
 
-def test_rows_keep_their_seed_and_no_row_shows_a_marker(out, summary):
-    rows = [row for split in load_dataset(str(out / "dataset")).values() for row in split]
-    assert len(rows) == summary["dataset"]["rows"]
+def test_stepwise_evolution_with_the_policy_makes_rows_without_a_trace_of_the_chat_template(given, policy):
+    words = "--chooser", "policy", "--policy", str(policy[1]), "--max_seeds", "16"
+    made = evolve(given, "stepwise", *words)
+    assert made["rows"] >= 3
+    assert set(made["operations"]) <= set(OPERATIONS)
+    rows = [row for split in load_dataset(str(given[3] / "stepwise")).values() for row in split]
     texts = [row[column][0]["content"] for row in rows for column in ("prompt", "completion")]
+    assert len(texts) == 2 * made["rows"]
     assert [text for text in texts if not text.strip() or "<|im" in text] == []
 
 
-def test_fine_tuning_the_same_model_lowers_its_loss(summary):
-    assert summary["model"]["loss_after"] < summary["model"]["loss_before"] < 4
-    assert summary["model"]["trainable_parameters"] < 0.05 * summary["model"]["parameters"]
-
-
-def test_the_merged_model_answers_in_its_template(out, tmp_path):
-    merged = tmp_path / "merged"
-    load_recipe("merge_adapter").main(["--adapter", str(out / "model"), "--output_dir", str(merged)])
-    question = {"role": "user", "content": "What is the capital of France? Answer with its name alone."}
-    request = Request("expert", (question,), Sampling(temperature=0.0, top_p=1.0, max_tokens=64))
-    answer = asyncio.run(make_generator(f"transformers:{merged}")(request))
-    assert (answer.error, answer.finish_reason) == (None, "stop")
-    assert "Paris" in answer.text
-    assert "<|im" not in answer.text
-
-
-def test_rows_come_out_of_evol_instruct(out, spec, tmp_path, capsys):
-    models = ["--expert", spec, "--instructor", spec, "--reviewer", spec]
-    words = [*models, "--method", "evol_instruct", "--policy", str(out / "policy"), "--max_seeds", "12", *SHORT]
-    made = load_recipe("evolve_dataset").main([*words, "--output_dir", str(tmp_path / "rows")])
-    tell(capsys, "evol_instruct", made)
-    assert made["rows"] >= 1
-    assert sum(map(len, load_dataset(str(tmp_path / "rows")).values())) == made["rows"]
+def test_evol_instruct_makes_rows(given):
+    made = evolve(given, "evol_instruct", "--chooser", "uniform", "--operations", *OPERATIONS, "--max_seeds", "16")
+    assert made["rows"] >= 2
+    assert made["calls"]["review"] > 0
