@@ -18,7 +18,19 @@ from teamsrl_hf.types import Seed  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "operation_policy"
 TOY = (
-    *("--training_seeds", "2", "--rollouts", "1", "--budget_rollouts", "1", "2", "--budget_seeds", "2"),
+    *(
+        "--training_seeds",
+        "2",
+        "--episodes",
+        "64",
+        "--budget_episodes",
+        "64",
+        "128",
+        "--budget_seeds",
+        "2",
+        "--ablation_seeds",
+        "2",
+    ),
     *("--vendi_draws", "2", "--sentence_embeddings", "false"),
 )
 EXTRA = [
@@ -67,8 +79,8 @@ def test_every_run_is_measured_on_every_set_once_per_training_seed(toy):
         "own": 4,
     }
     told = sorted((r["arm"], r["steps"], r["seed"]) for r in results["records"] if r["set"] == "own")
-    arms = ["coin", "coin_uniform", "linucb", "policy", "policy_greedy", "saturated", "uniform"]
-    further = [(arm, 768, seed) for arm in ("linucb", "policy", "policy_greedy") for seed in (0, 1)]
+    arms = ["coin", "coin_uniform", "linucb", "policy", "policy_drawn", "saturated", "uniform"]
+    further = [(arm, 768, seed) for arm in ("linucb", "policy", "policy_drawn") for seed in (0, 1)]
     assert told == sorted([(arm, 384, seed) for arm in arms for seed in (0, 1)] + further)
     for record in results["records"]:
         assert 0 < record["rows_per_call"] <= 1
@@ -92,9 +104,9 @@ def test_a_finished_study_is_not_run_again_and_a_stopped_one_trains_only_what_la
     assert capsys.readouterr().out == f"{folder / 'out'} is already complete.\n"
     run = json.loads((folder / "out" / "run.json").read_text())
     (folder / "out" / "run.json").write_text(json.dumps({**run, "summary": None}))
-    (folder / "out" / "runs" / "uniform-1-1.json").unlink()
+    (folder / "out" / "runs" / "uniform-64-1.json").unlink()
     study.main(command)
-    assert "1/1 uniform, 1 rollouts, seed 1" in capsys.readouterr().out
+    assert "1/1 uniform, 64 chains, seed 1" in capsys.readouterr().out
     again = json.loads((folder / "out" / "results.json").read_text())
     assert (again["records"], again["operations"]) == (results["records"], results["operations"])
 
@@ -137,7 +149,7 @@ def test_a_coin_falls_anew_at_every_step_whatever_was_tried_before(monkeypatch):
     seeds = [Seed(f"s{i}", f"Explain to a child what number {i} is good for.") for i in range(400)]
 
     def shares():
-        found = study.evolved(lambda states, luck: [2] * len(states), seeds, study.CoinInstructor(("test",)), seed=1)
+        found = study.evolved(lambda states, luck: [1] * len(states), seeds, study.CoinInstructor(("test",)), seed=1)
         return [passed[2] / tried[2] for tried, passed in zip(found["tried"], found["passed"])]
 
     assert shares() == pytest.approx([0.35] * 6, abs=0.07)  # Three standard errors.

@@ -12,8 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import date
@@ -26,10 +25,14 @@ from teamsrl_hf.commands.signals import leave
 from teamsrl_hf.environment.bandits import LinUCBChooser, ThompsonChooser, train_chooser
 from teamsrl_hf.environment.choosers import paper_chooser, uniform_chooser
 from teamsrl_hf.environment.review import novelty_reward, validity_reward
-from teamsrl_hf.environment.rollout import Chooser, rollout, uniform
+from teamsrl_hf.environment.rewards import RewardFunction
+from teamsrl_hf.environment.rollout import Chooser, uniform
 from teamsrl_hf.errors import UserError
+from teamsrl_hf.evaluation.planted import ADDING, TASKS, CoinInstructor, LeavesAlone, reward_per_chain, tossed
 from teamsrl_hf.evaluation.study import (
     BUDGETED,
+    PLANTED,
+    SET_TITLES,
     STEPS,
     by_step,
     operation_counts,
@@ -39,38 +42,43 @@ from teamsrl_hf.evaluation.study import (
     vendi_scores,
 )
 from teamsrl_hf.evolve.evolver import DatasetEvolver, EvolverConfig
-from teamsrl_hf.models.base import Completion, Generator, Request
+from teamsrl_hf.models.base import Generator
 from teamsrl_hf.models.rulebook.rules import Rulebook
 from teamsrl_hf.runs import finish_run, hold, open_run
 from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.text.seeds import BUILT_IN, load_seeds, split_seeds
 from teamsrl_hf.text.words import count_words
-from teamsrl_hf.types import CallKind, Candidate, Example, Reason, Rejection, Seed, TaskKind, Trajectory
+from teamsrl_hf.types import Example, Reason, Rejection, Seed, Trajectory
 
 HERE = Path(__file__).resolve().parent
-CHAINS = 64  # Of one rollout, which is 384 operations.
-
+PLANTED_EPISODES = 640
 # What can be trained: how a policy's config differs from the default.
 POLICIES: dict[str, dict[str, Any]] = {
     "policy": {},
+    "warm": {},
     "no_text": {"see_text": False},
     "no_history": {"see_history": False},
-    "step_only": {"see_text": False, "see_history": False},
     "no_novelty": {},
     "max_repeats_2": {"max_repeats": 2},
     "paper_discount": {},
-    "saturated": {},
-    "coin": {},
+    # A policy that learned nothing has no preference: the most likely operation would be an accident of its weights.
+    "saturated": {"most_likely": False},
+    "coin": {"most_likely": False, "operations": [{"name": o.name, "sentence": o.sentence} for o in ADDING]},
 }
 # … and its training's.
-TRAININGS: dict[str, dict[str, Any]] = {"paper_discount": {"gamma": 0.995}}
+TRAININGS: dict[str, dict[str, Any]] = {
+    "warm": {"warm_start": 0.5, "learning_rate": 3e-3},
+    "paper_discount": {"gamma": 0.995},
+}
 FIXED = {"uniform": uniform_chooser, "paper": paper_chooser}
 BANDITS = {
     "thompson": lambda: ThompsonChooser(OPERATIONS),
     "linucb": lambda: LinUCBChooser(OPERATIONS),
-    "linucb_text": lambda: LinUCBChooser(OPERATIONS, text_dim=64),
+    "linucb_form": lambda: LinUCBChooser(OPERATIONS, form=True),
 }
-RUNS = (*FIXED, *BANDITS, *POLICIES)
+RUNS = (*FIXED, *BANDITS, *POLICIES, *TASKS)
+# Trained fewer times than the rest.
+ABLATIONS = ("no_history", "no_novelty", "max_repeats_2", "paper_discount", "saturated", "coin", *TASKS)
 
 
 @dataclass
@@ -82,11 +90,12 @@ class StudyArguments:
         default_factory=lambda: list(RUNS), metadata={"help": "What is trained.", "choices": tuple(RUNS)}
     )
     training_seeds: int = field(default=10, metadata={"help": "Times each run is trained; at least 2."})
-    rollouts: int = field(default=20, metadata={"help": "Rollouts of 384 operations each run learns from."})
-    budget_rollouts: list[int] = field(
-        default_factory=lambda: [3, 10, 20, 40], metadata={"help": "Rollouts at the points of the budget curve."}
+    ablation_seeds: int = field(default=5, metadata={"help": "Times each ablation, control, planted task is trained."})
+    episodes: int = field(default=1280, metadata={"help": "Chains of six operations each run learns from."})
+    budget_episodes: list[int] = field(
+        default_factory=lambda: [192, 640, 1280, 2560], metadata={"help": "Chains at the points of the budget curve."}
     )
-    budget_seeds: int = field(default=5, metadata={"help": "Times each further point of the curve is trained."})
+    budget_seeds: int = field(default=10, metadata={"help": "Times each further point of the curve is trained."})
     held_out_domains: int = field(default=5, metadata={"help": "Domains never trained on."})
     held_out_share: float = field(default=0.24, metadata={"help": "Share of the other domains' seeds held out."})
     extra_seeds: str | None = field(default=None, metadata={"help": "Seeds of your own as a third held-out set."})
@@ -105,15 +114,15 @@ class StudyArguments:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what to train, for how many rollouts, and the seed of its randomness."""
+    """One run: what to train, on how many chains, and the seed of its randomness."""
 
     run: str
-    rollouts: int
+    episodes: int
     seed: int
 
     @property
     def file(self) -> str:
-        return f"{self.run}-{self.rollouts}-{self.seed}.json"
+        return f"{self.run}-{self.episodes}-{self.seed}.json"
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -139,8 +148,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             "machine": args.machine,
             "minutes": round(stopwatch.stop() / 60, 1),
             "training_seeds": args.training_seeds,
+            "ablation_seeds": args.ablation_seeds,
             "budget_seeds": args.budget_seeds,
-            "steps": args.rollouts * CHAINS * STEPS,
+            "steps": args.episodes * STEPS,
             "train": len(train),
         }
         publish(results, Path(args.output_dir), Path(args.readme))
@@ -163,11 +173,12 @@ def held_out_sets(domains: int, share: float, extra: str | None = None) -> tuple
 
 def jobs_of(args: StudyArguments) -> list[Job]:
     """All runs, the longest first, so that no process is left with a long one at the end."""
-    jobs = [Job(run, args.rollouts, seed) for run in args.runs for seed in range(args.training_seeds)]
-    budgets = [rollouts for rollouts in args.budget_rollouts if rollouts != args.rollouts]
+    times = {run: args.ablation_seeds if run in ABLATIONS else args.training_seeds for run in args.runs}
+    jobs = [Job(run, args.episodes, seed) for run in args.runs for seed in range(times[run])]
+    budgets = [episodes for episodes in args.budget_episodes if episodes != args.episodes]
     budgeted = [run for run in BUDGETED if run in args.runs]
-    jobs += [Job(run, rollouts, s) for run in budgeted for rollouts in budgets for s in range(args.budget_seeds)]
-    return sorted(jobs, key=lambda job: -job.rollouts)
+    jobs += [Job(run, episodes, s) for run in budgeted for episodes in budgets for s in range(args.budget_seeds)]
+    return sorted(jobs, key=lambda job: -job.episodes)
 
 
 class Stopwatch:
@@ -210,16 +221,20 @@ def _one_thread() -> None:
 def carry_out(job: Job, train: Sequence[Seed], held_out: dict[str, list[Seed]], folder: Path) -> str:
     """Train, evaluate on every held-out set, write the job's file. Returns a line to show."""
     started = time.monotonic()
-    outcomes = [
-        {"arm": arm, "set": name, **evolved(chooser, seeds, _world(job, "evaluation"), job.seed)}
-        for arm, chooser in trained(job, train).items()
-        for name, seeds in held_out.items()
-    ]
+    outcomes = (
+        on_planted_task(job, train, held_out)
+        if job.run in TASKS
+        else [
+            {"arm": arm, "set": name, **evolved(chooser, seeds, _world(job, "evaluation"), job.seed)}
+            for arm, chooser in trained(job, train).items()
+            for name, seeds in held_out.items()
+        ]
+    )
     draft = folder / f".{job.file}.part"
     draft.write_text(json.dumps(outcomes), encoding="utf-8")
     draft.replace(folder / job.file)
-    rates = ", ".join(f"{outcome['rows_per_call']:.3f}" for outcome in outcomes)
-    return f"{job.run}, {job.rollouts} rollouts, seed {job.seed}: {rates} ({time.monotonic() - started:.1f} s)"
+    rates = ", ".join(f"{outcome.get('rows_per_call', outcome['reward']):.3f}" for outcome in outcomes)
+    return f"{job.run}, {job.episodes} chains, seed {job.seed}: {rates} ({time.monotonic() - started:.1f} s)"
 
 
 # -- training
@@ -230,17 +245,31 @@ def trained(job: Job, seeds: Sequence[Seed]) -> dict[str, Chooser]:
     if job.run in FIXED:
         return {job.run: FIXED[job.run](OPERATIONS)}
     if job.run in BANDITS:
-        bandit, rules = BANDITS[job.run](), Rulebook()
-        train_chooser(bandit, seeds, OPERATIONS, rules, rules, job.rollouts, episodes=CHAINS, seed=job.seed)
-        bandit.explore = False
-        return {job.run: bandit}
-    policy = train_policy(job, seeds)
-    others = {"policy": {"policy_greedy": greedy(policy)}, "coin": {"coin_uniform": uniform_chooser(OPERATIONS)}}
+        return {job.run: train_bandit(job, seeds, Rulebook(), _rewards(job.run))}
+    policy = train_policy(job, seeds, _world(job, "training"), _rewards(job.run))
+    others = {"policy": {"policy_drawn": drawn(policy)}, "coin": {"coin_uniform": uniform_chooser(ADDING)}}
     return {job.run: policy.choose} | others.get(job.run, {})
 
 
-def train_policy(job: Job, seeds: Sequence[Seed]):
-    """A policy after `job.rollouts` rollouts, with the trainer's default settings."""
+def train_bandit(job: Job, seeds: Sequence[Seed], world: Generator, rewards: Sequence[RewardFunction]) -> Chooser:
+    """A bandit after the rollouts that a policy would make of `job.episodes` chains."""
+    bandit, size = BANDITS[job.run](), rollout_size(job.episodes)
+    rounds = job.episodes // size
+    train_chooser(bandit, seeds, OPERATIONS, world, world, rounds, rewards, episodes=size, seed=job.seed)
+    bandit.explore = False
+    return bandit
+
+
+def rollout_size(episodes: int) -> int:
+    """Chains of a rollout when a policy learns from that many in all."""
+    from teamsrl_hf.ppo.config import InstructionGenPPOConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        return InstructionGenPPOConfig(folder, use_cpu=True, total_episodes=episodes).episodes_per_rollout
+
+
+def train_policy(job: Job, seeds: Sequence[Seed], world: Generator, rewards: list[RewardFunction]):
+    """A policy after `job.episodes` chains in `world`, with the trainer's default settings."""
     import torch
     from transformers import PrinterCallback
 
@@ -251,17 +280,16 @@ def train_policy(job: Job, seeds: Sequence[Seed]):
 
     torch.manual_seed(job.seed)
     policy = OperationPolicy(OperationPolicyConfig(**POLICIES[job.run]))
-    settings = {"use_cpu": True, "per_device_train_batch_size": 16, **TRAININGS.get(job.run, {})}
+    settings = {"use_cpu": True, "total_episodes": job.episodes, **TRAININGS.get(job.run, {})}
     quiet = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
     with tempfile.TemporaryDirectory() as folder:
         config = InstructionGenPPOConfig(folder, seed=job.seed, **settings, **quiet)
-        config.max_steps = job.rollouts * config.num_ppo_epochs * config.num_mini_batches
         trainer = InstructionGenPPOTrainer(
             policy,
             config,
-            instructor=_world(job, "training"),
+            instructor=world,
             reviewer=Rulebook(),
-            reward_funcs=_rewards(job.run),
+            reward_funcs=rewards,
             train_dataset=seeds_to_dataset(seeds),
         )
         trainer.remove_callback(PrinterCallback)
@@ -269,13 +297,15 @@ def train_policy(job: Job, seeds: Sequence[Seed]):
     return policy.eval()
 
 
-def greedy(policy) -> Chooser:
-    """The policy's most likely operation instead of a drawn one."""
+def drawn(policy) -> Chooser:
+    """An operation drawn from the policy instead of its most likely one."""
     import torch
+
+    from teamsrl_hf.ppo.policy import draw
 
     @torch.no_grad()
     def choose(states, uniforms):
-        return [int(policy(**policy.featurize([state])).logits.argmax()) for state in states]
+        return [draw(policy(**policy.featurize([s])).logits, [u])[0] for s, u in zip(states, uniforms)]
 
     return choose
 
@@ -285,7 +315,20 @@ def constant_reward(trajectories: Sequence[Trajectory]) -> list[list[float]]:
     return [[1.0] * len(trajectory.transitions) for trajectory in trajectories]
 
 
-def _rewards(run: str) -> list[Callable]:
+def on_planted_task(job: Job, train: Sequence[Seed], held_out: dict[str, list[Seed]]) -> list[dict[str, Any]]:
+    """Reward per chain on the built-in held-out seeds, of bandits and policies that learned the task."""
+    test = [seed for name in SET_TITLES for seed in held_out[name]]
+    outcomes = []
+    for arm in PLANTED:
+        learn = train_bandit if arm in BANDITS else train_policy
+        learned = learn(Job(arm, PLANTED_EPISODES, job.seed), train, LeavesAlone(), [TASKS[job.run]])
+        chooser = learned if arm in BANDITS else learned.choose_batch
+        reward = reward_per_chain(chooser, test, TASKS[job.run], job.seed)
+        outcomes.append({"arm": arm, "set": job.run, "reward": reward})
+    return outcomes
+
+
+def _rewards(run: str) -> list[RewardFunction]:
     special = {"saturated": [constant_reward], "no_novelty": [validity_reward]}
     return special.get(run, [validity_reward, novelty_reward])
 
@@ -294,40 +337,14 @@ def _world(job: Job, phase: str) -> Generator:
     return CoinInstructor((job.seed, phase)) if job.run == "coin" else Rulebook()
 
 
-class CoinInstructor:
-    """Carries out no operation: it adds one arbitrary sentence, or, by a coin, nothing.
-
-    Each call tosses anew, also for an operation that failed on the same text, so that neither the operation nor the
-    text nor what was tried before can tell how the toss falls.
-    """
-
-    model, whole = "coin", True
-
-    def __init__(self, key: tuple, success: float = 0.35):
-        self.key, self.success = key, success
-        self._asked: Counter[tuple[str, str]] = Counter()
-        self._rules = Rulebook()
-
-    async def __call__(self, request: Request) -> Completion:
-        task = request.task
-        if task is None or task.kind != TaskKind.REWRITE:
-            return await self._rules(request)
-        found = task.plans[0][0], task.texts[0]
-        self._asked[found] += 1
-        toss = (self.key, found, self._asked[found])
-        if uniform("toss", *toss) >= self.success:
-            return Completion(found[1], self.model)
-        things = ", ".join(f"item {int(uniform('thing', n, *toss) * 1e6)}" for n in range(3))
-        return Completion(f"{found[1]} Mention {things}.", self.model)
-
-
 # -- evaluation
 
 
 def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed: int) -> dict[str, Any]:
     """Measures and rows of the dataset that `chooser` makes of `seeds`; `seed` decides the luck it draws with."""
-    evolver = DatasetEvolver(instructor, Rulebook(), chooser, OPERATIONS, EvolverConfig(STEPS, seed=seed))
-    evolve = tossed if isinstance(instructor, CoinInstructor) else DatasetEvolver.evolve
+    by_coin = isinstance(instructor, CoinInstructor)
+    evolve, operations = (tossed, ADDING) if by_coin else (DatasetEvolver.evolve, OPERATIONS)
+    evolver = DatasetEvolver(instructor, Rulebook(), chooser, operations, EvolverConfig(STEPS, seed=seed))
     chains = list(evolve(evolver, seeds))
     results = [result for chain in chains for result in chain]
     rows = [result.candidate.transition.rewrite for result in results if isinstance(result, Example)]
@@ -348,20 +365,6 @@ def evolved(chooser: Chooser, seeds: Sequence[Seed], instructor: Generator, seed
     }
 
 
-def tossed(evolver: DatasetEvolver, seeds: Sequence[Seed]) -> Iterator[list[Example | Rejection]]:
-    """As `evolver.evolve`, but of rollouts, in which each try is a call: an evolver asks nothing twice in a chain, so
-    that an operation that failed on a text would fail on it for good, which can be learned."""
-    luck = ("evolve", evolver.args.seed)
-    for chain in rollout(seeds, evolver.chooser, OPERATIONS, evolver.expert, evolver.reviewer, STEPS, luck):
-        seed = chain.seed
-        made = [
-            Candidate("", seed, seed.id, step, (transition.operation,), transition, calls=((CallKind.REWRITE, 1),))
-            for step, transition in enumerate(chain.transitions)
-        ]
-        reasons = [evolver.accept(candidate) for candidate in made]
-        yield [Rejection(candidate, why) if why else Example(candidate) for candidate, why in zip(made, reasons)]
-
-
 def _reward_per_chain(chains: Sequence[Sequence[Example | Rejection]]) -> float:
     walked = [
         Trajectory(chain[0].candidate.seed, tuple(result.candidate.transition for result in chain)) for chain in chains
@@ -372,11 +375,13 @@ def _reward_per_chain(chains: Sequence[Sequence[Example | Rejection]]) -> float:
 def measured(jobs: Sequence[Job], folder: Path, held_out, args: StudyArguments) -> dict[str, Any]:
     """What results.json holds: facts of the study, one record a run and set, and counts of operations."""
     records = [
-        {"run": job.run, "steps": job.rollouts * CHAINS * STEPS, "seed": job.seed, **outcome}
-        for job in sorted(jobs, key=lambda job: (RUNS.index(job.run), job.rollouts, job.seed))
+        {"run": job.run, "steps": job.episodes * STEPS, "seed": job.seed, **outcome}
+        for job in sorted(jobs, key=lambda job: (RUNS.index(job.run), job.episodes, job.seed))
         for outcome in json.loads((folder / job.file).read_text(encoding="utf-8"))
     ]
-    main_records = [record for record in records if record["steps"] == args.rollouts * CHAINS * STEPS]
+    planted = [{name: r[name] for name in ("arm", "set", "seed", "reward")} for r in records if r["run"] in TASKS]
+    records = [record for record in records if record["run"] not in TASKS]
+    main_records = [record for record in records if record["steps"] == args.episodes * STEPS]
     compared = [record for record in main_records if record["run"] != "coin"]
     sizes = {name: min(len(r["rows"]) for r in compared if r["set"] == name) for name in held_out}
     minilm = sentence_embeddings(text for r in compared for text in r["rows"]) if args.sentence_embeddings else None
@@ -386,7 +391,8 @@ def measured(jobs: Sequence[Job], folder: Path, held_out, args: StudyArguments) 
     dropped = ("rows", "tried", "passed")
     kept = [{name: short(value) for name, value in r.items() if name not in dropped} for r in records]
     sets = {name: {"seeds": len(seeds), "vendi_rows": sizes[name]} for name, seeds in held_out.items()}
-    return {"facts": {"sets": sets}, "operations": operations, "records": kept}
+    facts = {"sets": sets, "planted_steps": PLANTED_EPISODES * STEPS}
+    return {"facts": facts, "operations": operations, "planted": planted, "records": kept}
 
 
 if __name__ == "__main__":

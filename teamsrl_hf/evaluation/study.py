@@ -15,8 +15,8 @@ from ..types import Example, Rejection
 from .embeddings import hashed_embeddings
 from .intervals import mean_interval
 from .measures import vendi_score
+from .planted import STEPS
 
-STEPS = 6  # Of a chain.
 NAMES = [operation.name for operation in OPERATIONS]
 
 COMMAND = "python recipes/operation_policy/study.py --config recipes/operation_policy/study.yaml --output_dir …"
@@ -26,17 +26,19 @@ LABELS = {
     "paper": "paper's schedule",
     "thompson": "Thompson sampling",
     "linucb": "LinUCB (history, step)",
-    "linucb_text": "LinUCB (history, step, text)",
+    "linucb_form": "LinUCB (history, step, form)",
     "policy": "**PPO policy**",
-    "policy_greedy": "PPO policy, most likely operation",
+    "policy_drawn": "PPO policy, operations drawn",
+    "warm": "PPO policy, warm-started by LinUCB",
     "no_text": "PPO without text",
     "no_history": "PPO without history",
-    "step_only": "PPO with the step alone",
     "no_novelty": "PPO without novelty reward",
     "max_repeats_2": "PPO, each operation twice at most",
     "paper_discount": "PPO with the paper's discount, 0.995",
 }
-BUDGETED = ("linucb", "policy")
+BUDGETED = ("linucb", "linucb_form", "policy", "warm", "no_text")
+PLANTED = ("linucb", "linucb_form", "policy", "warm")
+PLANTED_TITLES = {"delayed": "an operation pays only after another", "contextual": "text and step decide together"}
 MEASURES = {
     "reward": ("reward per chain", 2),
     "rows_per_call": ("rows per call", 3),
@@ -124,13 +126,13 @@ def to_json(results: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def with_tables(readme: str, tables: str) -> str:
+def with_tables(readme: str, tables: str, begin: str = BEGIN, end: str = END) -> str:
     """The README with `tables` between its two markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"The README lacks the line {BEGIN!r} or {END!r}; put both where the tables shall stand.")
-    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+    before, begins, rest = readme.partition(begin)
+    _, ends, after = rest.partition(end)
+    if not begins or not ends:
+        raise UserError(f"The README lacks the line {begin!r} or {end!r}; put both where the tables shall stand.")
+    return f"{before}{begin}\n\n{tables}\n{end}{after}"
 
 
 def render(results: dict[str, Any]) -> str:
@@ -138,7 +140,7 @@ def render(results: dict[str, Any]) -> str:
     parts = [_headline(results["facts"])]
     for name in results["facts"]["sets"]:
         parts += [_set_table(results, name), _differences(results, name)]
-    parts += [_budget_curve(results), _controls(results)]
+    parts += [_budget_curve(results), _planted(results), _controls(results)]
     parts += [_operation_shares(results), _mix_by_step(results), _acceptance(results)]
     return "\n".join(part for part in parts if part)
 
@@ -148,8 +150,8 @@ def _headline(facts: dict[str, Any]) -> str:
     return (
         f"`{command}` made these tables on {facts['date']} in {facts['minutes']:.0f} minutes on {facts['machine']}. "
         f"Trained on {facts['train']} seeds; {facts['training_seeds']} training seeds a chooser, "
-        f"{facts['steps']:,} operations each. Numbers are mean ± half the width of the 95 % interval (Student's t) "
-        "over training seeds.\n"
+        f"{facts['ablation_seeds']} an ablation or control, {facts['steps']:,} operations each. Numbers are mean ± "
+        "half the width of the 95 % interval (Student's t) over training seeds.\n"
     )
 
 
@@ -221,10 +223,39 @@ def _budget_curve(results: dict[str, Any]) -> str:
             ]
             if set(told) != {"–"}:
                 rows.append([LABELS[arm], _title(name), *told])
+        for arm in (arm for arm in BUDGETED if arm != "policy"):
+            pairs = [_paired(results, "policy", arm, name, "rows_per_call", s) for s in steps]
+            if any(pairs):
+                told = [_told(values, 3, "+") for values in pairs]
+                rows.append([f"{LABELS['policy']} minus {LABELS[arm]}", _title(name), *told])
     facts = results["facts"]
     note = f"{facts['training_seeds']} training seeds at {facts['steps']:,} steps, {facts['budget_seeds']} elsewhere."
     headings = ["chooser", "on", *(f"{number:,} steps" for number in steps)]
     return f"### Rows per call by operations learned from\n\n{note}\n\n" + as_table(headings, rows)
+
+
+def _planted(results: dict[str, Any]) -> str:
+    rows = []
+    for arm in PLANTED:
+        cells = []
+        for task in PLANTED_TITLES:
+            ours, theirs = (_on_task(results, name, task) for name in ("policy", arm))
+            ahead = [a - b for a, b in zip(ours, theirs)]
+            cells += [_told(theirs, 2), "" if arm == "policy" else _told(ahead, 2, "+")]
+        rows.append([LABELS[arm], *cells])
+    if not results["planted"]:
+        return ""
+    note = (
+        f"Reward per chain on the built-in held-out seeds after {results['facts']['planted_steps']:,} operations, "
+        f"{results['facts']['ablation_seeds']} training seeds; see `teamsrl_hf/evaluation/planted.py`."
+    )
+    headings = [text for title in PLANTED_TITLES.values() for text in (title, "PPO minus this")]
+    return f"### Planted tasks: what a bandit can't learn\n\n{note}\n\n" + as_table(["chooser", *headings], rows)
+
+
+def _on_task(results: dict[str, Any], arm: str, task: str) -> list[float]:
+    """Rewards per chain on a planted task, one a training seed."""
+    return [record["reward"] for record in results["planted"] if (record["arm"], record["set"]) == (arm, task)]
 
 
 def _controls(results: dict[str, Any]) -> str:
@@ -258,8 +289,8 @@ def _values(results, arm: str, name: str, measure: str, steps: int | None = None
     return [r[measure] for r in results["records"] if (r["arm"], r["set"], r["steps"]) == place and measure in r]
 
 
-def _paired(results, arm: str, other: str, name: str, measure: str) -> list[float]:
-    pairs = zip(_values(results, arm, name, measure), _values(results, other, name, measure))
+def _paired(results, arm: str, other: str, name: str, measure: str, steps: int | None = None) -> list[float]:
+    pairs = zip(_values(results, arm, name, measure, steps), _values(results, other, name, measure, steps))
     return [ours - theirs for ours, theirs in pairs]
 
 

@@ -70,9 +70,9 @@ def warm_start(trainer: Any) -> None:
     order = list(RolloutSampler(len(dataset), size * number, 1, args.seed))
     chains: list[Trajectory] = []
     returns: list[list[float]] = []
-    for start in range(0, size * number, size):
-        rows = [dataset[place] for place in order[start : start + size]]
-        made = trainer.collect([seed_from_row(row) for row in rows], bandit, ("warm", args.seed, start))
+    for turn in range(number):
+        rows = [dataset[place] for place in order[turn * size : (turn + 1) * size]]
+        made = trainer.collect([seed_from_row(row) for row in rows], bandit, ("warm", args.seed, turn))
         columns = {name: [row[name] for row in rows] for name in dataset.column_names}
         rewards = trainer.compute_rewards(made, **columns)
         bandit.update(made, rewards.tolist())

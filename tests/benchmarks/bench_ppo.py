@@ -2,13 +2,13 @@
 
     pip install -e ".[benchmark]" && python tests/benchmarks/bench_ppo.py [--steps 30720] [--repeats 5]
 
-Both act in the rulebook's world on the built-in seeds, read hashed words and history through two layers of 64, collect
-384 operations a rollout from 64 chains, pass over it four times in minibatches of 96, and learn at one rate: what a
-policy has learned decides how much the rulebook has to do. Both are paid for validity alone, since novelty is a matter
-of the batch, which a Gymnasium environment does not know. stable-baselines3 acts through `DummyVecEnv`; its second row
-is its own default of one environment. What the rulebook made of a chain once, both remember alike. Trainings take
-turns, and ratios are those of neighbours: least, median, greatest. Figures are CPU seconds of this process; nothing
-is remembered from one training to the next.
+Both act in the rulebook's world on the built-in seeds, read form, hashed words and history through two layers of 64,
+collect 384 operations a rollout from 64 chains, pass over it four times in minibatches of 96, and learn at one rate:
+what a policy has learned decides how much the rulebook has to do. Both are paid for validity alone, since novelty is a
+matter of the batch, which a Gymnasium environment does not know. stable-baselines3 acts through `DummyVecEnv`; its
+second row is its own default of one environment. What the rulebook made of a chain once, both remember alike.
+Trainings take turns, and ratios are those of neighbours: least, median, greatest. Figures are CPU seconds of this
+process; nothing is remembered from one training to the next.
 """
 
 import argparse
@@ -40,12 +40,11 @@ from teamsrl_hf import (
     validity_reward,
 )
 from teamsrl_hf.environment.rollout import carry_out, next_state
-from teamsrl_hf.text.features import hashed_vectors, history_features
+from teamsrl_hf.text.features import history_features, text_features
 from teamsrl_hf.text.operations import OPERATIONS
 from teamsrl_hf.types import Trajectory
 
 CHAINS, STEPS, PASSES, MINIBATCHES = 64, 6, 4, 4
-TEXT_SIZE = OperationPolicyConfig().text_size
 
 
 class OperationEnv(gymnasium.Env):
@@ -56,7 +55,7 @@ class OperationEnv(gymnasium.Env):
         self.seeds, self.model, self.config = seeds, Rulebook(), OperationPolicyConfig()
         self.index = {operation.name: i for i, operation in enumerate(OPERATIONS)}
         self.luck = np.random.default_rng(number)
-        size = TEXT_SIZE + self.config.history_size
+        size = self.config.text_width + self.config.history_size
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(OPERATIONS))
 
@@ -74,7 +73,7 @@ class OperationEnv(gymnasium.Env):
         return self._observe(), reward, self.state.step == STEPS, False, {}
 
     def _observe(self):
-        text = hashed_vectors([self.state.text], TEXT_SIZE)[0]
+        text = text_features([self.state.text], self.config.text_size)[0]
         return np.concatenate([text, history_features([self.state], self.index, STEPS)[0]])
 
 
