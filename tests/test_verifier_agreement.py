@@ -11,7 +11,7 @@ import bench_verifiers
 from teamsrl_hf.verifiers import KINDS
 
 # Of 500 answers, how many may pass ours alone: as many as did, see teamsrl_hf/verifiers/README.md.
-LAXER = {"change_case:english_capital": 78, "change_case:english_lowercase": 18, "sentence:keyword": 5}
+LAXER = {"change_case:english_capital": 78, "change_case:english_lowercase": 17, "sentence:keyword": 3}
 
 
 @pytest.fixture(scope="module")

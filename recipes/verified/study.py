@@ -78,7 +78,7 @@ def table(args: argparse.Namespace) -> None:
     facts = folder / "facts.json"
     results = {
         "facts": json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {},
-        "runs": [run_record(folder, method) for method in METHODS if (folder / method).exists()],
+        "runs": [run_record(folder, method) for method in METHODS if (folder / method / "data").exists()],
         "reading": reading(Path(args.labels)),
         "training": [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("sft-*.json"))],
         "grpo": [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("grpo-*.json"))],
