@@ -42,7 +42,7 @@ def test_a_policy_is_trained_on_96_operations_that_a_real_model_carries_out(poli
 
 
 def test_stepwise_evolution_with_the_policy_makes_rows_without_a_trace_of_the_chat_template(given, policy):
-    words = "--chooser", "policy", "--policy", str(policy[1]), "--max_seeds", "16"
+    words = "--chooser", "policy", "--policy", str(policy[1]), "--prompts", "tiny", "--max_seeds", "16"
     made = evolve(given, "stepwise", *words)
     assert made["rows"] >= 3
     assert set(made["operations"]) <= set(OPERATIONS)
