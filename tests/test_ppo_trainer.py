@@ -116,7 +116,8 @@ def test_a_planted_best_operation_is_learned(tmp_path):
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
-    assert before["eval_accept_rate"] < 0.4
+    # A new policy has no preference yet, so it is evaluated as one that draws.
+    assert before["eval_accept_rate"] == pytest.approx(before["eval_random_accept_rate"], abs=0.05)
     assert after["eval_accept_rate"] > 0.9
     assert after["eval_random_accept_rate"] == before["eval_random_accept_rate"]
     assert after["eval_lift"] > 3

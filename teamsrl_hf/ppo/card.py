@@ -71,8 +71,12 @@ class PolicyReport(Resumable):
         return draw(self._read(states)[1], uniforms)
 
     def _choose_in_use(self, states: Sequence[State], uniforms: Sequence[float]) -> list[int]:
-        """Operations as `OperationPolicy.choose` takes them."""
-        return pick(self._read(states)[1], uniforms, self.policy.config.most_likely)
+        """Operations as `OperationPolicy.choose` takes them.
+
+        A new policy prefers none: its most likely operation would be an accident of its first weights.
+        """
+        new = self.state.global_step == 0 and not self.policy.config.name_or_path
+        return pick(self._read(states)[1], uniforms, self.policy.config.most_likely and not new)
 
     def _record(self, name: str, value: torch.Tensor | float) -> None:
         self._metrics[name].append(float(value))
