@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from recipes.verified import ask, recheck, study, train  # noqa: E402
 from teamsrl_hf.evaluation.study import BEGIN, END, with_tables  # noqa: E402
+from teamsrl_hf.runs import read_run  # noqa: E402
 from teamsrl_hf.text.seeds import load_seeds  # noqa: E402
 from teamsrl_hf.verifiers import KINDS, Verifier, named_in, passes  # noqa: E402
 
@@ -96,6 +97,32 @@ def test_a_reader_gets_answers_to_the_constraint_first_and_none_twice(tmp_path):
 
 def test_kinds_for_short_answers_exist_and_are_not_held_out():
     assert [id for id in train.SHORT_KINDS if id not in KINDS or KINDS[id].held_out] == []
+
+
+def test_the_training_study_runs_from_the_answers_to_the_tables(tmp_path):
+    from teamsrl_hf.sft.tiny import build_tiny_model
+
+    shared = ["--output_dir", str(tmp_path), "--max_seeds", "24"]
+    study.main(["run", *shared, "--model", "rulebook", "--methods", "stepwise"])
+    calls = read_run(tmp_path / "stepwise")["summary"]["calls"]
+    train.main(["answers", *shared, "--model", "rulebook"])
+    assert read_run(tmp_path / "answers")["summary"]["rows"] > 0 < calls["answer"]
+    rows = train.read_answers(tmp_path)
+    passing = sum(row["passed"] for row in rows)
+    assert 2 <= passing < len(rows)
+    base = str(build_tiny_model([row["rewrite"] for row in rows], tmp_path / "base"))
+    small = ["--model", base, "--seeds", "1", "--epochs", "1", "--steps", "1"]
+    small += ["--prompts_per_kind", "1", "--max_tokens", "4"]
+    train.main(["sft", *shared, *small])
+    found = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("sft-*.json"))]
+    assert [(one["arm"], one["rows"]) for one in found] == [
+        ("base", 0),
+        ("unverified", passing),
+        ("verified", passing),
+    ]
+    assert found[2]["passed_in_training"] == 1 > found[1]["passed_in_training"]
+    told = study.render({"facts": {}, "runs": [], "reading": [], "training": found, "grpo": []})
+    assert f"| verified rows | {passing} | 1.00 | 1 |" in told
 
 
 def test_what_a_reader_called_a_false_accept_cannot_occur_today():

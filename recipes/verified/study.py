@@ -238,7 +238,7 @@ def _grpo(records: Sequence[dict[str, Any]]) -> str:
         if len(records) > 1:
             told.append(f"{what} {_told([r[last] - r[first] for r in records], 3, '+')}")
     note = f"\nRise, mean over seeds: {'; '.join(told)}.\n" if told else ""
-    return "### 60 steps of GRPO\n\n" + as_table(["seed", "steps", *names.values()], rows) + note
+    return f"### {records[0]['steps']} steps of GRPO\n\n" + as_table(["seed", "steps", *names.values()], rows) + note
 
 
 def _told(values: Sequence[float], digits: int, sign: str = "") -> str:
