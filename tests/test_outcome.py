@@ -214,7 +214,7 @@ def test_what_a_server_says_is_shown_without_control_characters(evolve):
 def test_no_chooser_is_trained_where_calls_are_refused_and_the_same_command_trains_one_later(
     chooser, role, seeds, tmp_path, capsys
 ):
-    options = ["--max_steps", "16", "--use_cpu", "true", "--report_to", "none", "--per_device_train_batch_size", "1"]
+    options = ["--max_steps", "32", "--use_cpu", "true", "--report_to", "none", "--per_device_train_batch_size", "1"]
     command = [
         "train-policy",
         *TRAIN_RULES,

@@ -43,7 +43,7 @@ class Noting:
 
 @pytest.mark.parametrize("chooser", ["policy", "linucb"])
 def test_the_instructor_of_a_training_is_asked_with_the_sampling_that_was_given(chooser, seeds, tmp_path):
-    sizes = ["--max_steps", "16", "--per_device_train_batch_size", "1", "--use_cpu", "true", "--report_to", "none"]
+    sizes = ["--max_steps", "32", "--per_device_train_batch_size", "1", "--use_cpu", "true", "--report_to", "none"]
     command = ["train-policy", "--chooser", chooser, "--seeds", str(seeds), "--output_dir", str(tmp_path / "out")]
     with EndpointServer(answer := Noting()) as server:
         assert main([*command, *sizes, *OPTIONS, "--instructor", f"endpoint:m@{server.url}", *REVIEWER]) == 0
