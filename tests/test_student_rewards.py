@@ -137,7 +137,7 @@ def test_one_greedy_answer_is_enough_for_a_share():
 
 def _train(out, *options):
     command = ["train-policy", "--chooser", "linucb", "--instructor", "rulebook", "--reviewer", "rulebook"]
-    sizes = ["--max_steps", "16", "--operations_per_episode", "2", "--max_seeds", "30"]
+    sizes = ["--max_steps", "32", "--operations_per_episode", "2", "--max_seeds", "30"]
     return main([*command, *sizes, "--use_cpu", "true", "--output_dir", str(out), *options])
 
 
