@@ -34,6 +34,8 @@ from teamsrl_hf.verifiers.kind import describe  # noqa: E402
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CONFIG = HERE.parent / "quickstart" / "evolve_smollm2.yaml"
+# What the quickstart's file said when the published runs were made; it has changed since.
+SETTINGS = {"prompts": "small", "operations_per_episode": 2, "max_tokens": 256}
 METHODS = ("stepwise", "plan_answer")
 FALSE = "false accept"
 ARMS = {"base": "none", "verified": "verified rows", "unverified": "unverified rows"}
@@ -56,7 +58,7 @@ def evolving(model: str, max_seeds: int, **changed: Any) -> list[str]:
     """The options of `teamsrl evolve` that all runs share."""
     expert = model if model == "rulebook" else json.dumps({"transformers": model, "batch_size": 32})
     options = {"config": CONFIG, "expert": expert, "instructor": "rulebook", "constraints": "rules"}
-    options |= {"concurrency": 64, "max_seeds": max_seeds, **changed}
+    options |= {"concurrency": 64, "max_seeds": max_seeds, **SETTINGS, **changed}
     return [word for name, value in options.items() for word in (f"--{name}", *_words(value))]
 
 
