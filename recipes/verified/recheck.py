@@ -1,6 +1,6 @@
 """Checks a published dataset again: in goes its folder, out comes how many rows still pass each of their verifiers.
 
-    python recipes/verified/recheck.py outputs/verified/stepwise
+    python recipes/verified/recheck.py outputs/verified_runs/stepwise
 
 Of this project it imports nothing but `teamsrl_hf.verifiers`. It ends with status 1 if a row fails.
 """

@@ -1,9 +1,9 @@
 """Rows that code has checked, with a real model: in go seeds, out come runs, a check of their files, and tables.
 
-    python recipes/verified/study.py run --output_dir outputs/verified
-    python recipes/verified/recheck.py outputs/verified/stepwise
-    python recipes/verified/train.py all --output_dir outputs/verified
-    python recipes/verified/study.py table outputs/verified
+    python recipes/verified/study.py run --output_dir outputs/verified_runs
+    python recipes/verified/recheck.py outputs/verified_runs/stepwise
+    python recipes/verified/train.py all --output_dir outputs/verified_runs
+    python recipes/verified/study.py table outputs/verified_runs
 
 The first command evolves the seeds by two methods with `--constraints rules`; each run is an ordinary folder of
 `teamsrl evolve`. The last writes results.json beside the README, and the README's tables: the share of answers that

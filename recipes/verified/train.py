@@ -1,6 +1,6 @@
 """What verified rows are good for in training: in goes a model, out come accuracies after SFT, and GRPO's rewards.
 
-    python recipes/verified/train.py all --output_dir outputs/verified
+    python recipes/verified/train.py all --output_dir outputs/verified_runs
 
 The parts, which may also be run one by one:
 
