@@ -188,7 +188,7 @@ def test_the_citation_names_the_software_and_the_paper():
 def test_continuous_integration_installs_and_tests_as_the_readme_says():
     script = (ROOT / ".ci" / "run").read_text()
     assert 'pip install -q -e ".[test]"' in script
-    assert "\nmypy\npytest\npytest -m real -rP\n" in script
+    assert "\nmypy\npytest\npytest -m real -rP -n 3" in script
 
 
 def test_every_option_the_documents_name_is_one_of_some_command():
