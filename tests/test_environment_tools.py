@@ -5,7 +5,16 @@ import inspect
 
 import pytest
 
-from teamsrl_hf import Completion, Operation, Rulebook, Seed, UserError, evolution_environment, evolution_rows
+from teamsrl_hf import (
+    CallsRefused,
+    Completion,
+    Operation,
+    Rulebook,
+    Seed,
+    UserError,
+    evolution_environment,
+    evolution_rows,
+)
 from teamsrl_hf.environment.review import novelty_reward, validity_reward
 from teamsrl_hf.environment.rewards import call_rewards
 from teamsrl_hf.environment.rollout import carry_out, run_all
@@ -76,8 +85,13 @@ def test_a_call_that_fails_is_no_step():
 
     environment = _begun(instructor=broken)
     assert _call(environment, "add_constraints") == "The call failed, and nothing has changed."
-    assert environment.get_reward() == 0
+    with pytest.raises(CallsRefused, match="HTTP 500: overloaded"):  # Training on nothing would go on unseen.
+        environment.get_reward()
     assert _call(environment, "rewrite", "Name three trees that keep their leaves.").endswith("Calls left: 2.")
+    environment.reset(SEED.text)
+    _call(environment, "add_constraints")
+    _call(environment, "rewrite", "Name three trees that keep their leaves.")
+    assert environment.get_reward() > 0
 
 
 def test_a_new_chain_forgets_the_old_one():

@@ -5,8 +5,10 @@ in a rollout: the gate and the reviewer see it, and the reward functions of the 
 """
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..calls import run_async
@@ -17,7 +19,7 @@ from ..types import Seed, State, Trajectory, Transition
 from .review import DEFAULT_REWARDS
 from .rewards import RewardFunction, call_rewards, check_weights, weighted_sum
 from .rewriter import Answer, Row, step_of
-from .rollout import carry_out, next_state
+from .rollout import carry_out, check_answered, next_state
 
 # A rewrite in the model's own words; no rule that knows what an operation keeps applies to it.
 REWRITE = Operation("rewrite", "Replace the instruction by a harder one in your own words.")
@@ -39,6 +41,7 @@ class Settings:
     reward_funcs: tuple[RewardFunction, ...]
     weights: tuple[float, ...]
     sampling: Sampling
+    recent: deque[Transition] = field(default_factory=lambda: deque(maxlen=256), compare=False)
 
 
 class EvolutionEnvironment:
@@ -57,9 +60,15 @@ class EvolutionEnvironment:
         self._lost: list[Transition] = []
 
     def get_reward(self) -> float:
-        """What the reward functions pay for the chain, summed over its steps; 0 for a chain without steps."""
+        """What the reward functions pay for all steps of the chain; 0 if it has none, NaN if all its calls failed.
+
+        Raises:
+            CallsRefused: Most of the recent calls of all chains failed.
+        """
+        recent = self._settings.recent
+        check_answered([one for one in recent if not one.failure], [one for one in recent if one.failure])
         if not self._made:
-            return 0.0
+            return math.nan if self._lost else 0.0
         chain = Trajectory(self._seed, tuple(self._made), tuple(self._lost))
         rewards = call_rewards(self._settings.reward_funcs, [chain], instruction=[self._seed.instruction])
         return float(weighted_sum(rewards, self._settings.weights).sum())
@@ -91,6 +100,7 @@ class EvolutionEnvironment:
                 return f"No call is left. The instruction is:\n{self._texts[-1]}"
             # Clients belong to the loop of `run_async`, and the trainer runs tools in a loop of its own.
             transition = await asyncio.to_thread(run_async, begin())
+            self._settings.recent.append(transition)
             if transition.failure:
                 self._lost.append(transition)
                 return "The call failed, and nothing has changed."
