@@ -117,6 +117,13 @@ def test_a_budget_for_the_pilot_alone_gives_its_seeds_and_none_or_a_smaller_one_
         allocated(made, SEEDS[:80], Budget(calls=20), tmp_path / "other.sqlite")
 
 
+def test_more_held_out_seeds_than_the_budget_pays_are_told(tmp_path):
+    made = evolver(operations_per_episode=3)
+    payment = Payment(tmp_path / "ledger.sqlite", budget=Budget(calls=120))
+    with pytest.raises(UserError, match="but 100 are held out, which are all evolved, and the pilot took"):
+        settle(made, SEEDS[:40], SEEDS[40:140], tmp_path, payment, "rows", 12, say=lambda text: None)
+
+
 def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(Team, "join", classmethod(lambda cls: Team(0, 2)))
     with pytest.raises(UserError, match="one process"):

@@ -84,7 +84,7 @@ def settle(
         say: Gets what each way gives and what to expect of the best, as two tables.
 
     Raises:
-        UserError: See `allocate`; or several processes are launched.
+        UserError: See `allocate`; or several processes are launched, or more seeds are held out than the budget pays.
     """
     if Team.join().size > 1:
         raise UserError("A target takes one process; run it without `accelerate launch`.")
@@ -101,8 +101,14 @@ def settle(
         say("\n" + forecast_table(found[0].expected, args.method, priced, COUNTED[target]))
         decided, asked = ({name: getattr(one, name) for name in DECIDED} for one in (found[0], args))
         record = {"target": target, "pilot": size or PILOT, "seeds": found[0].seeds, **decided, "asked": asked}
-    pilot = drawn(list(evolver.groups(seeds)), record["pilot"], args.seed, args.pack_size)
-    return Settled(chosen(train, [seed for group in pilot for seed in group], record["seeds"] - len(test)), record)
+    groups = drawn(list(evolver.groups(seeds)), record["pilot"], args.seed, args.pack_size)
+    kept = chosen(train, [seed for group in groups for seed in group], record["seeds"] - len(test))
+    if len(kept) + len(test) > record["seeds"]:
+        raise UserError(
+            f"The budget pays {record['seeds']:,} seeds, but {len(test):,} are held out, which are all evolved, and "
+            f"the pilot took {len(kept):,} others; raise the budget, or lower --test_size."
+        )
+    return Settled(kept, record)
 
 
 def allocate(
